@@ -1,0 +1,22 @@
+{
+  "targets": [
+    {
+      "target_name": "doorbell",
+      "sources": [
+        "addon/module.cc",
+        "addon/shared.cc",
+        "addon/sigbus.cc",
+        "addon/socket.cc",
+        "addon/poll.cc",
+        "addon/event.cc",
+        "addon/uring.cc",
+        "addon/cpu.cc",
+        "addon/block.cc",
+        "addon/copy.cc"
+      ],
+      "include_dirs": ["<!@(node -p \"require('node-addon-api').include\")"],
+      "defines": ["NAPI_VERSION=9", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED"],
+      "cflags_cc": ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-fno-exceptions"]
+    }
+  ]
+}

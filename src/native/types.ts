@@ -1,0 +1,157 @@
+/**
+ * The contract of the C++ addon: every function it exports, typed.
+ *
+ * Unless a comment says otherwise a function checks its arguments, and throws an `Error` with `code` (`'EBADF'`), `errno`
+ * (positive) and `syscall` when the system refuses. Functions marked "hot" return `-errno` instead of throwing.
+ * Node's `fs` serves for what it can do with a plain descriptor: `openSync`, `closeSync`, `fstatSync`, `fdatasync`.
+ */
+
+export interface NativeAddon {
+  // --- memory -------------------------------------------------------------------------------------------------
+
+  /**
+   * mmap(MAP_SHARED) of `length` bytes of a file as a SharedArrayBuffer; pages are left out of core dumps. The file must
+   * cover the range (EINVAL if not, checked by fstat), `offset` is page aligned. Guarded against SIGBUS: a page that the file's owner
+   * truncates away later reads as zeros instead of killing the process.
+   */
+  mapFile(fd: number, offset: number, length: number, writable: boolean): SharedArrayBuffer;
+  /** Zeroed anonymous memory (MAP_SHARED, so that `mapAlias` can map it again), `length` rounded up to pages by the caller. */
+  mapAnonymous(length: number): SharedArrayBuffer;
+  /**
+   * Maps pieces of existing shared mappings once more, side by side: one contiguous SharedArrayBuffer.
+   * All addresses and lengths are page aligned. (`mremap` with an old size of 0.)
+   */
+  mapAlias(addresses: Float64Array, lengths: Float64Array): SharedArrayBuffer;
+  /** Host address of the first byte of a view. Exact: user addresses have 47 bits. */
+  addressOf(view: ArrayBufferView): number;
+  /**
+   * Replaces the pages of a mapping made above by private zero pages, in place: stale reads give 0, stale writes vanish, the file is
+   * no longer referenced. `view` must cover exactly one whole mapping. The addresses are freed when the last JS reference is collected.
+   */
+  revoke(view: ArrayBufferView): void;
+  /** A sealed-size memfd (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), close-on-exec. */
+  memfdCreate(name: string, size: number): number;
+  /**
+   * Hot. Runs `count` memory copies: `list` holds [destination, source, length] triples of host addresses and bytes.
+   * The caller has checked the addresses against live mappings.
+   */
+  copyBatch(list: Float64Array, count: number): void;
+
+  // --- UNIX sockets (non-blocking, close-on-exec) -----------------------------------------------------------------
+
+  /** socket + bind + listen. EADDRINUSE if the path exists: whether it is stale is the caller's to find out. */
+  socketListen(path: string, backlog: number): number;
+  /** The next connection, or -1 if none waits. */
+  socketAccept(fd: number): number;
+  /** A connected socket (connect itself may block for a moment). */
+  socketConnect(path: string): number;
+  /** A connected pair. */
+  socketPair(): [number, number];
+  /** Sends bytes and descriptors (SCM_RIGHTS, at most 253; the first byte carries them). Bytes sent (may be short), or -1 if it would block. MSG_NOSIGNAL. */
+  socketSend(fd: number, data: Uint8Array, fds: readonly number[]): number;
+  /**
+   * Receives into `buffer`. Bytes received, 0 at the end of the stream, -1 if it would block. Received descriptors are close-on-exec;
+   * `fds[0]` is set to their count, `fds[1..]` to the descriptors. `fds` needs room for 254. Descriptors the kernel could not
+   * deliver (MSG_CTRUNC) make it close those it did deliver and throw EMFILE.
+   */
+  socketReceive(fd: number, buffer: Uint8Array, fds: Int32Array): number;
+
+  /** Readiness of a descriptor on this thread's event loop (uv_poll). */
+  FdPoll: FdPollConstructor;
+
+  // --- events -----------------------------------------------------------------------------------------------------
+
+  /** A non-blocking, close-on-exec eventfd. */
+  eventfdCreate(): number;
+  /** Hot. Adds 1. 0, or -errno (-EAGAIN: the counter is full, which still wakes the reader). */
+  eventfdSignal(fd: number): number;
+  /** Hot. Reads and clears: the count, 0 if not signalled, or -errno. */
+  eventfdRead(fd: number): number;
+
+  // --- io_uring ---------------------------------------------------------------------------------------------------
+
+  /** io_uring_setup and the mapping of its rings. The ring belongs to the calling thread. */
+  uringSetup(entries: number, cqEntries: number, flags: number): UringRegion;
+  /**
+   * Hot. io_uring_enter. `timeoutUs` ≥ 0 bounds the wait (IORING_ENTER_EXT_ARG), < 0 waits without bound; it matters only with
+   * `minComplete` > 0. SQEs consumed, or -errno (-ETIME: the time passed; -EINTR; -EBUSY; -EAGAIN).
+   */
+  uringEnter(
+    ring: number,
+    toSubmit: number,
+    minComplete: number,
+    flags: number,
+    timeoutUs: number,
+  ): number;
+  /** IORING_REGISTER_FILES (replaces an earlier table). -1 leaves a slot empty. */
+  uringRegisterFiles(ring: number, fds: Int32Array): void;
+  /** IORING_REGISTER_BUFFERS: [address, length] pairs. */
+  uringRegisterBuffers(ring: number, pairs: Float64Array): void;
+
+  // --- processor ----------------------------------------------------------------------------------------------------
+
+  /** Processors this thread may run on. */
+  getAffinity(): number[];
+  /** Binds this thread to the given processors. */
+  setAffinity(cpus: readonly number[]): void;
+  /** Kernel thread id. */
+  getTid(): number;
+  /** At most 15 bytes. */
+  setThreadName(name: string): void;
+  /** PR_SET_TIMERSLACK of this thread, in ns. */
+  setTimerSlack(ns: number): void;
+  /** Hot. CLOCK_MONOTONIC in ns. */
+  clock(): number;
+
+  // --- block devices ------------------------------------------------------------------------------------------------
+
+  /** BLKGETSIZE64 (bytes), BLKSSZGET (logical block) and BLKPBSZGET (physical block). */
+  blockDeviceInfo(fd: number): {
+    size: number;
+    logicalBlockSize: number;
+    physicalBlockSize: number;
+  };
+}
+
+export interface UringRegion {
+  readonly fd: number;
+  readonly features: number;
+  readonly sqEntries: number;
+  readonly cqEntries: number;
+  /** SQ and CQ rings (IORING_FEAT_SINGLE_MMAP). */
+  readonly rings: SharedArrayBuffer;
+  readonly sqes: SharedArrayBuffer;
+  /** Byte offsets in `rings`. */
+  readonly sqHead: number;
+  readonly sqTail: number;
+  readonly sqMask: number;
+  readonly sqFlags: number;
+  readonly sqDropped: number;
+  readonly sqArray: number;
+  readonly cqHead: number;
+  readonly cqTail: number;
+  readonly cqMask: number;
+  readonly cqOverflow: number;
+  readonly cqes: number;
+}
+
+/** Watches one descriptor. It keeps the event loop alive while started. */
+export interface FdPoll {
+  /** Calls `onReady(readable, writable)` each time the descriptor is ready for what is asked; errors and hang-ups count as both. */
+  start(readable: boolean, writable: boolean): void;
+  stop(): void;
+  /** Stops and frees. The descriptor stays open and is the caller's to close, after this call. */
+  close(): void;
+}
+
+export type FdPollConstructor = new (
+  fd: number,
+  onReady: (readable: boolean, writable: boolean) => void,
+) => FdPoll;
+
+/** What the addon's errors carry, like Node's own system errors. */
+export interface SystemError extends Error {
+  readonly code: string;
+  readonly errno: number;
+  readonly syscall: string;
+}
