@@ -1,0 +1,43 @@
+/**
+ * A bdev as the control plane knows it, and the plain data from which a reactor opens its own way to it.
+ * Owned by main. How a reactor does I/O on it is in `backend.ts`.
+ */
+
+/** What a reactor needs to do I/O on a bdev. Sent to workers by structured clone; descriptors are process-wide. */
+export type BackendDescriptor =
+  | { readonly kind: 'null' }
+  | { readonly kind: 'malloc'; readonly memory: SharedArrayBuffer }
+  | {
+      readonly kind: 'uring';
+      /** The descriptor that I/O goes to. */
+      readonly fd: number;
+      /** The same file without O_DIRECT, for buffers that are not aligned for it. Equal to `fd` when buffered. */
+      readonly bufferedFd: number;
+      /** Memory and length alignment that `fd` asks for: 1 when buffered. Bytes. */
+      readonly alignment: number;
+    };
+
+export interface BdevDescriptor {
+  /** Index of the bdev in the counters; unique among live bdevs, below MAX_BDEVS. */
+  readonly index: number;
+  readonly blockSize: number;
+  readonly numBlocks: number;
+  readonly readonly: boolean;
+  readonly backend: BackendDescriptor;
+}
+
+export interface Bdev extends BdevDescriptor {
+  readonly name: string;
+  readonly aliases: readonly string[];
+  /** As SPDK names it: "AIO disk", "URING bdev", "Malloc disk", "Null disk". */
+  readonly productName: string;
+  readonly uuid: string;
+  /** `driver_specific` of bdev_get_bdevs. */
+  readonly driverSpecific: Readonly<Record<string, unknown>>;
+  /** Which delete method it belongs to. */
+  readonly module: 'aio' | 'uring' | 'malloc' | 'null';
+  /** Makes all that was completed durable (fdatasync). */
+  sync(): Promise<void>;
+  /** Frees descriptors and memory. No reactor uses the bdev any more. */
+  close(): void;
+}

@@ -1,0 +1,43 @@
+/** Every bound of the product, in one place: each queue, table, message and pool has a named limit. */
+
+/** Memory page size of the controller (CC.MPS = 0) and of DMA mappings. Bytes. */
+export const PAGE_SIZE = 4096;
+
+/** I/O queue pairs a controller offers (qid 1 to 64). */
+export const MAX_IO_QUEUE_PAIRS = 64;
+/** Entries of an I/O queue (CAP.MQES + 1). */
+export const MAX_QUEUE_ENTRIES = 4096;
+/** Entries of an admin queue (AQA is 12 bits, zero-based). */
+export const MAX_ADMIN_QUEUE_ENTRIES = 4096;
+/** MDTS: the largest transfer is 2^MDTS pages. */
+export const MDTS = 8;
+/** Largest data transfer of one command. Bytes. */
+export const MAX_TRANSFER_BYTES = PAGE_SIZE << MDTS;
+/** Pieces a transfer can fall into: one a page, and one more when it does not start on a page boundary. */
+export const MAX_SEGMENTS = (1 << MDTS) + 1;
+/** MSI-X vectors: one a queue pair, and one for the admin queue. */
+export const MAX_VECTORS = MAX_IO_QUEUE_PAIRS + 1;
+
+/** Namespaces of a subsystem (default of `max_namespaces` and its ceiling). */
+export const DEFAULT_NAMESPACES = 32;
+export const MAX_NAMESPACES = 256;
+/** Asynchronous Event Requests a controller holds (AERL + 1). */
+export const MAX_ASYNC_EVENT_REQUESTS = 4;
+/** Entries of the error log page. */
+export const MAX_ERROR_LOG_ENTRIES = 64;
+
+/** DMA regions a client can map at the same time. */
+export const MAX_DMA_REGIONS = 65535;
+/** IOVAs are exact as JavaScript numbers below this. Bytes. */
+export const MAX_IOVA = Number.MAX_SAFE_INTEGER;
+
+/** Reactors of one process. */
+export const MAX_REACTORS = 64;
+/** Bdevs of one process. */
+export const MAX_BDEVS = 1024;
+/** Commands a reactor has in flight at a backend that completes later. */
+export const MAX_INFLIGHT = 1024;
+
+/** JSON-RPC: bytes of one request, and clients at the same time (as SPDK). */
+export const MAX_RPC_REQUEST_BYTES = 256 * 1024;
+export const MAX_RPC_CLIENTS = 64;

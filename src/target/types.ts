@@ -1,0 +1,75 @@
+/** What the parts of the target know of each other: subsystem ↔ endpoint. Owned by main. */
+import type { Bdev } from '../bdev/bdev.ts';
+
+/** A namespace of a subsystem: a bdev under an NSID, with the identifiers a host sees. */
+export interface Namespace {
+  /** NSID, from 1. */
+  readonly nsid: number;
+  readonly bdev: Bdev;
+  /** Lower-case with dashes. Always there: the bdev's if none was given. */
+  readonly uuid: string;
+  /** 32 hex digits. */
+  readonly nguid?: string;
+  /** 16 hex digits. */
+  readonly eui64?: string;
+}
+
+/** Parameters of nvmf_create_transport that the vfio-user transport acts on. */
+export interface TransportOptions {
+  /** Entries of an I/O queue, 2 to MAX_QUEUE_ENTRIES. */
+  readonly maxQueueDepth: number;
+  /** I/O queue pairs a controller, 1 to MAX_IO_QUEUE_PAIRS. */
+  readonly maxIoQpairsPerCtrlr: number;
+  /** Largest transfer in bytes: a power of two of pages, up to MAX_TRANSFER_BYTES. */
+  readonly maxIoSize: number;
+  /** No mmap of the doorbell page: each doorbell write comes as a message. */
+  readonly disableMappableBar0: boolean;
+}
+
+/** What a controller needs of its subsystem. */
+export interface SubsystemView {
+  readonly nqn: string;
+  readonly serialNumber: string;
+  readonly modelNumber: string;
+  readonly maxNamespaces: number;
+  readonly namespaces: ReadonlyMap<number, Namespace>;
+  /** A controller id that no live controller of the subsystem has. */
+  allocateCntlid(): number;
+  releaseCntlid(cntlid: number): void;
+}
+
+/** nvmf_subsystem_get_controllers and nvmf_subsystem_get_qpairs read this. */
+export interface ControllerInfo {
+  readonly cntlid: number;
+  /** Live I/O submission queues. */
+  readonly qpairs: readonly { readonly qid: number; readonly reactor: number }[];
+}
+
+/** One listener: a vfio-user socket, and the controller of the client connected to it. */
+export interface EndpointView {
+  readonly socketPath: string;
+  /** The connected client's controller, if one is connected. */
+  readonly controller: ControllerInfo | undefined;
+  /** The guest gets a namespace-changed event. */
+  addNamespace(namespace: Namespace): Promise<void>;
+  /** Resolves when no I/O uses the namespace any more; the guest gets a namespace-changed event. */
+  removeNamespace(nsid: number): Promise<void>;
+  /** Finishes what is in flight, disconnects the client, removes the socket. */
+  close(): Promise<void>;
+}
+
+/** I/O counters of one bdev on one reactor, as in bdev_get_iostat. Ticks are nanoseconds. */
+export interface IoCounters {
+  bytesRead: number;
+  numReadOps: number;
+  bytesWritten: number;
+  numWriteOps: number;
+  readLatencyTicks: number;
+  maxReadLatencyTicks: number;
+  minReadLatencyTicks: number;
+  writeLatencyTicks: number;
+  maxWriteLatencyTicks: number;
+  minWriteLatencyTicks: number;
+  /** Completions with an error. */
+  errors: number;
+}
