@@ -5,6 +5,7 @@
       "sources": [
         "addon/module.cc",
         "addon/shared.cc",
+        "addon/memory.cc",
         "addon/sigbus.cc",
         "addon/socket.cc",
         "addon/poll.cc",
@@ -16,7 +17,8 @@
       ],
       "include_dirs": ["<!@(node -p \"require('node-addon-api').include\")"],
       "defines": ["NAPI_VERSION=9", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED"],
-      "cflags_cc": ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-fno-exceptions"]
+      "cflags_cc": ["-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-fno-exceptions"],
+      "ldflags": ["-Wl,-z,nodelete"]
     }
   ]
 }

@@ -1,0 +1,33 @@
+// The process-wide table of mappings that JavaScript holds, and the SIGBUS guard that reads it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace doorbell {
+
+struct Mapping {
+  uintptr_t base;   // what was mmapped: [base, base + mapped), whole pages of `page` bytes
+  size_t mapped;
+  uintptr_t data;   // what JavaScript sees: [data, data + length), inside it
+  size_t length;
+  size_t page;      // page size of the file system: 4 KiB, or that of hugetlbfs
+  bool file;        // backed by a file that may be truncated: guarded
+};
+
+// Adds a mapping. Its slot, or -1 if the table is full.
+int AddMapping(const Mapping& mapping);
+// Takes a mapping out, before its pages are unmapped.
+void RemoveMapping(int slot);
+// Finds the live mapping whose JavaScript part holds [address, address + length). Async-signal-safe.
+bool FindMapping(uintptr_t address, size_t length, Mapping* found);
+
+// Puts private zero pages over [base, base + length) in place. 0 or errno. Async-signal-safe.
+int ReplaceWithZeros(uintptr_t base, size_t length);
+
+// Installs the SIGBUS handler, once in the life of the process. 0 or errno.
+int GuardAgainstSigbus();
+// Faults the handler has put zeros over.
+uint64_t SigbusCount();
+
+}  // namespace doorbell
