@@ -2,7 +2,7 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 
-#include "errors.h"
+#include "args.h"
 #include "module.h"
 
 namespace doorbell {
@@ -15,9 +15,9 @@ Napi::Value BlockDeviceInfo(const Napi::CallbackInfo& info) {
   uint64_t size = 0;
   int logical = 0;
   unsigned physical = 0;
-  if (ioctl(fd, BLKGETSIZE64, &size) != 0) return ThrowErrno(info.Env(), errno, "ioctl(BLKGETSIZE64)");
-  if (ioctl(fd, BLKSSZGET, &logical) != 0) return ThrowErrno(info.Env(), errno, "ioctl(BLKSSZGET)");
-  if (ioctl(fd, BLKPBSZGET, &physical) != 0) return ThrowErrno(info.Env(), errno, "ioctl(BLKPBSZGET)");
+  if (ioctl(fd, BLKGETSIZE64, &size) != 0) return ThrowErrno(info.Env(), errno, "ioctl", "BLKGETSIZE64");
+  if (ioctl(fd, BLKSSZGET, &logical) != 0) return ThrowErrno(info.Env(), errno, "ioctl", "BLKSSZGET");
+  if (ioctl(fd, BLKPBSZGET, &physical) != 0) return ThrowErrno(info.Env(), errno, "ioctl", "BLKPBSZGET");
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("size", Napi::Number::New(info.Env(), static_cast<double>(size)));
   result.Set("logicalBlockSize", Napi::Number::New(info.Env(), logical));

@@ -7,34 +7,84 @@
 namespace doorbell {
 namespace {
 
-napi_value CopyBatch(napi_env env, napi_callback_info info) {
-  napi_value values[2] = {};
-  size_t argc = 2;
-  napi_typedarray_type type;
-  size_t length = 0;
-  void* data = nullptr;
+// A list of [destination, source, length] triples.
+struct List {
+  const double* triples;
+  size_t count;
+};
+
+bool Copy(const List& list, napi_env env, napi_value value) {
   uint32_t count = 0;
-  napi_get_cb_info(env, info, &argc, values, nullptr, nullptr);
-  if (napi_get_typedarray_info(env, values[0], &type, &length, &data, nullptr, nullptr) != napi_ok ||
-      type != napi_float64_array || napi_get_value_uint32(env, values[1], &count) != napi_ok) {
-    ThrowArgument<Napi::TypeError>(env, "ERR_INVALID_ARG_TYPE", "copyBatch takes a Float64Array and a number");
-    return nullptr;
+  if (napi_get_value_uint32(env, value, &count) != napi_ok || count > list.count) {
+    ThrowArgument<Napi::RangeError>(env, "ERR_OUT_OF_RANGE", "\"count\" must be a number of triples that \"list\" holds");
+    return false;
   }
-  if (count > length / 3) {
-    ThrowArgument<Napi::RangeError>(env, "ERR_OUT_OF_RANGE", "\"count\" is more than \"list\" holds");
-    return nullptr;
-  }
-  const auto* triple = static_cast<const double*>(data);
+  const double* triple = list.triples;
   for (uint32_t i = 0; i < count; i++, triple += 3) {
-    // memmove: a guest may name the same pages as source and destination.
+    // memmove, because a guest may name the same pages as source and destination.
     std::memmove(reinterpret_cast<void*>(static_cast<uintptr_t>(triple[0])),
                  reinterpret_cast<const void*>(static_cast<uintptr_t>(triple[1])), static_cast<size_t>(triple[2]));
   }
+  return true;
+}
+
+// Looks into a Float64Array; throws if it is none. `buffer` receives what it views.
+bool Read(napi_env env, napi_value value, List* list, napi_value* buffer) {
+  napi_typedarray_type type;
+  size_t length = 0;
+  void* data = nullptr;
+  if (napi_get_typedarray_info(env, value, &type, &length, &data, buffer, nullptr) != napi_ok || type != napi_float64_array) {
+    ThrowArgument<Napi::TypeError>(env, "ERR_INVALID_ARG_TYPE", "\"list\" must be a Float64Array");
+    return false;
+  }
+  *list = {static_cast<const double*>(data), length / 3};
+  return true;
+}
+
+napi_value CopyBatch(napi_env env, napi_callback_info info) {
+  napi_value values[2] = {};
+  size_t argc = 2;
+  List list;
+  napi_get_cb_info(env, info, &argc, values, nullptr, nullptr);
+  if (Read(env, values[0], &list, nullptr)) Copy(list, env, values[1]);
   return nullptr;
+}
+
+napi_value CopyBound(napi_env env, napi_callback_info info) {
+  napi_value value = nullptr;
+  size_t argc = 1;
+  void* data = nullptr;
+  napi_get_cb_info(env, info, &argc, &value, nullptr, &data);
+  Copy(*static_cast<List*>(data), env, value);
+  return nullptr;
+}
+
+// A function that has looked into its list once and for all; its `list` property keeps the list alive.
+Napi::Value BindCopyBatch(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  List list;
+  napi_value buffer = nullptr;
+  if (!Read(env, info[0], &list, &buffer)) return {};
+  bool movable = true;
+  napi_is_arraybuffer(env, buffer, &movable);
+  if (movable) {  // postMessage could take its memory away
+    ThrowArgument<Napi::TypeError>(env, "ERR_INVALID_ARG_TYPE", "\"list\" must view a SharedArrayBuffer");
+    return {};
+  }
+  auto* bound = new List(list);
+  napi_value function = nullptr;
+  napi_create_function(env, "copyBound", NAPI_AUTO_LENGTH, CopyBound, bound, &function);
+  Napi::Object object(env, function);
+  object.DefineProperty(Napi::PropertyDescriptor::Value("list", info[0], napi_default));  // for good
+  object.AddFinalizer([](Napi::BasicEnv, List* data) { delete data; }, bound);
+  return object;
 }
 
 }  // namespace
 
-void InitCopy(Napi::Env env, Napi::Object exports) { ExportHot(env, exports, "copyBatch", CopyBatch); }
+void InitCopy(Napi::Env env, Napi::Object exports) {
+  ExportHot(env, exports, "copyBatch", CopyBatch);
+  Export<BindCopyBatch>(env, exports, "bindCopyBatch");
+}
 
 }  // namespace doorbell

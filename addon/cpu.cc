@@ -7,7 +7,7 @@
 
 #include <vector>
 
-#include "errors.h"
+#include "args.h"
 #include "module.h"
 
 namespace doorbell {

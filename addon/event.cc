@@ -2,7 +2,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "errors.h"
+#include "args.h"
 #include "module.h"
 
 namespace doorbell {

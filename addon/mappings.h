@@ -6,6 +6,13 @@
 
 namespace doorbell {
 
+constexpr size_t kPage = 4096;  // the x86-64 base page
+
+constexpr int64_t kMaxAddress = int64_t{1} << 47;  // exclusive: where a process's addresses end
+
+// The next multiple of `unit`, a power of two.
+constexpr size_t RoundUp(size_t value, size_t unit) { return (value + unit - 1) & ~(unit - 1); }
+
 struct Mapping {
   uintptr_t base;   // what was mmapped: [base, base + mapped), whole pages of `page` bytes
   size_t mapped;

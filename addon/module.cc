@@ -28,11 +28,15 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
     ThrowArgument<Napi::Error>(env, "ERR_FEATURE_UNAVAILABLE_ON_PLATFORM", reason);
     return exports;
   }
+  InitShared(env, exports);
   InitMemory(env, exports);
+  InitAlias(env, exports);
   InitSocket(env, exports);
+  InitMessage(env, exports);
   InitPoll(env, exports);
   InitEvent(env, exports);
   InitUring(env, exports);
+  InitSubmit(env, exports);
   InitCpu(env, exports);
   InitBlock(env, exports);
   InitCopy(env, exports);

@@ -2,7 +2,7 @@
 //
 // The libuv handle outlives the JavaScript object: libuv frees it in a later turn of the loop. `owner` is the way back
 // to the object and is cleared at close, so neither a late callback nor the collector can meet a dead one.
-#include "errors.h"
+#include "args.h"
 #include "module.h"
 
 namespace doorbell {
@@ -111,11 +111,14 @@ class FdPoll : public Napi::ObjectWrap<FdPoll> {
     Napi::Env env = self->Env();
     Napi::HandleScope scope(env);
     Napi::Object object = self->Value();  // keeps `self` alive through its own close()
-    self->onReady_.MakeCallback(object,
-                                {Napi::Boolean::New(env, (events & UV_READABLE) != 0),
-                                 Napi::Boolean::New(env, (events & UV_WRITABLE) != 0)},
-                                *self->context_);
-    if (env.IsExceptionPending()) napi_fatal_exception(env, env.GetAndClearPendingException().Value());
+    napi_value arguments[] = {Napi::Boolean::New(env, (events & UV_READABLE) != 0),
+                              Napi::Boolean::New(env, (events & UV_WRITABLE) != 0)};
+    // Plain Node-API: the wrapper would abort when the environment is ending and runs no JavaScript any more.
+    if (napi_make_callback(env, *self->context_, object, self->onReady_.Value(), 2, arguments, nullptr) == napi_ok) return;
+    bool pending = false;
+    napi_value exception = nullptr;
+    napi_is_exception_pending(env, &pending);
+    if (pending && napi_get_and_clear_last_exception(env, &exception) == napi_ok) napi_fatal_exception(env, exception);
   }
 
   Watch* watch_ = nullptr;

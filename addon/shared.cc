@@ -1,14 +1,17 @@
-// The one place that touches V8: Node-API has no SharedArrayBuffer over given memory before Node 22.23 and 24.16.
+// The one place that touches V8: Node-API has no SharedArrayBuffer over given memory before Node 22.23 and 24.16, and no
+// way to ask for a garbage collection.
 #include "shared.h"
 
 #include <sys/mman.h>
 #include <v8.h>
 
+#include <atomic>
 #include <cstring>
 #include <memory>
 #include <utility>
 
 #include "errors.h"
+#include "module.h"
 
 #if defined(V8_ENABLE_SANDBOX)
 #error "doorbell cannot be built for a V8 with a sandbox: it forbids buffers over mapped memory"
@@ -21,6 +24,13 @@ extern "C" napi_status NAPI_CDECL node_api_create_external_sharedarraybuffer(
 
 namespace doorbell {
 namespace {
+
+// What may be revoked, in the whole process, before each thread looks for what it can free of it.
+constexpr uint64_t kManyMappings = 256;
+constexpr uint64_t kManyBytes = uint64_t{1} << 40;
+
+std::atomic<uint64_t> revokedMappings{0};  // since the start
+std::atomic<uint64_t> revokedBytes{0};
 
 struct Owner {
   int slot;
@@ -50,7 +60,30 @@ napi_value CreateShared(napi_env env, void* data, size_t length, Owner* owner) {
   return result;
 }
 
+// V8 does not count these buffers as memory, so nothing drives it to collect the dropped ones: a thread that allocates
+// little never would, and 128 TiB of addresses are 2,000 virtual machines of 64 GiB. See README.md.
+Napi::Value Reclaim(const Napi::CallbackInfo& info) {
+  thread_local uint64_t seenMappings = 0;
+  thread_local uint64_t seenBytes = 0;
+  uint64_t mappings = revokedMappings.load();
+  uint64_t bytes = revokedBytes.load();
+  bool due = mappings - seenMappings >= kManyMappings || bytes - seenBytes >= kManyBytes;
+  if (due) {
+    seenMappings = mappings;
+    seenBytes = bytes;
+    v8::Isolate::GetCurrent()->LowMemoryNotification();
+  }
+  return Napi::Boolean::New(info.Env(), due);
+}
+
 }  // namespace
+
+void NoteRevoked(size_t length) {
+  revokedMappings.fetch_add(1);
+  revokedBytes.fetch_add(length);
+}
+
+void InitShared(Napi::Env env, Napi::Object exports) { Export<Reclaim>(env, exports, "reclaim"); }
 
 Napi::Value WrapMapping(Napi::Env env, const Mapping& mapping) {
   int slot = AddMapping(mapping);

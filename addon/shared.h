@@ -11,4 +11,7 @@ namespace doorbell {
 // reference to it, in any thread, has been collected. On failure they are unmapped at once and an exception is pending.
 Napi::Value WrapMapping(Napi::Env env, const Mapping& mapping);
 
+// Counts a mapping whose pages were given up, for `reclaim`.
+void NoteRevoked(size_t length);
+
 }  // namespace doorbell
