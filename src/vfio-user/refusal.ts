@@ -1,0 +1,27 @@
+/** Errors that a client gets as an errno, and how any thrown value becomes one. */
+import { constants } from 'node:os';
+
+type ErrnoName = keyof typeof constants.errno;
+
+/** A request that is not carried out. */
+export class Refusal extends Error {
+  override readonly name = 'Refusal';
+  readonly code: ErrnoName;
+  /** Positive. */
+  readonly errno: number;
+
+  constructor(code: ErrnoName, reason: string) {
+    super(reason);
+    this.code = code;
+    this.errno = constants.errno[code];
+  }
+}
+
+/** The errno to answer with: that of the error if it carries one (Node's own are negative), EIO if not, which is a bug of ours. */
+export function errnoOf(error: unknown): { errno: number; known: boolean } {
+  const errno = (error as { errno?: unknown } | null | undefined)?.errno;
+  if (typeof errno === 'number' && Number.isInteger(errno) && errno !== 0) {
+    return { errno: Math.abs(errno), known: true };
+  }
+  return { errno: constants.errno.EIO, known: false };
+}

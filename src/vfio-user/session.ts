@@ -1,0 +1,191 @@
+/**
+ * One client: agrees on the version, then carries out its commands one after the other, in the order they came.
+ *
+ * While a handler waits for the device, what else comes is kept, up to a bound; then reading stops. When the client goes away, the
+ * handler is let finish, what was kept is dropped, and the device is told.
+ */
+import { RegionAccess, VfioUserCommand } from '../spec/vfio-user.ts';
+import { encodeError, encodeReply, type Frame, isReply, wantsReply } from './codec.ts';
+import type { VfioUserDevice } from './device.ts';
+import { handlerOf } from './dispatch.ts';
+import { DmaTable } from './dma.ts';
+import { MAX_DATA_XFER_SIZE, negotiate, type Terms } from './negotiate.ts';
+import { errnoOf, Refusal } from './refusal.ts';
+import type { Reply } from './request.ts';
+import { Connection, closeFds } from './transport.ts';
+
+/** What happens to a client, for the log. */
+export type SessionEvent =
+  | { readonly type: 'connected'; readonly minor: number }
+  /** A command was not carried out. `known` is false if the device threw something without an errno: a bug. */
+  | {
+      readonly type: 'refused';
+      readonly command: number;
+      readonly errno: number;
+      readonly known: boolean;
+      readonly error: unknown;
+    }
+  /** The device threw when it was told that the client is gone. */
+  | { readonly type: 'failed'; readonly error: unknown }
+  | { readonly type: 'disconnected'; readonly reason: string };
+
+/** Largest payload: a REGION_WRITE of all the data that may be written at once. */
+export const MAX_PAYLOAD = RegionAccess.size + MAX_DATA_XFER_SIZE;
+/** Messages, and bytes of them, kept while another is being carried out. */
+const MAX_KEPT_MESSAGES = 16;
+const MAX_KEPT_BYTES = MAX_PAYLOAD;
+
+export class Session {
+  /** Resolves when the client is gone and the device has dropped everything of it. */
+  readonly ended: Promise<void>;
+  readonly #device: VfioUserDevice;
+  readonly #emit: (event: SessionEvent) => void;
+  readonly #connection: Connection;
+  readonly #dma = new DmaTable();
+  readonly #deadline: NodeJS.Timeout;
+  #terms: Terms | undefined;
+  #resolveEnded!: () => void;
+  /** A handler waits for the device. */
+  #busy = false;
+  /** Frames that came meanwhile, and the bytes of their payloads. */
+  #kept: Frame[] = [];
+  #keptBytes = 0;
+  #goneReason: string | undefined;
+
+  /** Serves a connected socket and owns it. The client has `patienceMs` to agree on a version. */
+  constructor(
+    fd: number,
+    device: VfioUserDevice,
+    patienceMs: number,
+    emit: (event: SessionEvent) => void,
+  ) {
+    this.#device = device;
+    this.#emit = emit;
+    this.ended = new Promise((resolve) => {
+      this.#resolveEnded = resolve;
+    });
+    this.#connection = new Connection(fd, MAX_PAYLOAD, {
+      message: (message) => this.#receive(message),
+      malformed: (frame) => this.#receive(frame),
+      closed: (reason) => this.#onClosed(reason),
+    });
+    this.#deadline = setTimeout(() => this.close('no version was agreed on in time'), patienceMs);
+  }
+
+  /** Disconnects the client. See `ended`. */
+  close(reason: string): void {
+    this.#connection.close(reason);
+  }
+
+  #receive(frame: Frame): void {
+    if (!this.#busy) {
+      this.#carryOut(frame);
+      return;
+    }
+    this.#kept.push(frame);
+    this.#keptBytes += frame.kind === 'message' ? frame.payload.length : 0;
+    if (this.#isFull) this.#connection.pause();
+  }
+
+  get #isFull(): boolean {
+    return this.#kept.length >= MAX_KEPT_MESSAGES || this.#keptBytes >= MAX_KEPT_BYTES;
+  }
+
+  #carryOut(frame: Frame): void {
+    let reply: Reply | Promise<Reply>;
+    try {
+      reply = this.#handle(frame);
+    } catch (error) {
+      this.#refuse(frame, error);
+      return;
+    }
+    if (!(reply instanceof Promise)) {
+      this.#finish(frame, reply);
+      return;
+    }
+    this.#busy = true;
+    reply
+      .then(
+        (value) => this.#finish(frame, value),
+        (error: unknown) => this.#refuse(frame, error),
+      )
+      .then(() => this.#resume());
+  }
+
+  /** A handler that waited is done: goes on with what was kept. */
+  #resume(): void {
+    this.#busy = false;
+    if (this.#goneReason !== undefined) {
+      this.#leave(this.#goneReason);
+      return;
+    }
+    while (!this.#busy && this.#kept.length > 0) {
+      const frame = this.#kept.shift()!;
+      this.#keptBytes -= frame.kind === 'message' ? frame.payload.length : 0;
+      this.#carryOut(frame);
+    }
+    if (!this.#isFull) this.#connection.resume();
+  }
+
+  #handle(frame: Frame): Reply | Promise<Reply> {
+    if (frame.kind === 'malformed') throw new Refusal('EINVAL', frame.reason);
+    const { command } = frame.header;
+    if (isReply(frame.header)) throw new Refusal('EINVAL', 'a reply to nothing');
+    if (this.#terms !== undefined) {
+      const context = { device: this.#device, terms: this.#terms, dma: this.#dma };
+      return handlerOf(command)(context, frame);
+    }
+    if (command !== VfioUserCommand.VERSION) {
+      throw new Refusal('EINVAL', `command ${command} before VERSION`);
+    }
+    const { terms, payload } = negotiate(frame);
+    clearTimeout(this.#deadline);
+    this.#device.clientConnected();
+    this.#terms = terms;
+    this.#emit({ type: 'connected', minor: terms.minor });
+    return { payload };
+  }
+
+  #finish(frame: Frame, reply: Reply): void {
+    this.#release(frame);
+    if (wantsReply(frame.header)) {
+      this.#connection.send(encodeReply(frame.header, reply.payload), reply.fds);
+    }
+  }
+
+  /** Answers with an error; without common terms, or a common idea of where messages start, that is the last word. */
+  #refuse(frame: Frame, error: unknown): void {
+    this.#release(frame);
+    const { command } = frame.header;
+    const { errno, known } = errnoOf(error);
+    this.#emit({ type: 'refused', command, errno, known, error });
+    if (wantsReply(frame.header)) this.#connection.send(encodeError(frame.header, errno));
+    if (this.#terms === undefined || (frame.kind === 'malformed' && frame.fatal)) {
+      this.close((error as Error).message);
+    }
+  }
+
+  /** Closes the descriptors that no one took. */
+  #release(frame: Frame): void {
+    if (frame.kind === 'message') closeFds(frame.fds.splice(0));
+  }
+
+  #onClosed(reason: string): void {
+    clearTimeout(this.#deadline);
+    for (const frame of this.#kept.splice(0)) this.#release(frame);
+    this.#goneReason = reason;
+    if (!this.#busy) this.#leave(reason);
+  }
+
+  async #leave(reason: string): Promise<void> {
+    if (this.#terms !== undefined) {
+      try {
+        await this.#device.clientGone();
+      } catch (error) {
+        this.#emit({ type: 'failed', error });
+      }
+    }
+    this.#emit({ type: 'disconnected', reason });
+    this.#resolveEnded();
+  }
+}
