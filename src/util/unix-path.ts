@@ -1,0 +1,60 @@
+/** Paths of UNIX sockets: their length, and sockets left behind by a process that is gone. Shared by all listeners. */
+import { type BigIntStats, lstatSync, unlinkSync } from 'node:fs';
+import { connect } from 'node:net';
+import { ErrnoError, errnoOf } from './errors.ts';
+
+/** Bytes of `sun_path` without its terminating zero. */
+const MAX_PATH_BYTES = 107;
+
+function lstat(path: string): BigIntStats | undefined {
+  return lstatSync(path, { bigint: true, throwIfNoEntry: false });
+}
+
+/** Somebody accepts connections at the socket. */
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    const probe = connect(path);
+    probe.once('connect', () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.once('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ECONNREFUSED' || error.code === 'ENOENT') {
+        resolve(false);
+      } else if (error.code === 'EAGAIN') {
+        resolve(true); // Its backlog is full.
+      } else {
+        reject(new ErrnoError('EADDRINUSE', `${path} (${error.code})`));
+      }
+    });
+  });
+}
+
+/**
+ * Makes a path free to be bound: removes a socket that nobody answers at. Rejects with EADDRINUSE if somebody does or if the path
+ * is something else than a socket, and with ENAMETOOLONG; the path is left alone then.
+ */
+export async function claimSocketPath(path: string): Promise<void> {
+  if (Buffer.byteLength(path) > MAX_PATH_BYTES) {
+    throw new ErrnoError('ENAMETOOLONG', `${path} (a socket's path has ${MAX_PATH_BYTES} bytes)`);
+  }
+  const before = lstat(path);
+  if (before === undefined) {
+    return;
+  }
+  if (!before.isSocket()) {
+    throw new ErrnoError('EADDRINUSE', `${path} exists and is not a socket`);
+  }
+  if (await answers(path)) {
+    throw new ErrnoError('EADDRINUSE', path);
+  }
+  const after = lstat(path);
+  // Not one that somebody bound in the meantime.
+  if (after !== undefined && after.ino === before.ino && after.dev === before.dev) {
+    try {
+      unlinkSync(path);
+    } catch (error) {
+      throw new ErrnoError('EADDRINUSE', `${path} (stale, not removed: errno ${errnoOf(error)})`);
+    }
+  }
+}
