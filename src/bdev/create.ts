@@ -1,0 +1,57 @@
+/**
+ * Bdevs without a file, made on the main thread: null and malloc. Files are in `file.ts`. How a reactor does I/O on them is
+ * in `null.ts` and `malloc.ts`.
+ */
+import { PAGE_SIZE } from '../limits.ts';
+import { native } from '../native/index.ts';
+import { ErrnoError } from '../util/errors.ts';
+import { type BdevIdentity, Disk, type Geometry } from './disk.ts';
+
+/** Discards writes; reads leave the guest's buffer as it is. */
+export class NullBdev extends Disk {
+  readonly module = 'null';
+  readonly productName = 'Null disk';
+  readonly readonly = false;
+  readonly backend = { kind: 'null' } as const;
+  readonly driverSpecific = {};
+
+  async sync(): Promise<void> {}
+
+  close(): void {}
+}
+
+/** RAM. A page is taken from the system when it is first written. */
+export class MallocBdev extends Disk {
+  readonly module = 'malloc';
+  readonly productName = 'Malloc disk';
+  readonly readonly = false;
+  readonly backend: { readonly kind: 'malloc'; readonly memory: SharedArrayBuffer };
+  readonly driverSpecific = {};
+  #closed = false;
+
+  /** Throws InvalidError, or ENOMEM if the system does not give the address space. */
+  constructor(identity: BdevIdentity, geometry: Geometry) {
+    super(identity, geometry);
+    this.backend = { kind: 'malloc', memory: allocate(geometry.blockSize * geometry.numBlocks) };
+  }
+
+  async sync(): Promise<void> {}
+
+  /** Gives the pages back at once; the addresses go when the last reactor has dropped them. */
+  close(): void {
+    if (!this.#closed) {
+      this.#closed = true;
+      native.revoke(new DataView(this.backend.memory));
+    }
+  }
+}
+
+function allocate(bytes: number): SharedArrayBuffer {
+  const length = Math.ceil(bytes / PAGE_SIZE) * PAGE_SIZE;
+  try {
+    return native.mapAnonymous(length);
+  } catch (error) {
+    // Too large for a SharedArrayBuffer at all.
+    throw error instanceof RangeError ? new ErrnoError('ENOMEM') : error;
+  }
+}

@@ -1,0 +1,78 @@
+/** What all bdevs have, as main keeps it: who they are and how large. One subclass a kind. */
+import { InvalidError } from '../util/errors.ts';
+import type { BackendDescriptor, Bdev } from './bdev.ts';
+
+/** Logical block sizes that a namespace can have. Bytes. */
+export const BLOCK_SIZES = [512, 4096] as const;
+
+/** The target chooses the index, and makes up what the operator left out. */
+export interface BdevIdentity {
+  readonly index: number;
+  readonly name: string;
+  /** Lower-case with dashes. */
+  readonly uuid: string;
+}
+
+export interface Geometry {
+  /** Bytes. */
+  readonly blockSize: number;
+  readonly numBlocks: number;
+}
+
+export abstract class Disk implements Bdev {
+  readonly index: number;
+  readonly name: string;
+  readonly uuid: string;
+  readonly aliases: readonly string[];
+  readonly blockSize: number;
+  #numBlocks: number;
+
+  abstract readonly module: Bdev['module'];
+  abstract readonly productName: string;
+  abstract readonly readonly: boolean;
+  abstract readonly backend: BackendDescriptor;
+  abstract readonly driverSpecific: Readonly<Record<string, unknown>>;
+
+  /** Throws InvalidError. */
+  constructor(identity: BdevIdentity, { blockSize, numBlocks }: Geometry) {
+    checkGeometry(blockSize, numBlocks);
+    this.index = identity.index;
+    this.name = identity.name;
+    this.uuid = identity.uuid;
+    this.aliases = [identity.uuid];
+    this.blockSize = blockSize;
+    this.#numBlocks = numBlocks;
+  }
+
+  get numBlocks(): number {
+    return this.#numBlocks;
+  }
+
+  /** Only while no namespace uses the bdev: reactors know the size they were told. Throws InvalidError. */
+  setNumBlocks(numBlocks: number): void {
+    checkGeometry(this.blockSize, numBlocks);
+    this.#numBlocks = numBlocks;
+  }
+
+  abstract sync(): Promise<void>;
+  abstract close(): void;
+}
+
+/** Throws InvalidError. */
+export function checkBlockSize(blockSize: number): void {
+  if (!BLOCK_SIZES.some((size) => size === blockSize)) {
+    throw new InvalidError(
+      `key 'block_size' must be one of ${BLOCK_SIZES.join(', ')}, not ${blockSize}`,
+    );
+  }
+}
+
+function checkGeometry(blockSize: number, numBlocks: number): void {
+  checkBlockSize(blockSize);
+  if (!Number.isSafeInteger(numBlocks) || numBlocks < 1) {
+    throw new InvalidError(`key 'num_blocks' must be greater than 0`);
+  }
+  if (!Number.isSafeInteger(blockSize * numBlocks)) {
+    throw new InvalidError(`key 'num_blocks' makes a disk of more than 2^53 bytes`);
+  }
+}
