@@ -1,0 +1,174 @@
+/** The bdevs of the target: how they come to be, their names and indices, and who uses which. Owned by main. */
+import { MallocBdev, NullBdev } from '../bdev/create.ts';
+import type { BdevIdentity, Disk, Geometry } from '../bdev/disk.ts';
+import { FileBdev, type FileBdevOptions, fileIdentity } from '../bdev/file.ts';
+import { MAX_BDEVS } from '../limits.ts';
+import { ErrnoError, InvalidError } from '../util/errors.ts';
+import { randomUuid, uuidFromName } from '../util/uuid.ts';
+
+const MAX_NAME_BYTES = 255;
+
+/** What the operator may choose of a bdev's identity. */
+export interface BdevNaming {
+  readonly name: string;
+  readonly uuid?: string | undefined;
+}
+
+interface Waiter {
+  readonly name: string;
+  readonly resolve: (bdev: Disk | undefined) => void;
+}
+
+export class Bdevs {
+  /** In the order of creation. */
+  readonly #byName = new Map<string, Disk>();
+  readonly #byAlias = new Map<string, Disk>();
+  readonly #indices = new Set<number>();
+  /** Bdev → NQN of the subsystem that uses it. */
+  readonly #claims = new Map<Disk, string>();
+  readonly #waiters = new Set<Waiter>();
+  #mallocCount = 0;
+
+  /** In the order of creation. */
+  list(): readonly Disk[] {
+    return [...this.#byName.values()];
+  }
+
+  /** By name or alias (the UUID). */
+  find(name: string): Disk | undefined {
+    return this.#byName.get(name) ?? this.#byAlias.get(name.toLowerCase());
+  }
+
+  /** Throws ENODEV. */
+  get(name: string): Disk {
+    const bdev = this.find(name);
+    if (bdev === undefined) {
+      throw new ErrnoError('ENODEV');
+    }
+    return bdev;
+  }
+
+  /** Throws InvalidError, EEXIST, ENOSPC; the other two as well, and what the system says. */
+  createNull(naming: BdevNaming, geometry: Geometry): Disk {
+    return this.#add(naming, randomUuid(), (identity) => new NullBdev(identity, geometry));
+  }
+
+  /** Without a name it is the next of Malloc0, Malloc1, … */
+  createMalloc(naming: Partial<BdevNaming>, geometry: Geometry): Disk {
+    const name = naming.name ?? this.#nextMallocName();
+    return this.#add(
+      { ...naming, name },
+      randomUuid(),
+      (identity) => new MallocBdev(identity, geometry),
+    );
+  }
+
+  /** Without a UUID it gets one that the file's path (or, if the file is served already, its path and the name) always has. */
+  createFile(naming: BdevNaming, options: FileBdevOptions): Disk {
+    const path = fileIdentity(options.filename);
+    const uuid = uuidFromName(path);
+    return this.#add(
+      naming,
+      this.find(uuid) === undefined ? uuid : uuidFromName(`${path}\0${naming.name}`),
+      (identity) => FileBdev.open(identity, options),
+    );
+  }
+
+  #nextMallocName(): string {
+    let name: string;
+    do {
+      name = `Malloc${this.#mallocCount++}`;
+    } while (this.find(name) !== undefined);
+    return name;
+  }
+
+  /** Makes a bdev under a free index. If `make` throws, nothing is kept. */
+  #add(naming: BdevNaming, defaultUuid: string, make: (identity: BdevIdentity) => Disk): Disk {
+    const { name } = naming;
+    const uuid = naming.uuid?.toLowerCase() ?? defaultUuid;
+    if (name === '' || Buffer.byteLength(name) > MAX_NAME_BYTES || /\p{Cc}/u.test(name)) {
+      throw new InvalidError(
+        `key 'name' must have 1 to ${MAX_NAME_BYTES} bytes, and no control characters`,
+      );
+    }
+    if (this.find(name) !== undefined || this.find(uuid) !== undefined) {
+      throw new ErrnoError('EEXIST');
+    }
+    const bdev = make({ index: this.#freeIndex(), name, uuid });
+    this.#indices.add(bdev.index);
+    this.#byName.set(name, bdev);
+    for (const alias of bdev.aliases) {
+      this.#byAlias.set(alias, bdev);
+    }
+    for (const waiter of this.#waiters) {
+      if (this.find(waiter.name) === bdev) {
+        waiter.resolve(bdev);
+      }
+    }
+    return bdev;
+  }
+
+  /** Forgets a bdev that nobody uses, and frees what it holds. */
+  remove(bdev: Disk): void {
+    this.#byName.delete(bdev.name);
+    for (const alias of bdev.aliases) {
+      this.#byAlias.delete(alias);
+    }
+    this.#indices.delete(bdev.index);
+    bdev.close();
+  }
+
+  /** NQN of the subsystem that uses it. */
+  claimOf(bdev: Disk): string | undefined {
+    return this.#claims.get(bdev);
+  }
+
+  /** Throws InvalidError if it is in use. */
+  claim(bdev: Disk, nqn: string): void {
+    const owner = this.#claims.get(bdev);
+    if (owner !== undefined) {
+      throw new InvalidError(`bdev '${bdev.name}' is already claimed by ${owner}`);
+    }
+    this.#claims.set(bdev, nqn);
+  }
+
+  release(bdev: Disk): void {
+    this.#claims.delete(bdev);
+  }
+
+  /** The bdev of that name as soon as there is one, or `undefined` after `timeoutMs`. */
+  waitFor(name: string, timeoutMs: number): Promise<Disk | undefined> {
+    const found = this.find(name);
+    if (found !== undefined || timeoutMs === 0) {
+      return Promise.resolve(found);
+    }
+    return new Promise((resolve) => {
+      const waiter = {
+        name,
+        resolve: (bdev: Disk | undefined) => {
+          clearTimeout(timer);
+          this.#waiters.delete(waiter);
+          resolve(bdev);
+        },
+      };
+      const timer = setTimeout(() => waiter.resolve(undefined), timeoutMs);
+      this.#waiters.add(waiter);
+    });
+  }
+
+  /** Ends all waiting. */
+  stopWaiting(): void {
+    for (const waiter of this.#waiters) {
+      waiter.resolve(undefined);
+    }
+  }
+
+  #freeIndex(): number {
+    for (let index = 0; index < MAX_BDEVS; index++) {
+      if (!this.#indices.has(index)) {
+        return index;
+      }
+    }
+    throw new ErrnoError('ENOSPC', `there are ${MAX_BDEVS} bdevs`);
+  }
+}

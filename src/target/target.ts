@@ -1,0 +1,389 @@
+/**
+ * The target: bdevs, the vfio-user transport, subsystems and their listeners. What the RPC methods and the command line
+ * call. Every change runs to its end before the next one begins. Owned by main.
+ */
+import { statSync } from 'node:fs';
+import { isAbsolute, join } from 'node:path';
+import type { Disk, Geometry } from '../bdev/disk.ts';
+import { FileBdev, type FileBdevOptions } from '../bdev/file.ts';
+import { describeError, ErrnoError, FailedError, InvalidError } from '../util/errors.ts';
+import type { Logger } from '../util/log.ts';
+import { Serial } from '../util/serial.ts';
+import { type BdevNaming, Bdevs } from './bdevs.ts';
+import { DISCOVERY_NQN } from './nqn.ts';
+import {
+  type ListenAddress,
+  MAX_LISTENERS,
+  type NamespaceOptions,
+  Subsystem,
+  type SubsystemOptions,
+} from './subsystem.ts';
+import type { EndpointView, IoCounters, SubsystemView, TransportOptions } from './types.ts';
+
+const MAX_SUBSYSTEMS = 1024;
+const MIB = 1024 * 1024;
+/** The socket in the folder that a listener's traddr names. */
+const SOCKET_NAME = 'cntrl';
+
+/** What the target needs of the reactors. */
+export interface Reactors {
+  readonly count: number;
+  /** Processor of each reactor. */
+  readonly cores: readonly number[];
+  iostat(bdevIndex: number, reactor: number): IoCounters;
+  resetIostat(bdevIndex: number): void;
+}
+
+export interface TargetOptions {
+  readonly log: Logger;
+  readonly reactors: Reactors;
+  /** Listens at a socket, and serves the subsystem to the client that connects. Rejects with a system error. */
+  readonly listen: (options: {
+    readonly subsystem: SubsystemView;
+    readonly transport: TransportOptions;
+    readonly socketPath: string;
+  }) => Promise<EndpointView>;
+}
+
+export interface Transport {
+  readonly options: TransportOptions;
+  /** What nvmf_get_transports shows. */
+  readonly report: Readonly<Record<string, unknown>>;
+}
+
+export class Target {
+  readonly reactors: Reactors;
+  readonly bdevs = new Bdevs();
+  readonly #log: Logger;
+  readonly #listen: TargetOptions['listen'];
+  readonly #changes = new Serial();
+  readonly #subsystems = new Map<string, Subsystem>();
+  #transport: Transport | undefined;
+  #closed = false;
+
+  constructor(options: TargetOptions) {
+    this.#log = options.log;
+    this.reactors = options.reactors;
+    this.#listen = options.listen;
+  }
+
+  get transport(): Transport | undefined {
+    return this.#transport;
+  }
+
+  /** In the order of creation. */
+  get subsystems(): readonly Subsystem[] {
+    return [...this.#subsystems.values()];
+  }
+
+  findSubsystem(nqn: string): Subsystem | undefined {
+    return this.#subsystems.get(nqn);
+  }
+
+  /** Throws InvalidError, as all methods of SPDK but one do. */
+  subsystem(nqn: string): Subsystem {
+    const subsystem = this.#subsystems.get(nqn);
+    if (subsystem === undefined) {
+      throw new InvalidError(
+        nqn === DISCOVERY_NQN
+          ? `key 'nqn': the discovery subsystem has nothing to configure`
+          : `key 'nqn': there is no subsystem ${nqn}`,
+      );
+    }
+    return subsystem;
+  }
+
+  // --- bdevs ----------------------------------------------------------------------------------------------------
+
+  createNull(naming: BdevNaming, geometry: Geometry): Promise<Disk> {
+    return this.#create(() => this.bdevs.createNull(naming, geometry));
+  }
+
+  createMalloc(naming: Partial<BdevNaming>, geometry: Geometry): Promise<Disk> {
+    return this.#create(() => this.bdevs.createMalloc(naming, geometry));
+  }
+
+  createFile(naming: BdevNaming, options: FileBdevOptions): Promise<Disk> {
+    return this.#create(() => this.bdevs.createFile(naming, options));
+  }
+
+  #create(make: () => Disk): Promise<Disk> {
+    return this.#change(() => {
+      const bdev = make();
+      this.reactors.resetIostat(bdev.index);
+      this.#log.info(
+        { bdev: bdev.name, blocks: bdev.numBlocks, blockSize: bdev.blockSize },
+        'bdev created',
+      );
+      return bdev;
+    });
+  }
+
+  /** Removes its namespace first. Rejects with ENODEV if there is no such bdev of that module. */
+  deleteBdev(name: string, module: Disk['module']): Promise<void> {
+    return this.#change(async () => {
+      const bdev = this.#bdevOf(name, module);
+      await this.#abandon(bdev);
+      this.bdevs.remove(bdev);
+    });
+  }
+
+  /** Takes over the size that the file has now. Rejects with EBUSY if that changed while a namespace uses it. */
+  rescan(name: string, module: 'aio' | 'uring'): Promise<void> {
+    return this.#change(() => {
+      const bdev = this.#bdevOf(name, module);
+      if (bdev instanceof FileBdev) {
+        this.#resize(bdev, bdev.currentBlocks());
+      }
+    });
+  }
+
+  /** `mebibytes`: the new size. Rejects with EBUSY while a namespace uses it. */
+  resizeNull(name: string, mebibytes: number): Promise<void> {
+    return this.#change(() => {
+      const bdev = this.#bdevOf(name, 'null');
+      this.#resize(bdev, Math.floor((mebibytes * MIB) / bdev.blockSize));
+    });
+  }
+
+  #bdevOf(name: string, module: Disk['module']): Disk {
+    const bdev = this.bdevs.get(name);
+    if (bdev.module !== module) {
+      throw new ErrnoError('ENODEV');
+    }
+    return bdev;
+  }
+
+  #resize(bdev: Disk, numBlocks: number): void {
+    if (numBlocks === bdev.numBlocks) {
+      return;
+    }
+    const owner = this.bdevs.claimOf(bdev);
+    if (owner !== undefined) {
+      throw new ErrnoError('EBUSY', `bdev '${bdev.name}' is a namespace of ${owner}`);
+    }
+    bdev.setNumBlocks(numBlocks);
+  }
+
+  /** Removes the namespace that uses a bdev. */
+  async #abandon(bdev: Disk): Promise<void> {
+    const owner = this.#subsystems.get(this.bdevs.claimOf(bdev) ?? '');
+    for (const namespace of owner?.namespaces.values() ?? []) {
+      if (namespace.bdev === bdev) {
+        await this.#dropNamespace(owner as Subsystem, namespace.nsid);
+        return;
+      }
+    }
+    if (this.bdevs.claimOf(bdev) !== undefined) {
+      throw new ErrnoError('EBUSY', `an earlier removal of bdev '${bdev.name}' did not finish`);
+    }
+  }
+
+  // --- transport and subsystems -----------------------------------------------------------------------------------
+
+  createTransport(transport: Transport): Promise<void> {
+    return this.#change(() => {
+      if (this.#transport !== undefined) {
+        throw new FailedError("Transport type 'VFIOUSER' already exists");
+      }
+      this.#transport = transport;
+    });
+  }
+
+  createSubsystem(options: SubsystemOptions): Promise<void> {
+    return this.#change(() => {
+      const { nqn } = options;
+      if (this.#subsystems.has(nqn) || nqn === DISCOVERY_NQN) {
+        throw new FailedError(`Unable to create subsystem ${nqn}: it exists`);
+      }
+      if (this.#subsystems.size >= MAX_SUBSYSTEMS) {
+        throw new FailedError(`Unable to create subsystem ${nqn}: there are ${MAX_SUBSYSTEMS}`);
+      }
+      this.#subsystems.set(nqn, new Subsystem(options));
+      this.#log.info({ nqn }, 'subsystem created');
+    });
+  }
+
+  /** Disconnects its clients, and gives its bdevs free. */
+  deleteSubsystem(nqn: string): Promise<void> {
+    return this.#change(async () => {
+      const subsystem = this.subsystem(nqn);
+      await this.#closeListeners(subsystem);
+      for (const { bdev } of subsystem.namespaces.values()) {
+        this.bdevs.release(bdev);
+      }
+      this.#subsystems.delete(nqn);
+      this.#log.info({ nqn }, 'subsystem deleted');
+    });
+  }
+
+  /** Changes the hosts or the allow-any-host flag of a subsystem. */
+  configureSubsystem(nqn: string, configure: (subsystem: Subsystem) => void): Promise<void> {
+    return this.#change(() => configure(this.subsystem(nqn)));
+  }
+
+  // --- namespaces -------------------------------------------------------------------------------------------------
+
+  /** Resolves with the NSID, once every connected controller has the namespace. */
+  addNamespace(nqn: string, bdevName: string, options: NamespaceOptions): Promise<number> {
+    return this.#change(async () => {
+      const subsystem = this.subsystem(nqn);
+      const bdev = this.bdevs.find(bdevName);
+      if (bdev === undefined) {
+        throw new InvalidError(`key 'namespace.bdev_name': there is no bdev '${bdevName}'`);
+      }
+      const namespace = subsystem.planNamespace(bdev, options);
+      const { nsid } = namespace;
+      this.bdevs.claim(bdev, nqn);
+      // In the map first: a client that connects meanwhile finds it there, and a guest that is told looks there.
+      subsystem.namespaces.set(nsid, namespace);
+      try {
+        await everyEndpoint(subsystem, (endpoint) => endpoint.addNamespace(namespace));
+      } catch (error) {
+        await this.#dropNamespace(subsystem, nsid);
+        throw error;
+      }
+      this.#log.info({ nqn, nsid, bdev: bdev.name }, 'namespace added');
+      return nsid;
+    });
+  }
+
+  /** Resolves once no controller uses the namespace any more. */
+  removeNamespace(nqn: string, nsid: number): Promise<void> {
+    return this.#change(async () => {
+      const subsystem = this.subsystem(nqn);
+      if (!subsystem.namespaces.has(nsid)) {
+        throw new InvalidError(`key 'nsid': ${nqn} has no namespace ${nsid}`);
+      }
+      await this.#dropNamespace(subsystem, nsid);
+    });
+  }
+
+  /** If an endpoint fails to let go of it, the bdev stays claimed: its descriptor may still be in use. */
+  async #dropNamespace(subsystem: Subsystem, nsid: number): Promise<void> {
+    const namespace = subsystem.namespaces.get(nsid);
+    if (namespace !== undefined) {
+      subsystem.namespaces.delete(nsid);
+      await everyEndpoint(subsystem, (endpoint) => endpoint.removeNamespace(nsid));
+      this.bdevs.release(namespace.bdev);
+      this.#log.info({ nqn: subsystem.nqn, nsid }, 'namespace removed');
+    }
+  }
+
+  // --- listeners --------------------------------------------------------------------------------------------------
+
+  /** Listens at `traddr`/cntrl. Resolves with the path of the socket. */
+  addListener(nqn: string, address: ListenAddress): Promise<string> {
+    return this.#change(async () => {
+      const subsystem = this.subsystem(nqn);
+      const socketPath = this.#planSocket(subsystem, address.traddr);
+      if (this.#transport === undefined) {
+        throw new InvalidError(
+          `key 'listen_address.trtype': there is no VFIOUSER transport (nvmf_create_transport)`,
+        );
+      }
+      const { options } = this.#transport;
+      let endpoint: EndpointView;
+      try {
+        endpoint = await this.#listen({ subsystem, transport: options, socketPath });
+      } catch (error) {
+        throw new InvalidError(`key 'listen_address.traddr': ${describeError(error)}`, {
+          cause: error,
+        });
+      }
+      subsystem.listeners.set(socketPath, { address, endpoint });
+      this.#log.info({ nqn, socket: socketPath }, 'listening');
+      return socketPath;
+    });
+  }
+
+  #planSocket(subsystem: Subsystem, traddr: string): string {
+    const key = `key 'listen_address.traddr'`;
+    if (!isAbsolute(traddr)) {
+      throw new InvalidError(`${key} must be the absolute path of a folder`);
+    }
+    if (statSync(traddr, { throwIfNoEntry: false })?.isDirectory() !== true) {
+      throw new InvalidError(`${key}: there is no folder ${traddr}`);
+    }
+    const socketPath = join(traddr, SOCKET_NAME);
+    for (const other of this.#subsystems.values()) {
+      if (other.listeners.has(socketPath)) {
+        throw new InvalidError(`${key}: ${other.nqn} listens at ${socketPath} already`);
+      }
+    }
+    if (subsystem.listeners.size >= MAX_LISTENERS) {
+      throw new InvalidError(`${subsystem.nqn} has ${MAX_LISTENERS} listeners`);
+    }
+    return socketPath;
+  }
+
+  /** Disconnects the client of a listener, and removes its socket. */
+  removeListener(nqn: string, traddr: string): Promise<void> {
+    return this.#change(async () => {
+      const subsystem = this.subsystem(nqn);
+      const socketPath = join(traddr, SOCKET_NAME);
+      const listener = subsystem.listeners.get(socketPath);
+      if (listener === undefined) {
+        throw new InvalidError(`key 'listen_address.traddr': ${nqn} does not listen at ${traddr}`);
+      }
+      await listener.endpoint.close();
+      subsystem.listeners.delete(socketPath);
+      this.#log.info({ nqn, socket: socketPath }, 'listener removed');
+    });
+  }
+
+  async #closeListeners(subsystem: Subsystem): Promise<void> {
+    await everyEndpoint(subsystem, (endpoint) => endpoint.close());
+    subsystem.listeners.clear();
+  }
+
+  // --- life ---------------------------------------------------------------------------------------------------------
+
+  /** Disconnects all clients, makes all data durable, and frees everything. Never rejects: what fails is logged. */
+  close(): Promise<void> {
+    this.bdevs.stopWaiting();
+    this.#closed = true;
+    return this.#changes.run(async () => {
+      for (const subsystem of this.#subsystems.values()) {
+        await this.#try('closing a listener', () => this.#closeListeners(subsystem));
+      }
+      this.#subsystems.clear();
+      for (const bdev of this.bdevs.list()) {
+        await this.#try(`syncing bdev '${bdev.name}'`, () => bdev.sync());
+        await this.#try(`closing bdev '${bdev.name}'`, () => this.bdevs.remove(bdev));
+      }
+    });
+  }
+
+  async #try(what: string, operation: () => Promise<void> | void): Promise<void> {
+    try {
+      await operation();
+    } catch (error) {
+      this.#log.error({ err: error }, `${what} failed`);
+    }
+  }
+
+  #change<T>(operation: () => Promise<T> | T): Promise<T> {
+    return this.#changes.run(() => {
+      if (this.#closed) {
+        throw new FailedError('The target is shutting down');
+      }
+      return operation();
+    });
+  }
+}
+
+/** Calls all endpoints of a subsystem at once. Rejects with the first failure, after all have ended. */
+async function everyEndpoint(
+  subsystem: Subsystem,
+  operation: (endpoint: EndpointView) => Promise<void>,
+): Promise<void> {
+  const outcomes = await Promise.allSettled(
+    [...subsystem.listeners.values()].map(async ({ endpoint }) => operation(endpoint)),
+  );
+  for (const outcome of outcomes) {
+    if (outcome.status === 'rejected') {
+      throw outcome.reason;
+    }
+  }
+}
