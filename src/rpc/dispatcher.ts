@@ -1,0 +1,122 @@
+/**
+ * The table of methods: checks the parameters against the method's schema, calls it, and turns errors into what a client gets.
+ * One declaration of the parameters gives the check, the TypeScript type and the reference in `docs/rpc.md`.
+ */
+import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
+import type { Static, TObject } from 'typebox';
+import { describeError, errnoOf, FailedError, InvalidError } from '../util/errors.ts';
+import type { Logger } from '../util/log.ts';
+import { RpcCode, RpcError } from './protocol.ts';
+
+/** One method, as {@link method} makes it. */
+export interface RpcMethod {
+  readonly name: string;
+  /** One sentence for the reference. */
+  readonly summary: string;
+  readonly params: TObject;
+  /** Accepts keys that it does not know, as SPDK's decoder of the same method does. */
+  readonly relaxed: boolean;
+  readonly call: (params: unknown) => unknown;
+}
+
+/** Declares a method: `call` gets parameters of the schema's type, checked. It may be asynchronous. */
+export function method<P extends TObject>(definition: {
+  readonly name: string;
+  readonly summary: string;
+  readonly params: P;
+  readonly relaxed?: boolean;
+  readonly call: (params: Static<P>) => unknown;
+}): RpcMethod {
+  return {
+    relaxed: false,
+    ...definition,
+    // The dispatcher has checked the parameters against this very schema.
+    call: (params) => definition.call(params as Static<P>),
+  };
+}
+
+interface Entry {
+  readonly method: RpcMethod;
+  readonly validate: ValidateFunction;
+}
+
+export class Dispatcher {
+  readonly #entries = new Map<string, Entry>();
+  readonly #log: Logger;
+
+  constructor(methods: readonly RpcMethod[], log: Logger) {
+    this.#log = log;
+    const ajv = new Ajv({ verbose: true, strict: true });
+    // Says in words what a pattern means.
+    ajv.addKeyword({ keyword: 'expected', schemaType: 'string' });
+    for (const entry of methods) {
+      const schema = { ...entry.params, additionalProperties: entry.relaxed };
+      this.#entries.set(entry.name, { method: entry, validate: ajv.compile(schema) });
+    }
+  }
+
+  get names(): readonly string[] {
+    return [...this.#entries.keys()];
+  }
+
+  /** Runs a method. Rejects with an {@link RpcError}, whatever goes wrong. */
+  async dispatch(name: string, params: unknown = {}): Promise<unknown> {
+    const entry = this.#entries.get(name);
+    if (entry === undefined) {
+      throw new RpcError(RpcCode.METHOD_NOT_FOUND, 'Method not found');
+    }
+    if (!entry.validate(params)) {
+      throw invalidParams(describeViolation(entry.validate.errors?.[0]));
+    }
+    try {
+      return await entry.method.call(params);
+    } catch (error) {
+      throw this.#toRpcError(name, error);
+    }
+  }
+
+  #toRpcError(name: string, error: unknown): RpcError {
+    if (error instanceof RpcError) {
+      return error;
+    }
+    if (error instanceof InvalidError) {
+      return invalidParams(error.message);
+    }
+    const errno = errnoOf(error);
+    if (errno !== undefined) {
+      return new RpcError(-errno, describeError(error));
+    }
+    if (!(error instanceof FailedError)) {
+      this.#log.error({ err: error, method: name }, 'method failed unexpectedly');
+    }
+    return new RpcError(RpcCode.INTERNAL_ERROR, describeError(error));
+  }
+}
+
+function invalidParams(detail: string): RpcError {
+  return new RpcError(RpcCode.INVALID_PARAMS, `Invalid parameters: ${detail}`);
+}
+
+/** What is wrong, naming the key. */
+function describeViolation(error: ErrorObject | undefined): string {
+  if (error === undefined) {
+    return 'not valid';
+  }
+  const path = error.instancePath.slice(1).replaceAll('/', '.');
+  const prefix = path === '' ? '' : `${path}.`;
+  switch (error.keyword) {
+    case 'additionalProperties':
+      return `unknown key '${prefix}${error.params.additionalProperty}'`;
+    case 'required':
+      return `missing key '${prefix}${error.params.missingProperty}'`;
+    case 'enum':
+      return `key '${path}' must be one of ${error.params.allowedValues.join(', ')}`;
+    case 'const':
+      return `key '${path}' must be ${JSON.stringify(error.params.allowedValue)}`;
+    default: {
+      const expected = error.parentSchema?.expected;
+      const demand = typeof expected === 'string' ? `must be ${expected}` : error.message;
+      return path === '' ? `params ${demand}` : `key '${path}' ${demand}`;
+    }
+  }
+}

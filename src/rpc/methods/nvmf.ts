@@ -1,0 +1,215 @@
+/** Subsystems, their namespaces and hosts, with SPDK's names. Listeners are in `listeners.ts`. */
+import { Type } from 'typebox';
+import { MAX_NAMESPACES } from '../../limits.ts';
+import { DISCOVERY_NQN } from '../../target/nqn.ts';
+import {
+  MAX_CNTLID,
+  MIN_CNTLID,
+  type Subsystem,
+  type TargetNamespace,
+} from '../../target/subsystem.ts';
+import type { Target } from '../../target/target.ts';
+import { ErrnoError, InvalidError } from '../../util/errors.ts';
+import { method, type RpcMethod } from '../dispatcher.ts';
+import {
+  Ascii,
+  Bool,
+  Hex,
+  IGNORED,
+  TARGET_NAME,
+  Text,
+  U8_MAX,
+  U16_MAX,
+  U32_MAX,
+  Uint,
+  Unsupported,
+  Uuid,
+} from '../schema.ts';
+import { describeAddress } from './listeners.ts';
+
+const { Optional } = Type;
+const NQN = { nqn: Text('NQN of the subsystem'), ...TARGET_NAME };
+
+const CreateSubsystem = Type.Object({
+  ...NQN,
+  serial_number: Optional(Ascii('default: twenty zeros', 20)),
+  model_number: Optional(Ascii('default: Doorbell Controller', 40)),
+  admin_label: Optional(Ascii('shown by nvmf_get_subsystems', 256)),
+  max_namespaces: Optional(Uint('default (and 0): 32', MAX_NAMESPACES)),
+  allow_any_host: Optional(Bool('default: false')),
+  min_cntlid: Optional(Uint(`default: ${MIN_CNTLID}`, U16_MAX)),
+  max_cntlid: Optional(Uint(`default: ${MAX_CNTLID}`, U16_MAX)),
+  dmrsl: Optional(Uint('shown; no namespace has Dataset Management', U32_MAX)),
+  wzsl: Optional(Uint('shown; no namespace has Write Zeroes', U8_MAX)),
+  max_discard_size_kib: Optional(Uint(IGNORED)),
+  max_write_zeroes_size_kib: Optional(Uint(IGNORED)),
+  ana_reporting: Optional(Unsupported(false)),
+  passthrough: Optional(Unsupported(false)),
+  enable_nssr: Optional(Unsupported(false)),
+});
+
+const AddNamespace = Type.Object({
+  ...NQN,
+  namespace: Type.Object(
+    {
+      bdev_name: Text('name or UUID of a bdev that nothing else uses'),
+      nsid: Optional(Uint('default (and 0): the smallest free one', U32_MAX)),
+      uuid: Optional(Uuid("default: the bdev's")),
+      nguid: Optional(Hex('default: the UUID', 32)),
+      eui64: Optional(Hex('default: none', 16)),
+      no_auto_visible: Optional(Unsupported(false)),
+      anagrpid: Optional(Unsupported(0)),
+      hide_metadata: Optional(Bool(`there is no metadata to hide; ${IGNORED}`)),
+    },
+    { additionalProperties: false },
+  ),
+});
+
+const Host = { ...NQN, host: Text('NQN of a host') };
+
+const DISCOVERY = {
+  nqn: DISCOVERY_NQN,
+  subtype: 'Discovery',
+  listen_addresses: [],
+  allow_any_host: true,
+  hosts: [],
+};
+
+function describeNamespace(namespace: TargetNamespace) {
+  const { nsid, bdev, uuid, nguid, eui64 } = namespace;
+  return {
+    nsid,
+    bdev_name: bdev.name,
+    name: bdev.name,
+    nguid,
+    ...(eui64 !== undefined && { eui64 }),
+    uuid,
+  };
+}
+
+function describeSubsystem(subsystem: Subsystem) {
+  return {
+    nqn: subsystem.nqn,
+    subtype: 'NVMe',
+    listen_addresses: [...subsystem.listeners.values()].map(describeAddress),
+    allow_any_host: subsystem.allowAnyHost,
+    hosts: [...subsystem.hosts].map((nqn) => ({ nqn })),
+    serial_number: subsystem.serialNumber,
+    model_number: subsystem.modelNumber,
+    ...(subsystem.adminLabel !== undefined && { admin_label: subsystem.adminLabel }),
+    max_namespaces: subsystem.maxNamespaces,
+    passthrough: false,
+    min_cntlid: subsystem.minCntlid,
+    max_cntlid: subsystem.maxCntlid,
+    dmrsl: subsystem.dmrsl,
+    wzsl: subsystem.wzsl,
+    namespaces: [...subsystem.namespaces.values()]
+      .sort((a, b) => a.nsid - b.nsid)
+      .map(describeNamespace),
+  };
+}
+
+export function nvmfMethods(target: Target): RpcMethod[] {
+  return [
+    method({
+      name: 'nvmf_create_subsystem',
+      summary: 'Makes an NVMe subsystem.',
+      params: CreateSubsystem,
+      call: async (params) => {
+        await target.createSubsystem({
+          nqn: params.nqn,
+          serialNumber: params.serial_number,
+          modelNumber: params.model_number,
+          adminLabel: params.admin_label,
+          maxNamespaces: params.max_namespaces,
+          allowAnyHost: params.allow_any_host,
+          minCntlid: params.min_cntlid,
+          maxCntlid: params.max_cntlid,
+          dmrsl: params.dmrsl,
+          wzsl: params.wzsl,
+        });
+        return true;
+      },
+    }),
+    method({
+      name: 'nvmf_delete_subsystem',
+      summary: 'Disconnects its clients and deletes it. Its bdevs stay.',
+      params: Type.Object(NQN),
+      call: async ({ nqn }) => {
+        await target.deleteSubsystem(nqn);
+        return true;
+      },
+    }),
+    method({
+      name: 'nvmf_get_subsystems',
+      summary: 'All subsystems (the discovery subsystem first), or one.',
+      params: Type.Object({ ...NQN, nqn: Optional(Text('only this one; -19 if there is none')) }),
+      call: ({ nqn }) => {
+        if (nqn === undefined) {
+          return [DISCOVERY, ...target.subsystems.map(describeSubsystem)];
+        }
+        if (nqn === DISCOVERY_NQN) {
+          return [DISCOVERY];
+        }
+        const subsystem = target.findSubsystem(nqn);
+        if (subsystem === undefined) {
+          throw new ErrnoError('ENODEV');
+        }
+        return [describeSubsystem(subsystem)];
+      },
+    }),
+    method({
+      name: 'nvmf_subsystem_add_ns',
+      summary: 'Makes a bdev a namespace, also of guests that are connected. The NSID.',
+      params: AddNamespace,
+      relaxed: true,
+      call: ({ nqn, namespace }) => target.addNamespace(nqn, namespace.bdev_name, namespace),
+    }),
+    method({
+      name: 'nvmf_subsystem_remove_ns',
+      summary: 'Takes a namespace away, also from guests that are connected.',
+      params: Type.Object({ ...NQN, nsid: Uint('NSID', U32_MAX, 1) }),
+      call: async ({ nqn, nsid }) => {
+        await target.removeNamespace(nqn, nsid);
+        return true;
+      },
+    }),
+    method({
+      name: 'nvmf_subsystem_add_host',
+      summary: 'Adds a host to the list of the subsystem. A vfio-user client has no host NQN.',
+      params: Type.Object({
+        ...Host,
+        dhchap_key: Optional(Text('not supported: there is no keyring')),
+        dhchap_ctrlr_key: Optional(Text('not supported: there is no keyring')),
+      }),
+      relaxed: true,
+      call: async ({ nqn, host, dhchap_key, dhchap_ctrlr_key }) => {
+        if (dhchap_key !== undefined || dhchap_ctrlr_key !== undefined) {
+          throw new InvalidError(`key 'dhchap_key': there is no key of that name`);
+        }
+        await target.configureSubsystem(nqn, (subsystem) => subsystem.addHost(host));
+        return true;
+      },
+    }),
+    method({
+      name: 'nvmf_subsystem_remove_host',
+      summary: 'Removes a host from the list of the subsystem.',
+      params: Type.Object({ ...Host, timeout_ms: Optional(Uint(IGNORED)) }),
+      call: async ({ nqn, host }) => {
+        await target.configureSubsystem(nqn, (subsystem) => subsystem.removeHost(host));
+        return true;
+      },
+    }),
+    method({
+      name: 'nvmf_subsystem_allow_any_host',
+      summary: 'Lets any host in, or only those of the list.',
+      params: Type.Object({ ...NQN, allow_any_host: Bool('any host') }),
+      call: async ({ nqn, allow_any_host }) => {
+        await target.configureSubsystem(nqn, (subsystem) => {
+          subsystem.allowAnyHost = allow_any_host;
+        });
+        return true;
+      },
+    }),
+  ];
+}

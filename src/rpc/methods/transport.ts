@@ -1,0 +1,160 @@
+/** The vfio-user transport, with SPDK's parameters and, where we act on them, SPDK's defaults. */
+import { type Static, Type } from 'typebox';
+import {
+  MAX_ADMIN_QUEUE_ENTRIES,
+  MAX_IO_QUEUE_PAIRS,
+  MAX_QUEUE_ENTRIES,
+  MAX_TRANSFER_BYTES,
+  PAGE_SIZE,
+} from '../../limits.ts';
+import type { Target, Transport } from '../../target/target.ts';
+import { ErrnoError, InvalidError } from '../../util/errors.ts';
+import { method, type RpcMethod } from '../dispatcher.ts';
+import {
+  Bool,
+  IGNORED,
+  TARGET_NAME,
+  Text,
+  U16_MAX,
+  U32_MAX,
+  Uint,
+  Unsupported,
+} from '../schema.ts';
+
+const { Optional } = Type;
+const Ignored32 = Optional(Uint(IGNORED, U32_MAX));
+const Shown32 = Optional(Uint('shown by nvmf_get_transports, and has no effect', U32_MAX));
+const IgnoredBool = Optional(Bool(IGNORED));
+
+const CreateTransport = Type.Object({
+  trtype: Text('VFIOUSER, in upper or lower case'),
+  ...TARGET_NAME,
+  max_queue_depth: Optional(Uint('entries of an I/O queue; default: 256', MAX_QUEUE_ENTRIES, 2)),
+  max_io_qpairs_per_ctrlr: Optional(
+    Uint(`I/O queue pairs of a controller; default: ${MAX_IO_QUEUE_PAIRS}`, MAX_IO_QUEUE_PAIRS, 1),
+  ),
+  max_io_size: Optional(
+    Uint('bytes: 4096 times a power of two; default: 131072', MAX_TRANSFER_BYTES, PAGE_SIZE),
+  ),
+  disable_mappable_bar0: Optional(Bool('doorbells come as messages, not through shared memory')),
+  max_aq_depth: Optional(
+    Uint('shown by nvmf_get_transports, and has no effect', MAX_ADMIN_QUEUE_ENTRIES, 2),
+  ),
+  in_capsule_data_size: Shown32,
+  iobuf_small_cache_size: Shown32,
+  iobuf_large_cache_size: Shown32,
+  abort_timeout_sec: Shown32,
+  ack_timeout: Shown32,
+  data_wr_pool_size: Shown32,
+  disable_command_passthru: Optional(Bool('there is no passthrough to disable; shown')),
+  kas: Optional(Uint('shown by nvmf_get_transports, and has no effect', U16_MAX)),
+  min_kato: Shown32,
+  io_unit_size: Ignored32,
+  num_shared_buffers: Ignored32,
+  buf_cache_size: Ignored32,
+  acceptor_poll_rate: Ignored32,
+  acceptor_backlog: Optional(Type.Integer({ description: IGNORED })),
+  association_timeout: Ignored32,
+  num_cqe: Ignored32,
+  max_srq_depth: Ignored32,
+  sock_priority: Ignored32,
+  control_msg_num: Ignored32,
+  no_srq: IgnoredBool,
+  no_wr_batching: IgnoredBool,
+  c2h_success: IgnoredBool,
+  zcopy: IgnoredBool,
+  disable_adaptive_irq: IgnoredBool,
+  disable_shadow_doorbells: IgnoredBool,
+  enable_intr_mode_sq_spreading: IgnoredBool,
+  dif_insert_or_strip: Optional(Unsupported(false)),
+  masked_oncs: Optional(Type.Array(Type.String(), { maxItems: 0, description: 'not supported' })),
+  masked_fuses: Optional(Type.Array(Type.String(), { maxItems: 0, description: 'not supported' })),
+});
+
+export function isVfioUser(trtype: string): boolean {
+  return trtype.toUpperCase() === 'VFIOUSER';
+}
+
+/** Throws InvalidError. */
+function planTransport(params: Static<typeof CreateTransport>): Transport {
+  const {
+    max_queue_depth = 256,
+    max_io_qpairs_per_ctrlr = MAX_IO_QUEUE_PAIRS,
+    max_io_size = 131072,
+    disable_mappable_bar0 = false,
+  } = params;
+  if (!Number.isInteger(Math.log2(max_io_size / PAGE_SIZE))) {
+    throw new InvalidError(`key 'max_io_size' must be ${PAGE_SIZE} times a power of two`);
+  }
+  return {
+    options: {
+      maxQueueDepth: max_queue_depth,
+      maxIoQpairsPerCtrlr: max_io_qpairs_per_ctrlr,
+      maxIoSize: max_io_size,
+      disableMappableBar0: disable_mappable_bar0,
+    },
+    report: {
+      trtype: 'VFIOUSER',
+      max_queue_depth,
+      max_io_qpairs_per_ctrlr,
+      in_capsule_data_size: params.in_capsule_data_size ?? 0,
+      max_io_size,
+      max_aq_depth: params.max_aq_depth ?? 32,
+      iobuf_small_cache_size: params.iobuf_small_cache_size ?? 0,
+      iobuf_large_cache_size: params.iobuf_large_cache_size ?? 0,
+      dif_insert_or_strip: false,
+      zcopy: false,
+      abort_timeout_sec: params.abort_timeout_sec ?? 0,
+      ack_timeout: params.ack_timeout ?? 0,
+      data_wr_pool_size: params.data_wr_pool_size ?? 0,
+      disable_command_passthru: params.disable_command_passthru ?? false,
+      kas: params.kas ?? 100,
+      min_kato: params.min_kato ?? 10000,
+    },
+  };
+}
+
+export function transportMethods(target: Target): RpcMethod[] {
+  return [
+    method({
+      name: 'nvmf_create_transport',
+      summary: 'Makes the vfio-user transport. There is at most one.',
+      params: CreateTransport,
+      relaxed: true,
+      call: async (params) => {
+        if (!isVfioUser(params.trtype)) {
+          throw new InvalidError(
+            `key 'trtype': Invalid transport type '${params.trtype}' (there is only VFIOUSER)`,
+          );
+        }
+        await target.createTransport(planTransport(params));
+        return true;
+      },
+    }),
+    method({
+      name: 'nvmf_get_transports',
+      summary: 'The transports.',
+      params: Type.Object({
+        trtype: Optional(Text('only this one; -19 if there is none')),
+        ...TARGET_NAME,
+      }),
+      call: ({ trtype }) => {
+        const { transport } = target;
+        if (trtype !== undefined && (!isVfioUser(trtype) || transport === undefined)) {
+          throw new ErrnoError('ENODEV');
+        }
+        return transport === undefined ? [] : [transport.report];
+      },
+    }),
+  ];
+}
+
+/** The transport that `doorbell serve` makes: as large as the controller can do. */
+export function largestTransport(): Transport {
+  return planTransport({
+    trtype: 'VFIOUSER',
+    max_queue_depth: 1024,
+    max_io_qpairs_per_ctrlr: MAX_IO_QUEUE_PAIRS,
+    max_io_size: MAX_TRANSFER_BYTES,
+  });
+}

@@ -1,0 +1,207 @@
+/**
+ * The JSON-RPC socket. Each client may have many requests under way and gets the answers as they come; one that does not
+ * read its answers is no longer read from, and harms nobody else.
+ */
+import { createServer, type Server, type Socket } from 'node:net';
+import { MAX_RPC_CLIENTS } from '../limits.ts';
+import { withErrnoDetail } from '../util/errors.ts';
+import type { Logger } from '../util/log.ts';
+import { claimSocketPath } from '../util/unix-path.ts';
+import type { Dispatcher } from './dispatcher.ts';
+import {
+  encode,
+  errorBody,
+  idOf,
+  JsonStream,
+  RpcCode,
+  RpcError,
+  resultBody,
+  toRequest,
+} from './protocol.ts';
+
+/** Requests of one client under way at the same time; a batch counts as one. */
+const MAX_REQUESTS_IN_FLIGHT = 64;
+/** Answers that a client has not read, in bytes, above which no more of its requests are taken. */
+const MAX_UNREAD_BYTES = 1024 * 1024;
+/** How long a client may take to read its last answers when the server closes. */
+const CLOSE_TIMEOUT_MS = 500;
+
+class Client {
+  readonly #socket: Socket;
+  readonly #dispatcher: Dispatcher;
+  readonly #stream = new JsonStream();
+  #inFlight = 0;
+  /** No more requests are taken: the client ended its side, or sent what is not JSON, or the server closes. */
+  #ended = false;
+
+  constructor(socket: Socket, dispatcher: Dispatcher, log: Logger) {
+    this.#socket = socket;
+    this.#dispatcher = dispatcher;
+    socket.on('data', (chunk) => {
+      if (!this.#ended) {
+        this.#stream.push(chunk);
+        this.#pump();
+      }
+    });
+    socket.on('drain', () => this.#pump());
+    socket.on('end', () => {
+      if (!this.#ended && this.#stream.pending) {
+        this.#refuse(new RpcError(RpcCode.PARSE_ERROR, 'Parse error: the request is not complete'));
+      }
+      this.end();
+    });
+    socket.on('error', (error) => log.debug({ reason: error.message }, 'rpc client lost'));
+  }
+
+  /** Takes no more requests, and closes once the last answer is written. */
+  end(): void {
+    this.#ended = true;
+    this.#finish();
+  }
+
+  #finish(): void {
+    if (this.#ended && this.#inFlight === 0) {
+      this.#socket.end(() => this.#socket.destroy());
+    }
+  }
+
+  /** Starts the requests that have come, as long as the client keeps up. */
+  #pump(): void {
+    while (!this.#ended) {
+      if (
+        this.#inFlight >= MAX_REQUESTS_IN_FLIGHT ||
+        this.#socket.writableLength > MAX_UNREAD_BYTES
+      ) {
+        this.#socket.pause();
+        return;
+      }
+      let next: { readonly value: unknown } | undefined;
+      try {
+        next = this.#stream.next();
+      } catch (error) {
+        // There is no telling where the next request begins.
+        this.#refuse(error as RpcError);
+        this.end();
+        return;
+      }
+      if (next === undefined) {
+        break;
+      }
+      void this.#run(next.value);
+    }
+    this.#socket.resume();
+  }
+
+  async #run(value: unknown): Promise<void> {
+    this.#inFlight++;
+    const answer = Array.isArray(value) ? await this.#batch(value) : await this.#single(value);
+    this.#inFlight--;
+    if (answer !== undefined) {
+      this.#write(answer);
+    }
+    this.#finish();
+    this.#pump();
+  }
+
+  async #single(value: unknown): Promise<object | undefined> {
+    try {
+      const { id, method, params } = toRequest(value);
+      const outcome = this.#dispatcher.dispatch(method, params);
+      if (id === null) {
+        await outcome.catch(() => {});
+        return undefined;
+      }
+      return resultBody(id, await outcome);
+    } catch (error) {
+      return errorBody(idOf(value), error as RpcError);
+    }
+  }
+
+  /** The requests of a batch run one after the other, and are answered together (JSON-RPC 2.0 §6). */
+  async #batch(values: readonly unknown[]): Promise<object | undefined> {
+    if (values.length === 0) {
+      return errorBody(null, new RpcError(RpcCode.INVALID_REQUEST, 'Invalid request: empty batch'));
+    }
+    const answers: object[] = [];
+    for (const value of values) {
+      const answer = await this.#single(value);
+      if (answer !== undefined) {
+        answers.push(answer);
+      }
+    }
+    return answers.length === 0 ? undefined : answers;
+  }
+
+  #refuse(error: RpcError): void {
+    this.#write(errorBody(null, error));
+  }
+
+  #write(body: object): void {
+    if (this.#socket.writable) {
+      this.#socket.write(encode(body));
+    }
+  }
+}
+
+export class RpcServer {
+  readonly path: string;
+  readonly #server: Server;
+  readonly #clients = new Map<Socket, Client>();
+
+  private constructor(path: string, dispatcher: Dispatcher, log: Logger) {
+    this.path = path;
+    this.#server = createServer({ allowHalfOpen: true }, (socket) => {
+      if (this.#clients.size >= MAX_RPC_CLIENTS) {
+        log.warn({ clients: MAX_RPC_CLIENTS }, 'rpc client refused');
+        socket.on('error', () => {});
+        const reason = new RpcError(RpcCode.INTERNAL_ERROR, 'Too many clients');
+        socket.end(encode(errorBody(null, reason)), () => socket.destroy());
+        return;
+      }
+      this.#clients.set(socket, new Client(socket, dispatcher, log));
+      socket.on('close', () => this.#clients.delete(socket));
+    });
+  }
+
+  /** Listens at `path`, for this user only. Rejects with EADDRINUSE if somebody answers there, and with what bind and listen say. */
+  static async listen(path: string, dispatcher: Dispatcher, log: Logger): Promise<RpcServer> {
+    await claimSocketPath(path);
+    const server = new RpcServer(path, dispatcher, log);
+    await server.#bind();
+    server.#server.on('error', (error) => log.error({ err: error }, 'rpc socket'));
+    return server;
+  }
+
+  #bind(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', (error) => reject(withErrnoDetail(error, this.path)));
+      // The socket file must never be open to others, not even before a chmod; bind happens before listen() returns.
+      const umask = process.umask(0o177);
+      try {
+        this.#server.listen(this.path, () => {
+          this.#server.removeAllListeners('error');
+          resolve();
+        });
+      } finally {
+        process.umask(umask);
+      }
+    });
+  }
+
+  /** Stops listening, removes the socket file, lets requests under way finish and clients read their answers. */
+  async close(): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    for (const client of this.#clients.values()) {
+      client.end();
+    }
+    const timer = setTimeout(() => this.#destroyAll(), CLOSE_TIMEOUT_MS);
+    await closed;
+    clearTimeout(timer);
+  }
+
+  #destroyAll(): void {
+    for (const socket of this.#clients.keys()) {
+      socket.destroy();
+    }
+  }
+}
