@@ -1,0 +1,191 @@
+/** A target with its JSON-RPC socket, for tests: everything real but, if asked for, the vfio-user endpoints. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { callRpc } from '../../src/rpc/client.ts';
+import { Dispatcher } from '../../src/rpc/dispatcher.ts';
+import { allMethods } from '../../src/rpc/methods/index.ts';
+import { JsonStream, RpcError } from '../../src/rpc/protocol.ts';
+import { RpcServer } from '../../src/rpc/server.ts';
+import { type Reactors, Target, type TargetOptions } from '../../src/target/target.ts';
+import type { EndpointView, IoCounters, Namespace } from '../../src/target/types.ts';
+
+export const log = pino({ level: 'silent' });
+
+/** What tap's `t` has that is used here. */
+interface Test {
+  teardown(fn: () => unknown): void;
+}
+
+/** A folder with a short path (a socket's path has 107 bytes), removed at the end of the test. */
+export function shortFolder(t: Test): string {
+  const folder = mkdtempSync(join(tmpdir(), 'db-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** The part of an endpoint that the target calls, without a socket. It remembers what it was told. */
+export class RecordingEndpoint implements EndpointView {
+  readonly socketPath: string;
+  readonly controller: EndpointView['controller'];
+  readonly calls: string[];
+  /** Awaited in each call: a test can hold it back, or make it fail. */
+  before: (call: string) => Promise<void> = async () => {};
+
+  constructor(socketPath: string, calls: string[], controller?: EndpointView['controller']) {
+    this.socketPath = socketPath;
+    this.calls = calls;
+    this.controller = controller;
+  }
+
+  async #call(call: string): Promise<void> {
+    await this.before(call);
+    this.calls.push(call);
+  }
+
+  addNamespace(namespace: Namespace): Promise<void> {
+    return this.#call(`add ${namespace.nsid} ${namespace.bdev.name}`);
+  }
+
+  removeNamespace(nsid: number): Promise<void> {
+    return this.#call(`remove ${nsid}`);
+  }
+
+  close(): Promise<void> {
+    return this.#call('close');
+  }
+}
+
+export const NO_IO: IoCounters = {
+  bytesRead: 0,
+  numReadOps: 0,
+  bytesWritten: 0,
+  numWriteOps: 0,
+  readLatencyTicks: 0,
+  maxReadLatencyTicks: 0,
+  minReadLatencyTicks: 0,
+  writeLatencyTicks: 0,
+  maxWriteLatencyTicks: 0,
+  minWriteLatencyTicks: 0,
+  errors: 0,
+};
+
+/** Two reactors that have done `counters[reactor]` on every bdev since its last reset. */
+export function countingReactors(
+  counters: readonly IoCounters[] = [NO_IO, NO_IO],
+): Reactors & { readonly resets: number[] } {
+  const resets: number[] = [];
+  return {
+    count: counters.length,
+    cores: counters.map((_, index) => index + 1),
+    resets,
+    iostat: (_bdev, reactor) => counters[reactor],
+    resetIostat: (bdev) => {
+      resets.push(bdev);
+    },
+  };
+}
+
+export interface TestTarget {
+  readonly target: Target;
+  readonly server: RpcServer;
+  readonly path: string;
+  /** The endpoints that were made, and what they were told, in order. */
+  readonly endpoints: RecordingEndpoint[];
+  readonly calls: string[];
+  call(method: string, params?: unknown): Promise<unknown>;
+  /** The error of a call that must fail. */
+  refusal(method: string, params?: unknown): Promise<{ code: number; message: string }>;
+}
+
+export async function startRpcTarget(
+  t: Test,
+  options: Partial<TargetOptions> = {},
+): Promise<TestTarget> {
+  const calls: string[] = [];
+  const endpoints: RecordingEndpoint[] = [];
+  const target = new Target({
+    log,
+    reactors: countingReactors(),
+    listen: async ({ socketPath }) => {
+      const endpoint = new RecordingEndpoint(socketPath, calls);
+      endpoints.push(endpoint);
+      return endpoint;
+    },
+    ...options,
+  });
+  const path = join(shortFolder(t), 'rpc.sock');
+  const dispatcher = new Dispatcher(allMethods(target, '1.2.3-test'), log);
+  const server = await RpcServer.listen(path, dispatcher, log);
+  t.teardown(async () => {
+    await server.close();
+    await target.close();
+  });
+  const call = (method: string, params?: unknown) => callRpc(path, method, params);
+  const refusal = async (method: string, params?: unknown) => {
+    try {
+      await call(method, params);
+    } catch (error) {
+      if (error instanceof RpcError) {
+        return { code: error.code, message: error.message };
+      }
+      throw error;
+    }
+    throw new Error(`${method} was not refused`);
+  };
+  return { target, server, path, endpoints, calls, call, refusal };
+}
+
+/** A connection to a JSON-RPC socket that sends bytes as they are, and reads answers one by one. */
+export class RawClient {
+  readonly socket: Socket;
+  readonly #stream = new JsonStream(Number.MAX_SAFE_INTEGER);
+  readonly #answers: unknown[] = [];
+  #wake: () => void = () => {};
+  #ended = false;
+
+  private constructor(socket: Socket) {
+    this.socket = socket;
+    socket.on('data', (chunk) => {
+      this.#stream.push(chunk);
+      for (let next = this.#stream.next(); next !== undefined; next = this.#stream.next()) {
+        this.#answers.push(next.value);
+      }
+      this.#wake();
+    });
+    socket.on('error', () => {});
+    socket.on('close', () => {
+      this.#ended = true;
+      this.#wake();
+    });
+  }
+
+  static connect(path: string): Promise<RawClient> {
+    return new Promise((resolve, reject) => {
+      const socket = connect({ path, allowHalfOpen: true });
+      const client = new RawClient(socket);
+      socket.once('connect', () => resolve(client));
+      socket.once('error', reject);
+    });
+  }
+
+  send(data: string | Uint8Array): void {
+    this.socket.write(data);
+  }
+
+  /** The next answer, or `undefined` once the server has closed the connection. */
+  async next(): Promise<unknown> {
+    while (this.#answers.length === 0 && !this.#ended) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    return this.#answers.shift();
+  }
+
+  close(): void {
+    this.socket.destroy();
+  }
+}
