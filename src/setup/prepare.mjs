@@ -1,0 +1,49 @@
+/**
+ * `node src/setup/prepare.mjs MODE`: brings a checkout to where the npm script that called it can run.
+ *
+ * - `addon`  builds the native addon (npm's install script);
+ * - `build`  npm packages, toolchain, addon, TypeScript: whatever of it is missing or out of date;
+ * - `test`   as `build`, and the guest that the virtual-machine tests boot.
+ *
+ * It is quiet when there is nothing to do, says in one line what it does otherwise, and exits with 1 on failure.
+ */
+
+import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { ensureAddon } from './addon.mjs';
+import { ensureGuest } from './guest.mjs';
+import { ensureNodeModules } from './node-modules.mjs';
+import { SetupError } from './tools.mjs';
+import { ensureTypeScript } from './typescript.mjs';
+
+const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+
+function build() {
+  ensureNodeModules(root);
+  ensureAddon(root, { rebuild: false, installTools: true });
+  ensureTypeScript(root);
+}
+
+/** @type {Record<string, () => void>} */
+const modes = {
+  addon() {
+    ensureAddon(root, { rebuild: true, installTools: false });
+  },
+  build,
+  test() {
+    build();
+    ensureGuest(root);
+  },
+};
+
+try {
+  const mode = modes[process.argv[2] ?? ''];
+  if (!mode) throw new SetupError(`usage: prepare.mjs ${Object.keys(modes).join('|')}`);
+  if (process.platform !== 'linux') throw new SetupError('Doorbell runs on Linux only');
+  mode();
+} catch (error) {
+  if (!(error instanceof SetupError)) throw error;
+  if (error.output) process.stderr.write(error.output);
+  process.stderr.write(`doorbell: ${error.message}\n`);
+  process.exitCode = 1;
+}
