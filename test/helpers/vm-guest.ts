@@ -1,0 +1,29 @@
+/** Where QEMU, the guest's kernel and its initramfs are: read from what `src/setup/prepare.mjs test` left. */
+
+import { existsSync, readFileSync } from 'node:fs';
+
+/** The repository's root, seen from dist/test/helpers/. */
+const ROOT = new URL('../../../', import.meta.url);
+
+export interface Guest {
+  /** The command that starts QEMU, and the arguments that come first. */
+  readonly qemu: readonly [string, ...string[]];
+  readonly kernel: string;
+  readonly initrd: string;
+}
+
+/** The guest, or the reason why there is none. */
+export function findGuest(): Guest | { readonly unavailable: string } {
+  const path = new URL('build/guest.json', ROOT);
+  if (!existsSync(path)) {
+    return { unavailable: 'no guest was set up: run node src/setup/prepare.mjs test' };
+  }
+  const found = JSON.parse(readFileSync(path, 'utf8')) as Guest | { unavailable: string };
+  if ('unavailable' in found) {
+    return found;
+  }
+  const gone = [found.qemu[0], found.kernel, found.initrd].find((file) => !existsSync(file));
+  return gone === undefined
+    ? found
+    : { unavailable: `${gone} is gone: run node src/setup/prepare.mjs test` };
+}

@@ -1,0 +1,168 @@
+/**
+ * A real virtual machine under QEMU, for the tests: boots the guest that the set-up fetched, runs commands in it,
+ * reboots it, powers it off. QEMU never outlives the test process.
+ */
+
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Child } from './vm-child.ts';
+import { findGuest } from './vm-guest.ts';
+import { type CommandResult, SerialCommands } from './vm-serial.ts';
+
+/** A boot takes 5 s to 15 s with emulated processors; this only ends a hang. */
+const BOOT_TIMEOUT_MS = 180_000;
+const COMMAND_TIMEOUT_MS = 60_000;
+/** How much of each log a failure shows. */
+const LOG_TAIL_CHARS = 12_000;
+
+/** What follows `-device`, in QEMU's JSON form. */
+export type Device = Readonly<Record<string, unknown>> & { readonly driver: string };
+
+/** A file or block device of the host, for QEMU's own devices to name as `drive`. */
+export interface Drive {
+  readonly id: string;
+  readonly file: string;
+}
+
+export interface VmOptions {
+  readonly cpus?: number;
+  readonly memoryMiB?: number;
+  readonly devices: readonly Device[];
+  readonly drives?: readonly Drive[];
+  /** More words for the kernel's command line. */
+  readonly kernelArgs?: string;
+}
+
+/** The device that a vfio-user server offers at a UNIX socket. */
+export function vfioUserDevice(socketPath: string): Device {
+  return { driver: 'vfio-user-pci', socket: { type: 'unix', path: socketPath } };
+}
+
+function qemuArguments(options: VmOptions, kernel: string, initrd: string, console: string) {
+  const memory = `${options.memoryMiB ?? 512}M`;
+  const accelerator = process.env.DOORBELL_VM_ACCEL ?? 'tcg';
+  const json = (option: string, value: unknown) => [option, JSON.stringify(value)];
+  return [
+    ...['-no-user-config', '-nodefaults', '-display', 'none'],
+    ...['-accel', accelerator, '-cpu', 'max', '-smp', `${options.cpus ?? 1}`, '-m', memory],
+    // Shared with the vfio-user server, which maps the guest's memory by its file descriptor.
+    ...['-object', `memory-backend-memfd,id=memory,size=${memory},share=on`],
+    ...['-machine', 'q35,memory-backend=memory'],
+    ...['-chardev', `file,id=console,path=${console}`, '-serial', 'chardev:console'],
+    ...['-serial', 'stdio'],
+    ...['-kernel', kernel, '-initrd', initrd],
+    ...['-append', `console=ttyS0 panic=-1 ${options.kernelArgs ?? ''}`.trim()],
+    ...(options.drives ?? []).flatMap(({ id, file }) =>
+      json('-blockdev', {
+        driver: 'raw',
+        'node-name': id,
+        file: { driver: 'file', filename: file },
+      }),
+    ),
+    ...options.devices.flatMap((device) => json('-device', device)),
+  ];
+}
+
+export class Vm {
+  readonly #qemu: Child;
+  readonly #commands: SerialCommands;
+  /** Holds the console's log while QEMU lives. */
+  readonly #folder: string;
+  #consoleText = '';
+  /** Settled when QEMU is gone and all is cleared away. */
+  readonly #exit: Promise<number | string>;
+
+  /** Why no guest can be booted here; undefined when one can. */
+  static available(): string | undefined {
+    const guest = findGuest();
+    return 'unavailable' in guest ? guest.unavailable : undefined;
+  }
+
+  /** Starts a machine and waits until it takes commands. */
+  static async boot(options: VmOptions): Promise<Vm> {
+    const vm = new Vm(options);
+    try {
+      await vm.#commands.ready(BOOT_TIMEOUT_MS);
+    } catch (error) {
+      // The caller has no machine to ask for its log.
+      process.stderr.write(vm.log());
+      await vm.kill();
+      throw new Error(`the guest did not boot: ${(error as Error).message}`);
+    }
+    return vm;
+  }
+
+  private constructor(options: VmOptions) {
+    const guest = findGuest();
+    if ('unavailable' in guest) {
+      throw new Error(guest.unavailable);
+    }
+    this.#folder = mkdtempSync(join(tmpdir(), 'doorbell-vm-'));
+    const args = qemuArguments(options, guest.kernel, guest.initrd, this.#consolePath());
+    const [command, ...first] = guest.qemu;
+    this.#qemu = new Child(command, [...first, ...args], false);
+    this.#commands = new SerialCommands(this.#qemu.stdin, this.#qemu.stdout);
+    this.#exit = this.#qemu.exit.then((how) => {
+      this.#consoleText = this.#readConsole();
+      rmSync(this.#folder, { recursive: true, force: true });
+      this.#commands.close(new Error(`QEMU is gone (${how})`));
+      return how;
+    });
+  }
+
+  /** Runs a one-line shell command in the guest. It throws when the guest does not answer, not for a status. */
+  run(command: string, timeoutMs = COMMAND_TIMEOUT_MS): Promise<CommandResult> {
+    return this.#commands.run(command, timeoutMs);
+  }
+
+  /** Runs a command that has to succeed. @returns its output without white space at the ends */
+  async succeed(command: string, timeoutMs = COMMAND_TIMEOUT_MS): Promise<string> {
+    const { status, output } = await this.run(command, timeoutMs);
+    if (status !== 0) {
+      throw new Error(`exit code ${status} of: ${command}\n${output}`);
+    }
+    return output.trim();
+  }
+
+  /** Reboots the guest: the kernel shuts its devices down, QEMU resets the machine, the firmware starts anew. */
+  async reboot(): Promise<void> {
+    const ready = this.#commands.ready(BOOT_TIMEOUT_MS);
+    this.#commands.send('reboot reboot -f');
+    await ready;
+  }
+
+  /** Powers the guest off and waits for QEMU's end. @throws when QEMU does not exit with 0 */
+  async powerOff(timeoutMs = COMMAND_TIMEOUT_MS): Promise<void> {
+    this.#commands.send('poweroff poweroff -f');
+    await this.#qemu.end(timeoutMs);
+    const how = await this.#exit;
+    if (how !== 0) {
+      throw new Error(`QEMU ended with ${how} at the guest's power-off`);
+    }
+  }
+
+  /** Ends QEMU at once, as a crash would. No error when it is gone already. */
+  async kill(): Promise<void> {
+    this.#qemu.kill('SIGKILL');
+    await this.#exit;
+  }
+
+  /** The ends of what the kernel, the commands and QEMU printed: to be shown when a test fails. */
+  log(): string {
+    const part = (title: string, text: string) => `--- ${title}\n${text.slice(-LOG_TAIL_CHARS)}\n`;
+    return [
+      part("the guest's console", this.#consoleText || this.#readConsole()),
+      part('commands', this.#commands.transcript),
+      part('QEMU', this.#qemu.output),
+    ].join('');
+  }
+
+  #consolePath(): string {
+    return join(this.#folder, 'console.log');
+  }
+
+  #readConsole(): string {
+    return existsSync(this.#consolePath()) ? readFileSync(this.#consolePath(), 'latin1') : '';
+  }
+}
