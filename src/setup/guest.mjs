@@ -1,7 +1,7 @@
 /**
  * What the virtual-machine tests boot: QEMU, a kernel, an initramfs. Fetched once into the user's cache folder.
  *
- * The outcome is written to build/guest.json, which test/helpers/vm-guest.ts reads: where the three are, or the
+ * The outcome is written to dist/guest.json, which test/helpers/vm-guest.ts reads: where the three are, or the
  * reason why the tests cannot run here. That reason is no failure of the set-up: the tests skip with it.
  */
 
@@ -91,5 +91,5 @@ export function ensureGuest(root) {
     );
     outcome = { unavailable };
   }
-  writeStamp(join(root, 'build', 'guest.json'), JSON.stringify(outcome, undefined, 2));
+  writeStamp(join(root, 'dist', 'guest.json'), JSON.stringify(outcome, undefined, 2));
 }

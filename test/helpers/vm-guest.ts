@@ -2,8 +2,8 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 
-/** The repository's root, seen from dist/test/helpers/. */
-const ROOT = new URL('../../../', import.meta.url);
+/** In dist/, seen from dist/test/helpers/. */
+const FOUND = new URL('../../guest.json', import.meta.url);
 
 export interface Guest {
   /** The command that starts QEMU, and the arguments that come first. */
@@ -14,11 +14,10 @@ export interface Guest {
 
 /** The guest, or the reason why there is none. */
 export function findGuest(): Guest | { readonly unavailable: string } {
-  const path = new URL('build/guest.json', ROOT);
-  if (!existsSync(path)) {
+  if (!existsSync(FOUND)) {
     return { unavailable: 'no guest was set up: run node src/setup/prepare.mjs test' };
   }
-  const found = JSON.parse(readFileSync(path, 'utf8')) as Guest | { unavailable: string };
+  const found = JSON.parse(readFileSync(FOUND, 'utf8')) as Guest | { unavailable: string };
   if ('unavailable' in found) {
     return found;
   }

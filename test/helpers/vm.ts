@@ -13,8 +13,9 @@ import { type CommandResult, SerialCommands } from './vm-serial.ts';
 /** A boot takes 5 s to 15 s with emulated processors; this only ends a hang. */
 const BOOT_TIMEOUT_MS = 180_000;
 const COMMAND_TIMEOUT_MS = 60_000;
-/** How much of each log a failure shows. */
-const LOG_TAIL_CHARS = 12_000;
+/** How much of each log a failure shows, in characters. */
+const CONSOLE_TAIL = 8000;
+const COMMANDS_TAIL = 4000;
 
 /** What follows `-device`, in QEMU's JSON form. */
 export type Device = Readonly<Record<string, unknown>> & { readonly driver: string };
@@ -150,11 +151,12 @@ export class Vm {
 
   /** The ends of what the kernel, the commands and QEMU printed: to be shown when a test fails. */
   log(): string {
-    const part = (title: string, text: string) => `--- ${title}\n${text.slice(-LOG_TAIL_CHARS)}\n`;
+    const console = (this.#consoleText || this.#readConsole()).slice(-CONSOLE_TAIL);
+    const commands = this.#commands.transcript.slice(-COMMANDS_TAIL);
     return [
-      part("the guest's console", this.#consoleText || this.#readConsole()),
-      part('commands', this.#commands.transcript),
-      part('QEMU', this.#qemu.output),
+      `--- the guest's console\n${console}\n`,
+      `--- commands\n${commands}\n`,
+      `--- QEMU\n${this.#qemu.output}\n`,
     ].join('');
   }
 
