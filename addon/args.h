@@ -72,34 +72,32 @@ class Args {
     return Typed<double>(index, name, napi_float64_array, "a Float64Array");
   }
 
-  // Any typed array or DataView. Node 20's Node-API has no call that looks into a SharedArrayBuffer itself, only into views.
+  // The bytes of any typed array or DataView. Node 20's Node-API looks into views of a SharedArrayBuffer, not into the
+  // buffer itself, and by this call into all kinds of them.
   Span<uint8_t> View(size_t index, const char* name) {
     Span<uint8_t> view;
     if (failed_) return view;
-    napi_value value = info_[index];
+    bool fits = info_[index].IsTypedArray() || info_[index].IsDataView();
+    if (!Expect(fits, name, "a typed array or a DataView")) return view;
     void* data = nullptr;
-    if (info_[index].IsTypedArray()) {
-      napi_typedarray_type type;
-      napi_get_typedarray_info(info_.Env(), value, &type, &view.length, &data, nullptr, nullptr);
-      view.length *= ElementSize(type);
-    } else if (Expect(info_[index].IsDataView(), name, "a typed array or a DataView")) {
-      napi_get_dataview_info(info_.Env(), value, &view.length, &data, nullptr, nullptr);
-    }
+    napi_get_buffer_info(info_.Env(), info_[index], &data, &view.length);
     view.data = static_cast<uint8_t*>(data);
     return view;
   }
 
   // Fails the call with a RangeError: `name` + `complaint`.
   void Range(const char* name, const std::string& complaint) {
-    if (!failed_) ThrowArgument<Napi::RangeError>(info_.Env(), "ERR_OUT_OF_RANGE", std::string("\"") + name + "\" " + complaint);
+    if (!failed_) ThrowArgument<Napi::RangeError>(info_.Env(), "ERR_OUT_OF_RANGE", Quoted(name) + complaint);
     failed_ = true;
   }
 
  private:
+  static std::string Quoted(const char* name) { return std::string("\"") + name + "\" "; }
+
   bool Expect(bool fits, const char* name, const char* what) {
     if (fits) return true;
     if (!info_.Env().IsExceptionPending()) {
-      ThrowArgument<Napi::TypeError>(info_.Env(), "ERR_INVALID_ARG_TYPE", std::string("\"") + name + "\" must be " + what);
+      ThrowArgument<Napi::TypeError>(info_.Env(), "ERR_INVALID_ARG_TYPE", Quoted(name) + "must be " + what);
     }
     failed_ = true;
     return false;
@@ -120,29 +118,11 @@ class Args {
     napi_typedarray_type type;
     void* data = nullptr;
     size_t length = 0;
-    bool fits = napi_get_typedarray_info(info_.Env(), info_[index], &type, &length, &data, nullptr, nullptr) == napi_ok;
-    if (!Expect(fits && type == wanted, name, what)) return span;
+    napi_status status = napi_get_typedarray_info(info_.Env(), info_[index], &type, &length, &data, nullptr, nullptr);
+    if (!Expect(status == napi_ok && type == wanted, name, what)) return span;
     span.data = static_cast<T*>(data);
     span.length = length;
     return span;
-  }
-
-  static size_t ElementSize(napi_typedarray_type type) {
-    switch (type) {
-      case napi_int8_array:
-      case napi_uint8_array:
-      case napi_uint8_clamped_array:
-        return 1;
-      case napi_int16_array:
-      case napi_uint16_array:
-        return 2;
-      case napi_int32_array:
-      case napi_uint32_array:
-      case napi_float32_array:
-        return 4;
-      default:
-        return 8;
-    }
   }
 
   const Napi::CallbackInfo& info_;

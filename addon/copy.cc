@@ -16,7 +16,7 @@ struct List {
 bool Copy(const List& list, napi_env env, napi_value value) {
   uint32_t count = 0;
   if (napi_get_value_uint32(env, value, &count) != napi_ok || count > list.count) {
-    ThrowArgument<Napi::RangeError>(env, "ERR_OUT_OF_RANGE", "\"count\" must be a number of triples that \"list\" holds");
+    ThrowArgument<Napi::RangeError>(env, "ERR_OUT_OF_RANGE", "\"count\" must be a number that \"list\" holds");
     return false;
   }
   const double* triple = list.triples;
@@ -33,7 +33,8 @@ bool Read(napi_env env, napi_value value, List* list, napi_value* buffer) {
   napi_typedarray_type type;
   size_t length = 0;
   void* data = nullptr;
-  if (napi_get_typedarray_info(env, value, &type, &length, &data, buffer, nullptr) != napi_ok || type != napi_float64_array) {
+  if (napi_get_typedarray_info(env, value, &type, &length, &data, buffer, nullptr) != napi_ok ||
+      type != napi_float64_array) {
     ThrowArgument<Napi::TypeError>(env, "ERR_INVALID_ARG_TYPE", "\"list\" must be a Float64Array");
     return false;
   }

@@ -25,7 +25,8 @@ Napi::Value GetAffinity(const Napi::CallbackInfo& info) {
   Napi::Array cpus = Napi::Array::New(info.Env());
   uint32_t count = 0;
   for (size_t cpu = 0; cpu < kMaxCpus; cpu++) {
-    if (CPU_ISSET_S(cpu, sizeof(set), set.sets)) cpus.Set(count++, Napi::Number::New(info.Env(), static_cast<double>(cpu)));
+    if (!CPU_ISSET_S(cpu, sizeof(set), set.sets)) continue;
+    cpus.Set(count++, Napi::Number::New(info.Env(), static_cast<double>(cpu)));
   }
   return cpus;
 }

@@ -1,4 +1,5 @@
-// Errors thrown by the addon, like Node's own: `code`, `errno` (positive here) and `syscall`; argument errors have `code` only.
+// Errors thrown by the addon, like Node's own: `code`, `errno` (positive here) and `syscall`; those about arguments
+// have `code` only.
 //
 // C++ exceptions are off: "throwing" leaves a JavaScript exception pending, and the function returns at once.
 #pragma once
@@ -8,16 +9,15 @@
 
 #include <cerrno>
 #include <string>
+#include <system_error>
 
 namespace doorbell {
 
 // Throws a system error; `hint` tells the operator what to do about it. The result is there to be returned.
 inline Napi::Value ThrowErrno(Napi::Env env, int error, const char* syscall, const std::string& hint = "") {
   char code[64];
-  char text[128];
   uv_err_name_r(-error, code, sizeof(code));
-  uv_strerror_r(-error, text, sizeof(text));
-  std::string message = std::string(code) + ": " + text + ", " + syscall;
+  std::string message = std::string(code) + ": " + std::generic_category().message(error) + ", " + syscall;
   if (!hint.empty()) message += " (" + hint + ")";
   Napi::Error exception = Napi::Error::New(env, message);
   exception.Set("code", Napi::String::New(env, code));

@@ -17,7 +17,7 @@
 namespace doorbell {
 namespace {
 
-// Page size of the file system behind a descriptor: hugetlbfs maps, and unmaps, in huge pages only. 0 and errno on failure.
+// Page size of the file behind a descriptor: hugetlbfs maps, and unmaps, in huge pages only. 0 and errno on failure.
 size_t FilePageSize(int fd) {
   struct statfs info;
   if (fstatfs(fd, &info) != 0) return 0;
@@ -81,7 +81,8 @@ Napi::Value Revoke(const Napi::CallbackInfo& info) {
     args.Range("view", "must cover exactly one whole mapping of this addon");
   }
   if (args.failed()) return {};
-  if (int error = ReplaceWithZeros(mapping.base, mapping.mapped); error != 0) return ThrowErrno(info.Env(), error, "mmap");
+  int error = ReplaceWithZeros(mapping.base, mapping.mapped);
+  if (error != 0) return ThrowErrno(info.Env(), error, "mmap");
   NoteRevoked(mapping.mapped);
   return info.Env().Undefined();
 }

@@ -114,7 +114,8 @@ class FdPoll : public Napi::ObjectWrap<FdPoll> {
     napi_value arguments[] = {Napi::Boolean::New(env, (events & UV_READABLE) != 0),
                               Napi::Boolean::New(env, (events & UV_WRITABLE) != 0)};
     // Plain Node-API: the wrapper would abort when the environment is ending and runs no JavaScript any more.
-    if (napi_make_callback(env, *self->context_, object, self->onReady_.Value(), 2, arguments, nullptr) == napi_ok) return;
+    napi_value function = self->onReady_.Value();
+    if (napi_make_callback(env, *self->context_, object, function, 2, arguments, nullptr) == napi_ok) return;
     bool pending = false;
     napi_value exception = nullptr;
     napi_is_exception_pending(env, &pending);

@@ -1,5 +1,5 @@
-// The one place that touches V8: Node-API has no SharedArrayBuffer over given memory before Node 22.23 and 24.16, and no
-// way to ask for a garbage collection.
+// The one place that touches V8: Node-API has no SharedArrayBuffer over given memory before Node 22.23 and 24.16, and
+// no way to ask for a garbage collection.
 #include "shared.h"
 
 #include <sys/mman.h>

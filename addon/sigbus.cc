@@ -1,10 +1,10 @@
 // The table of mappings and the SIGBUS handler.
 //
 // A page of a mapped file that its owner has truncated away raises SIGBUS in whoever touches it, and kills the process.
-// Guest memory belongs to the VM monitor, so that must not be its choice: the handler puts zero pages there and returns.
+// Guest memory belongs to the VM monitor, which must not have that choice: the handler puts zeros there and returns.
 //
 // The table is read from the handler, hence lock-free: each slot is a sequence lock. A thread that faults keeps its own
-// mapping's slot live, because it holds a reference to the buffer; the sequence guards against the other slots' changes.
+// mapping's slot live, because it holds a reference to the buffer; the sequence guards against changes of other slots.
 #include "mappings.h"
 
 #include <signal.h>

@@ -73,7 +73,9 @@ Napi::Value Connect(const Napi::CallbackInfo& info) {
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return ThrowErrno(info.Env(), errno, "socket");
   timeval patience = {2, 0};
-  if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) != 0) return Abandon(info.Env(), fd, "setsockopt");
+  if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) != 0) {
+    return Abandon(info.Env(), fd, "setsockopt");
+  }
   sockaddr_un address = Address(path);
   int result;
   do result = connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address));

@@ -42,7 +42,8 @@ napi_value Enter(napi_env env, napi_callback_info info) {
 }
 
 Napi::Value Register(Napi::Env env, int ring, unsigned opcode, const void* argument, size_t count) {
-  if (syscall(__NR_io_uring_register, ring, opcode, argument, static_cast<unsigned>(count)) >= 0) return env.Undefined();
+  long result = syscall(__NR_io_uring_register, ring, opcode, argument, static_cast<unsigned>(count));
+  if (result >= 0) return env.Undefined();
   return ThrowErrno(env, errno, "io_uring_register", UringHint(errno));
 }
 

@@ -1,5 +1,5 @@
-// A new io_uring, without liburing, and the mapping of its rings: TypeScript writes the submission entries and reads the
-// completions there. submit.cc has the calls on a ring.
+// A new io_uring, without liburing, and the mapping of its rings: TypeScript writes the submission entries and reads
+// the completions there. submit.cc has the calls on a ring.
 #include <linux/io_uring.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>

@@ -9,8 +9,8 @@ namespace doorbell {
 inline const char* UringHint(int error) {
   switch (error) {
     case EPERM:
-      return "io_uring is disabled: run `sysctl -w kernel.io_uring_disabled=0`, and in a container allow the io_uring_* "
-             "system calls in its seccomp profile";
+      return "io_uring is disabled: run `sysctl -w kernel.io_uring_disabled=0`, and in a container allow the "
+             "io_uring_* system calls in its seccomp profile";
     case ENOSYS:
       return "this kernel has no io_uring, or the container's seccomp profile hides it";
     case ENOMEM:

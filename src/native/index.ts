@@ -5,15 +5,19 @@ import type { NativeAddon } from './types.ts';
 const require = createRequire(import.meta.url);
 
 function load(): NativeAddon {
-  // Two places, one depth apart: compiled (dist/src/native) and, under Node's type stripping, as it is (src/native).
-  const path = import.meta.url.endsWith('.ts')
-    ? '../../build/Release/doorbell.node'
-    : '../../../build/Release/doorbell.node';
+  // Compiled code lies one folder deeper (dist/src/native) than the source that Node runs with its types stripped.
+  const root = import.meta.url.endsWith('.ts') ? '../..' : '../../..';
   try {
-    return require(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'MODULE_NOT_FOUND') throw error;
-    throw new Error('doorbell: the addon is not built: run `npm run build`', { cause: error });
+    return require(`${root}/build/Release/doorbell.node`);
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code === 'MODULE_NOT_FOUND') {
+      throw new Error('the native addon is not built: run `npm run build`', { cause });
+    }
+    if (code === 'ERR_DLOPEN_FAILED') {
+      throw new Error('the native addon does not fit this Node.js: run `npm run build`', { cause });
+    }
+    throw cause;
   }
 }
 

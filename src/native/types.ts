@@ -11,27 +11,28 @@ export interface NativeAddon {
 
   /**
    * mmap(MAP_SHARED) of `length` bytes of a file as a SharedArrayBuffer; pages are left out of core dumps. The file must
-   * cover the range (EINVAL if not, checked by fstat; devices excepted), `offset` is page aligned: base pages, also for a file on
-   * hugetlbfs. Guarded against SIGBUS: a page that the file's owner truncates away later reads as zeros instead of killing the
-   * process. The descriptor may be closed afterwards.
+   * cover the range (EINVAL if not, checked by fstat; devices excepted). `offset` is page aligned: to 4 KiB, also in a file
+   * of huge pages. Guarded against SIGBUS: a page that the file's owner truncates away later reads as zeros instead of
+   * killing the process. The descriptor may be closed afterwards.
    *
    * Writing to a mapping that is not `writable` ends the process (SIGSEGV): the caller keeps account of which ones are.
    */
   mapFile(fd: number, offset: number, length: number, writable: boolean): SharedArrayBuffer;
-  /** Zeroed anonymous memory (MAP_SHARED, so that `mapAlias` can map it again), `length` rounded up to pages by the caller. */
+  /** Zeroed anonymous memory, MAP_SHARED so that `mapAlias` can map it again. The caller rounds `length` up to pages. */
   mapAnonymous(length: number): SharedArrayBuffer;
   /**
    * Maps pieces of existing shared mappings once more, side by side: one contiguous SharedArrayBuffer.
-   * All addresses and lengths are page aligned (to huge pages where the file has them); each piece lies in one mapping made by this
-   * addon, all of one page size. Revoking a source does not revoke its aliases: they are mappings of their own, to be
-   * revoked too. A piece of a revoked mapping is EINVAL. (`mremap` with an old size of 0.)
+   * All addresses and lengths are page aligned, and each piece lies in one mapping made by this addon. EINVAL if it is
+   * revoked, ENOTSUP if it has huge pages. Revoking a source does not revoke its aliases: they are mappings of their own.
+   * (`mremap` with an old size of 0.)
    */
   mapAlias(addresses: Float64Array, lengths: Float64Array): SharedArrayBuffer;
   /** Host address of the first byte of a view. Exact: user addresses have 47 bits. */
   addressOf(view: ArrayBufferView): number;
   /**
-   * Replaces the pages of a mapping made above by private zero pages, in place: stale reads give 0, stale writes vanish, the file is
-   * no longer referenced. `view` must cover exactly one whole mapping. The addresses are freed when the last JS reference is collected.
+   * Replaces the pages of a mapping made above by private zero pages, in place: stale reads give 0, stale writes vanish,
+   * the file is no longer referenced. `view` must cover exactly one whole mapping. The addresses are freed when the last
+   * reference in any thread is collected.
    */
   revoke(view: ArrayBufferView): void;
   /**
@@ -50,14 +51,17 @@ export interface NativeAddon {
    */
   copyBatch(list: Float64Array, count: number): void;
   /**
-   * `copyBatch` bound to a list over a SharedArrayBuffer, which it looks into once instead of at each call (20 ns a call instead of
-   * 60 ns). The list is written as before.
+   * `copyBatch` bound to a list over a SharedArrayBuffer, which it looks into once instead of at each call: 20 ns a call
+   * instead of 60 ns. The list may be rewritten between calls.
    */
   bindCopyBatch(list: Float64Array): (count: number) => void;
 
   // --- UNIX sockets (non-blocking, close-on-exec) -----------------------------------------------------------------
 
-  /** socket + bind + listen; the file has mode 0600 from its first moment. EADDRINUSE if the path exists: whether it is stale is the caller's to find out. */
+  /**
+   * socket + bind + listen; the file has mode 0600 from its first moment. EADDRINUSE if the path exists: whether it is stale
+   * is the caller's to find out.
+   */
   socketListen(path: string, backlog: number): number;
   /** The next connection, or -1 if none waits. */
   socketAccept(fd: number): number;
@@ -65,12 +69,15 @@ export interface NativeAddon {
   socketConnect(path: string): number;
   /** A connected pair. */
   socketPair(): [number, number];
-  /** Sends bytes and descriptors (SCM_RIGHTS, at most 253; the first byte carries them). Bytes sent (may be short), or -1 if it would block. MSG_NOSIGNAL. */
+  /**
+   * Sends bytes and descriptors (SCM_RIGHTS, at most 253; the first byte carries them). Bytes sent (may be fewer: the
+   * descriptors have then gone with them), or -1 if it would block. EPIPE, and no signal, if the peer has closed.
+   */
   socketSend(fd: number, data: Uint8Array, fds: readonly number[]): number;
   /**
-   * Receives into `buffer`. Bytes received, 0 at the end of the stream, -1 if it would block. Received descriptors are close-on-exec;
-   * `fds[0]` is set to their count, `fds[1..]` to the descriptors. `fds` needs room for 254. Descriptors the kernel could not
-   * deliver (MSG_CTRUNC) make it close those it did deliver and throw EMFILE.
+   * Receives into `buffer`. Bytes received, 0 at the end of the stream, -1 if it would block. Received descriptors are
+   * close-on-exec; `fds[0]` is set to their count, `fds[1..]` to the descriptors. `fds` needs room for 254. Descriptors the
+   * kernel could not deliver (MSG_CTRUNC) make it close those it did deliver and throw EMFILE: the message is lost.
    */
   socketReceive(fd: number, buffer: Uint8Array, fds: Int32Array): number;
 
@@ -89,13 +96,14 @@ export interface NativeAddon {
   // --- io_uring ---------------------------------------------------------------------------------------------------
 
   /**
-   * io_uring_setup and the mapping of its rings. IORING_SETUP_CQSIZE is added if `cqEntries` > 0, the other flags are the caller's. The
-   * ring belongs to the calling thread, which closes it with `closeSync(fd)`; the mappings stay valid until they are dropped.
+   * io_uring_setup and the mapping of its rings. IORING_SETUP_CQSIZE is added if `cqEntries` > 0, the other flags are the
+   * caller's. The ring belongs to the calling thread, which closes it with `closeSync(fd)`; the mappings outlive that.
    */
   uringSetup(entries: number, cqEntries: number, flags: number): UringRegion;
   /**
-   * Hot. io_uring_enter. `timeoutUs` ≥ 0 bounds the wait (IORING_ENTER_EXT_ARG), < 0 waits without bound; it matters only with
-   * `minComplete` > 0, which adds IORING_ENTER_GETEVENTS. SQEs consumed, or -errno (-ETIME: the time passed; -EINTR; -EBUSY; -EAGAIN).
+   * Hot. io_uring_enter. `timeoutUs` ≥ 0 bounds the wait (IORING_ENTER_EXT_ARG), < 0 waits without bound; it matters only
+   * with `minComplete` > 0, which adds IORING_ENTER_GETEVENTS. SQEs consumed, or -errno (-ETIME: the time passed; -EINTR;
+   * -EBUSY; -EAGAIN).
    */
   uringEnter(
     ring: number,
@@ -157,11 +165,15 @@ export interface UringRegion {
 }
 
 /**
- * Watches one descriptor, level-triggered. It keeps the event loop, and itself, alive while started; `close` may be called from within
- * `onReady`. Only one FdPoll may watch a descriptor on a thread (EEXIST). An error thrown by `onReady` is an uncaught exception.
+ * Watches one descriptor, level-triggered. It keeps the event loop, and itself, alive while started; `close` may be called
+ * from within `onReady`. Only one FdPoll may watch a descriptor on a thread (EEXIST). An error thrown by `onReady` is an
+ * uncaught exception.
  */
 export interface FdPoll {
-  /** Calls `onReady(readable, writable)` each time the descriptor is ready for what is asked; errors and hang-ups count as both. */
+  /**
+   * Calls `onReady(readable, writable)` each time the descriptor is ready for what is asked. An error counts as both, a
+   * hang-up as what is asked. EBADF after `close`.
+   */
   start(readable: boolean, writable: boolean): void;
   stop(): void;
   /** Stops and frees. The descriptor stays open and is the caller's to close, after this call. */

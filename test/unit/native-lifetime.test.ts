@@ -59,7 +59,7 @@ t.test('a mapping lives as long as any thread holds it', async (t) => {
      let view;
      parentPort.on('message', (m) => {
        if (m instanceof SharedArrayBuffer) { view = new Uint8Array(m); view[1] = 2; parentPort.postMessage('held'); }
-       else { parentPort.postMessage(view[0]); view = undefined; parentPort.close(); }
+       else parentPort.postMessage(view[0]);
      });`,
     { eval: true },
   );
@@ -73,7 +73,8 @@ t.test('a mapping lives as long as any thread holds it', async (t) => {
   t.equal(mappings('handed'), 1);
   worker.postMessage('done');
   t.equal(await next(), 42);
-  await new Promise((resolve) => worker.once('exit', resolve));
+  t.equal(mappings('handed'), 1);
+  await worker.terminate();
   t.ok(await collectUntil(() => mappings('handed') === 0));
 });
 
@@ -115,6 +116,30 @@ t.test('a worker does all this on its own', async (t) => {
     native.revoke(view);
     parentPort.postMessage([before, view[0], alias[0]]);`);
   t.same(result, [5, 0, 5]);
+});
+
+t.test('threads that map, fault and drop at once do not disturb each other', async (t) => {
+  const body = `
+    const { ftruncateSync, openSync, rmSync } = require('node:fs');
+    const name = 'doorbell-' + process.pid + '-' + native.getTid();
+    const path = require('node:path').join(require('node:os').tmpdir(), name);
+    const fd = openSync(path, 'w+');
+    rmSync(path);
+    let wrong = 0;
+    for (let round = 0; round < 50; round++) {
+      ftruncateSync(fd, 65536);
+      for (let i = 0; i < round % 7; i++) native.mapFile(fd, 0, 4096 * (i + 1), true);
+      const view = new Uint8Array(native.mapFile(fd, 0, 65536, true));
+      view.fill(1);
+      ftruncateSync(fd, 4096);
+      if (view[4096 * (1 + (round % 15))] !== 0 || view[0] !== 1) wrong += 1;
+      if (round % 3 === 0) native.revoke(view);
+      if (view[0] !== (round % 3 === 0 ? 0 : 1)) wrong += 1;
+    }
+    parentPort.postMessage(wrong);`;
+  const before = native.faultCount();
+  t.same(await Promise.all([inWorker(body), inWorker(body), inWorker(body)]), [0, 0, 0]);
+  t.equal(native.faultCount() - before, 150);
 });
 
 t.test(

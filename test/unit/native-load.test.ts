@@ -34,15 +34,20 @@ t.test('a build with a V8 that forbids mapped buffers is refused', async (t) => 
   t.match(sandbox.output, /V8 sandbox/);
 });
 
-t.test('a missing build tells how to make one', async (t) => {
+t.test('a missing or foreign build tells how to make one', async (t) => {
   const root = mkdtempSync(join(tmpdir(), 'doorbell-'));
   t.teardown(() => rmSync(root, { recursive: true }));
   mkdirSync(join(root, 'dist/src/native'), { recursive: true });
   writeFileSync(join(root, 'package.json'), '{"type":"module"}');
   cpSync(addon, join(root, 'dist/src/native/index.js'));
-  const result = node(
-    `await import(${JSON.stringify(`file://${root}/dist/src/native/index.js`)});`,
-  );
-  t.equal(result.status, 1);
-  t.match(result.output, /npm run build/);
+  const load = () =>
+    node(`await import(${JSON.stringify(`file://${root}/dist/src/native/index.js`)});`);
+  const missing = load();
+  t.equal(missing.status, 1);
+  t.match(missing.output, /not built: run `npm run build`/);
+  mkdirSync(join(root, 'build/Release'), { recursive: true });
+  writeFileSync(join(root, 'build/Release/doorbell.node'), 'not a shared object');
+  const foreign = load();
+  t.equal(foreign.status, 1);
+  t.match(foreign.output, /does not fit this Node.js: run `npm run build`/);
 });

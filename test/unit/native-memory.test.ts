@@ -280,6 +280,41 @@ t.test('mapAnonymous gives zeroed memory', async (t) => {
   });
 });
 
+/** A directory on hugetlbfs with this many free pages of 2 MiB, if there is one. */
+function hugePages(count: number): string | undefined {
+  const free = Number(/HugePages_Free:\s+(\d+)/.exec(readFileSync('/proc/meminfo', 'utf8'))?.[1]);
+  const mount = /^\S+ (\S+) hugetlbfs .*pagesize=2M/m.exec(readFileSync('/proc/mounts', 'utf8'));
+  return free >= count ? mount?.[1] : undefined;
+}
+
+t.test('files of huge pages are mapped, replaced and revoked in huge pages', async (t) => {
+  const HUGE = 2 ** 21;
+  const mount = hugePages(4);
+  if (mount === undefined) {
+    t.pass('no huge pages here', { skip: true });
+    return;
+  }
+  const path = join(mount, `doorbell-${process.pid}`);
+  const fd = openSync(path, 'w+');
+  rmSync(path);
+  ftruncateSync(fd, 4 * HUGE);
+  const whole = bytes(native.mapFile(fd, 0, 4 * HUGE, true));
+  const part = bytes(native.mapFile(fd, HUGE + 0xc0000, HUGE, true));
+  for (let i = 0; i < 4; i++) whole[i * HUGE] = i + 1;
+  part[0] = 77;
+  t.equal(whole[HUGE + 0xc0000], 77, 'a range need not start at a huge page');
+  t.throws(() => native.mapAlias(Float64Array.of(native.addressOf(whole)), Float64Array.of(HUGE)), {
+    code: 'ENOTSUP',
+  });
+  native.revoke(part);
+  t.same([part[0], whole[HUGE]], [0, 2]);
+  ftruncateSync(fd, 2 * HUGE);
+  t.same([whole[3 * HUGE], whole[3 * HUGE + 5], whole[HUGE]], [0, 0, 2]);
+  native.revoke(whole);
+  t.equal(whole[HUGE], 0);
+  closeSync(fd);
+});
+
 t.test('a large sparse file is mapped whole and read at its end', async (t) => {
   const size = 64 * 2 ** 30;
   const fd = native.memfdCreate('large', size);

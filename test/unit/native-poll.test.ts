@@ -200,9 +200,10 @@ t.test('a thread may end while it watches', async (t) => {
     });`;
   for (const tail of ['', 'process.exit(0)', 'for (;;);']) {
     const worker = new Worker(source(tail), { eval: true });
+    const exit = new Promise((resolve) => worker.once('exit', resolve));
     await new Promise((resolve) => worker.once('message', resolve));
-    if (tail.includes('exit')) await new Promise((resolve) => worker.once('exit', resolve));
-    else await worker.terminate();
+    if (!tail.includes('exit')) worker.terminate();
+    await exit;
     t.pass(`ended: ${tail || 'between callbacks'}`);
   }
 });
