@@ -2,6 +2,8 @@
 //
 // The libuv handle outlives the JavaScript object: libuv frees it in a later turn of the loop. `owner` is the way back
 // to the object and is cleared at close, so neither a late callback nor the collector can meet a dead one.
+#include <memory>
+
 #include "args.h"
 #include "module.h"
 

@@ -248,7 +248,9 @@ t.test('a mapping that keeps faulting is given up whole', async (t) => {
   ftruncateSync(fd, PAGE);
   const maps = () => readFileSync('/proc/self/maps', 'utf8').split('\n').length;
   const before = maps();
-  for (let page = 1; page < pages; page += 2) t.equal(view[page * PAGE], 0);
+  let wrong = 0;
+  for (let page = 1; page < pages; page += 2) if (view[page * PAGE] !== 0) wrong += 1;
+  t.equal(wrong, 0);
   t.equal(view[0], 0, 'all of it now reads as zeros');
   t.ok(maps() - before < 200, 'faults do not use up the mappings of the process');
   closeSync(fd);
