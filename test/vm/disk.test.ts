@@ -30,12 +30,13 @@ const TROUBLE =
   /(nvme|EXT4-fs|JBD2).*(timeout|abort|reset|error|fail|down|corrupt|invalid)|I\/O error/i;
 
 const unavailable = Vm.available();
-if (unavailable !== undefined && process.env.CI !== 'true') {
+if (unavailable !== undefined && process.env.CI === 'true') {
+  t.fail(unavailable);
+} else if (unavailable !== undefined) {
   t.plan(0, unavailable);
 } else {
   t.setTimeout(840_000);
   t.test('a guest uses two disks', async (t) => {
-    t.equal(unavailable, undefined, 'a guest can be booted');
     const folder = mkdtempSync(join(tmpdir(), 'doorbell-disk-'));
     const files = SIZES.map((size, index) => {
       const file = join(folder, `disk${index + 1}.img`);
