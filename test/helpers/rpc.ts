@@ -156,10 +156,12 @@ export class RawClient {
       this.#wake();
     });
     socket.on('error', () => {});
-    socket.on('close', () => {
-      this.#ended = true;
-      this.#wake();
-    });
+    for (const event of ['end', 'close']) {
+      socket.on(event, () => {
+        this.#ended = true;
+        this.#wake();
+      });
+    }
   }
 
   static connect(path: string): Promise<RawClient> {

@@ -1,0 +1,271 @@
+/** The JSON-RPC socket, byte by byte: framing, batches, many clients, rude clients. */
+import { existsSync, linkSync, lstatSync, readdirSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import t from 'tap';
+import { MAX_RPC_CLIENTS, MAX_RPC_REQUEST_BYTES } from '../../src/limits.ts';
+import { Dispatcher } from '../../src/rpc/dispatcher.ts';
+import { RpcServer } from '../../src/rpc/server.ts';
+import { log, RawClient, shortFolder, startRpcTarget } from '../helpers/rpc.ts';
+
+const request = (id: unknown, method: string, params?: object) =>
+  JSON.stringify({ jsonrpc: '2.0', id, method, params });
+
+t.test('several requests in one segment, one request in many', async (t) => {
+  const { path } = await startRpcTarget(t);
+  const client = await RawClient.connect(path);
+  t.teardown(() => client.close());
+  client.send(
+    request(1, 'framework_wait_init') +
+      request('two', 'framework_wait_init') +
+      `\n\n  ${request(3, 'nope')}`,
+  );
+  const answers = [await client.next(), await client.next(), await client.next()];
+  t.strictSame(
+    new Set(answers.map((answer) => JSON.stringify(answer))),
+    new Set([
+      '{"jsonrpc":"2.0","id":1,"result":true}',
+      '{"jsonrpc":"2.0","id":"two","result":true}',
+      '{"jsonrpc":"2.0","id":3,"error":{"code":-32601,"message":"Method not found"}}',
+    ]),
+  );
+  for (const byte of Buffer.from(request(4, 'framework_wait_init'))) {
+    client.send(Buffer.from([byte]));
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  t.strictSame(await client.next(), { jsonrpc: '2.0', id: 4, result: true });
+});
+
+t.test('requests cut anywhere are answered, each once', async (t) => {
+  const { path } = await startRpcTarget(t);
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.constantFrom('framework_wait_init', 'rpc_get_methods', 'nope'), {
+        minLength: 1,
+        maxLength: 20,
+      }),
+      fc.array(fc.nat(2000), { maxLength: 10 }),
+      async (methods, cuts) => {
+        const text = methods.map((method, id) => request(id, method)).join('');
+        const client = await RawClient.connect(path);
+        let from = 0;
+        for (const to of [...cuts, text.length].sort((a, b) => a - b)) {
+          client.send(text.slice(from, to));
+          from = to;
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+        const ids = new Set<unknown>();
+        for (let i = 0; i < methods.length; i++) {
+          const answer = (await client.next()) as { id: number; error?: object };
+          t.equal(answer.error === undefined, methods[answer.id] !== 'nope');
+          ids.add(answer.id);
+        }
+        t.equal(ids.size, methods.length);
+        client.close();
+      },
+    ),
+    { numRuns: 30 },
+  );
+});
+
+t.test('notifications get no answer, and are carried out', async (t) => {
+  const { path, target } = await startRpcTarget(t);
+  const client = await RawClient.connect(path);
+  t.teardown(() => client.close());
+  const params = { block_size: 512, num_blocks: 8 };
+  client.send(JSON.stringify({ jsonrpc: '2.0', method: 'bdev_malloc_create', params }));
+  client.send(request(null, 'bdev_malloc_create', params));
+  client.send(JSON.stringify({ jsonrpc: '2.0', method: 'nope' }));
+  client.send(request(7, 'bdev_get_bdevs'));
+  t.match(await client.next(), { id: 7 });
+  t.strictSame(
+    target.bdevs.list().map(({ name }) => name),
+    ['Malloc0', 'Malloc1'],
+  );
+});
+
+t.test('batches', async (t) => {
+  const { path } = await startRpcTarget(t);
+  const client = await RawClient.connect(path);
+  t.teardown(() => client.close());
+  client.send(
+    `[${request(1, 'bdev_malloc_create', { block_size: 512, num_blocks: 8 })},
+      ${request(2, 'bdev_get_bdevs', { name: 'Malloc0' })},
+      ${JSON.stringify({ jsonrpc: '2.0', method: 'framework_wait_init' })}, 5]`,
+  );
+  t.match(await client.next(), [
+    { id: 1, result: 'Malloc0' },
+    { id: 2, result: [{ name: 'Malloc0' }] },
+    { id: null, error: { code: -32600 } },
+  ]);
+  client.send('[]');
+  t.match(await client.next(), { id: null, error: { code: -32600 } });
+  client.send(`[{"jsonrpc":"2.0","method":"framework_wait_init"}]${request(9, 'nope')}`);
+  t.match(await client.next(), { id: 9 }, 'a batch of notifications is not answered');
+});
+
+t.test('invalid requests are answered, and the connection lives', async (t) => {
+  const { path } = await startRpcTarget(t);
+  const client = await RawClient.connect(path);
+  t.teardown(() => client.close());
+  client.send('{}');
+  t.match(await client.next(), { id: null, error: { code: -32600, message: /jsonrpc/ } });
+  client.send('{"jsonrpc":"2.0","id":5,"method":"m","params":"x"}');
+  t.match(await client.next(), { id: 5, error: { code: -32600, message: /params/ } });
+  client.send(request(6, 'framework_wait_init', []));
+  t.match(await client.next(), { id: 6, error: { code: -32602, message: /params/ } });
+  client.send(request(7, 'framework_wait_init'));
+  t.match(await client.next(), { id: 7, result: true });
+});
+
+t.test('what is not JSON is answered, and ends the connection', async (t) => {
+  const { path, call } = await startRpcTarget(t);
+  for (const text of ['hello', '{"a":1 "b":2}', '}', 'GET / HTTP/1.1\r\n\r\n', '["\u0000"]']) {
+    const client = await RawClient.connect(path);
+    client.send(text);
+    t.match(await client.next(), { id: null, error: { code: -32700 } }, JSON.stringify(text));
+    t.equal(await client.next(), undefined, 'closed');
+    client.close();
+  }
+  t.equal(await call('framework_wait_init'), true);
+});
+
+t.test('a request that is too long', async (t) => {
+  const { path, call } = await startRpcTarget(t);
+  const client = await RawClient.connect(path);
+  client.send(`{"jsonrpc":"2.0","id":1,"method":"${'x'.repeat(MAX_RPC_REQUEST_BYTES)}"}`);
+  t.match(await client.next(), { error: { code: -32700, message: /262144/ } });
+  t.equal(await client.next(), undefined);
+  client.close();
+  const name = 'x'.repeat(MAX_RPC_REQUEST_BYTES - 100);
+  t.equal(await call('framework_wait_init'), true);
+  await t.rejects(call('bdev_null_delete', { name }), { code: -19 }, 'one that just fits');
+});
+
+t.test('a client that ends its side gets its answers', async (t) => {
+  const { path } = await startRpcTarget(t);
+  const client = await RawClient.connect(path);
+  client.send(request(1, 'rpc_get_methods'));
+  client.socket.end();
+  t.match(await client.next(), { id: 1 });
+  t.equal(await client.next(), undefined);
+
+  const half = await RawClient.connect(path);
+  half.send('{"jsonrpc":');
+  half.socket.end();
+  t.match(await half.next(), { error: { code: -32700 } }, 'and is told what it left out');
+  t.equal(await half.next(), undefined);
+});
+
+t.test('as many clients as allowed, and one more', async (t) => {
+  const { path } = await startRpcTarget(t);
+  const clients = await Promise.all(
+    Array.from({ length: MAX_RPC_CLIENTS }, () => RawClient.connect(path)),
+  );
+  for (const [id, client] of clients.entries()) {
+    client.send(request(id, 'framework_wait_init'));
+  }
+  for (const [id, client] of clients.entries()) {
+    t.match(await client.next(), { id, result: true });
+  }
+  const extra = await RawClient.connect(path);
+  t.match(await extra.next(), { id: null, error: { code: -32603, message: /clients/ } });
+  t.equal(await extra.next(), undefined);
+
+  const gone = clients.pop();
+  const closed = new Promise((resolve) => gone?.socket.once('close', resolve));
+  gone?.close();
+  await closed;
+  // The server learns of it in its own time.
+  for (;;) {
+    const again = await RawClient.connect(path);
+    again.send(request(1, 'framework_wait_init'));
+    const answer = (await again.next()) as { result?: boolean };
+    again.close();
+    if (answer.result === true) {
+      break;
+    }
+  }
+  for (const client of clients) {
+    client.close();
+  }
+});
+
+t.test('a client that does not read is no longer read from, and harms nobody', async (t) => {
+  const { path, call } = await startRpcTarget(t);
+  const slow = await RawClient.connect(path);
+  slow.socket.pause();
+  // Each answer is larger than its request, and there are far more than all the buffers in between hold.
+  const count = 20_000;
+  for (let id = 0; id < count; id++) {
+    slow.send(request(id, 'rpc_get_methods'));
+  }
+  for (let i = 0; i < 50; i++) {
+    t.equal(await call('framework_wait_init'), true);
+  }
+  t.ok(slow.socket.writableLength > 0, 'the rest of the requests was left with the client');
+  slow.socket.resume();
+  const ids = new Set<unknown>();
+  for (let i = 0; i < count; i++) {
+    ids.add(((await slow.next()) as { id: number }).id);
+  }
+  t.equal(ids.size, count, 'and all are answered once it reads');
+  slow.close();
+});
+
+t.test('clients that vanish in the middle', async (t) => {
+  const { path, call } = await startRpcTarget(t);
+  for (let i = 0; i < 200; i++) {
+    const client = await RawClient.connect(path);
+    client.send(
+      request(1, 'rpc_get_methods')
+        .repeat(10)
+        .slice(0, -(i % 40)),
+    );
+    client.close();
+  }
+  t.equal(await call('framework_wait_init'), true);
+});
+
+t.test('the socket: mode, life, and who else is there', async (t) => {
+  const folder = shortFolder(t);
+  const path = join(folder, 's');
+  const dispatcher = new Dispatcher([], log);
+  const server = await RpcServer.listen(path, dispatcher, log);
+  t.equal(lstatSync(path).mode & 0o777, 0o600, 'for this user only');
+  await t.rejects(RpcServer.listen(path, dispatcher, log), { code: 'EADDRINUSE' }, 'live');
+  const client = await RawClient.connect(path);
+  client.send(request(1, 'x'));
+  t.match(await client.next(), { id: 1 }, 'the live one was left alone');
+  const ended = client.next();
+  await server.close();
+  t.equal(await ended, undefined, 'clients are disconnected');
+  t.equal(existsSync(path), false, 'and the file is gone');
+
+  // A process that dies leaves its socket file.
+  const dead = createServer();
+  await new Promise<void>((resolve) => dead.listen(join(folder, 'dead'), resolve));
+  linkSync(join(folder, 'dead'), path);
+  await new Promise((resolve) => dead.close(resolve));
+  t.strictSame(readdirSync(folder), ['s']);
+  const next = await RpcServer.listen(path, dispatcher, log);
+  const other = await RawClient.connect(path);
+  other.send(request(1, 'x'));
+  t.match(await other.next(), { id: 1 }, 'stale: taken over');
+  await next.close();
+
+  writeFileSync(path, 'precious');
+  await t.rejects(RpcServer.listen(path, dispatcher, log), {
+    code: 'EADDRINUSE',
+    message: /not a socket/,
+  });
+  t.equal(lstatSync(path).size, 8, 'a file that is not a socket is left alone');
+
+  await t.rejects(RpcServer.listen(join(folder, 'x'.repeat(108)), dispatcher, log), {
+    code: 'ENAMETOOLONG',
+  });
+  await t.rejects(RpcServer.listen(join(folder, 'none', 's'), dispatcher, log), {
+    code: 'EACCES',
+  });
+});
