@@ -69,7 +69,12 @@ export class Session {
       malformed: (frame) => this.#receive(frame),
       closed: (reason) => this.#onClosed(reason),
     });
-    this.#deadline = setTimeout(() => this.close('no version was agreed on in time'), patienceMs);
+    // By way of the loop's poll phase: what came in time is looked at before, even if this thread was late.
+    this.#deadline = setTimeout(() => setImmediate(() => this.#expire()), patienceMs);
+  }
+
+  #expire(): void {
+    if (this.#terms === undefined) this.close('no version was agreed on in time');
   }
 
   /** Disconnects the client. See `ended`. */
