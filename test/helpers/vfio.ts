@@ -1,4 +1,5 @@
 /** A small device, a server for it, and a client end that sends and receives messages as they are. */
+import assert from 'node:assert/strict';
 import { closeSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -53,8 +54,8 @@ export class TestDevice implements VfioUserDevice {
     { index: PciIrq.MSIX, count: MSIX_VECTORS, flags: IrqInfoFlag.EVENTFD | IrqInfoFlag.NORESIZE },
     { index: PciIrq.ERR, count: 1, flags: IrqInfoFlag.EVENTFD },
   ];
-  /** What the next call that may wait does: waits for this promise. */
-  gate: Promise<void> | undefined;
+  /** What the next call that may wait waits for. */
+  gate: (() => Promise<void>) | undefined;
   /** What the next call that may refuse throws. */
   failure: unknown;
   /** Descriptors by name, as 'irq 2:0' or 'dma 4096'. */
@@ -67,7 +68,7 @@ export class TestDevice implements VfioUserDevice {
     if (failure !== undefined) throw failure;
     const gate = this.gate;
     this.gate = undefined;
-    return gate;
+    return gate?.();
   }
 
   #keep(name: string, fd: number | undefined): void {
@@ -263,6 +264,11 @@ export class RawPeer {
     return this.#frames.splice(0);
   }
 
+  /** The messages that have come and were not asked for. */
+  taken(): Message[] {
+    return this.#frames.splice(0).filter((frame) => frame.kind === 'message');
+  }
+
   #wait(): Promise<void> {
     return new Promise((resolve) => {
       this.#wake = resolve;
@@ -313,4 +319,72 @@ export function words(...pairs: readonly (readonly [1 | 2 | 4 | 8, number | bigi
 export function raw(id: number, command: number, payload: Uint8Array, flags = 0): Buffer {
   const header = words([2, id], [2, command], [4, 16 + payload.length], [4, flags], [4, 0]);
   return Buffer.concat([header, payload]);
+}
+
+/** An eventfd that the test closes at its end. */
+export function eventfd(t: Test): number {
+  const fd = native.eventfdCreate();
+  t.teardown(() => closeSync(fd));
+  return fd;
+}
+
+/** A memfd that the test closes at its end. */
+export function memfd(t: Test, size: number): number {
+  const fd = native.memfdCreate('test', size);
+  t.teardown(() => closeSync(fd));
+  return fd;
+}
+
+/** A RawPeer that has agreed on version 0.0; commands by number, payloads as bytes. */
+export class Caller {
+  readonly peer: RawPeer;
+  #id = 0x100;
+
+  constructor(peer: RawPeer) {
+    this.peer = peer;
+  }
+
+  static async join(t: Test, path: string, json = ''): Promise<Caller> {
+    const peer = RawPeer.connect(path);
+    t.teardown(() => peer.close());
+    const caller = new Caller(peer);
+    await caller.call(1, Buffer.concat([words([2, 0], [2, 0]), Buffer.from(json)]));
+    return caller;
+  }
+
+  /** Sends a command; gives its id. */
+  send(command: number, payload: Uint8Array, fds: readonly number[] = [], flags = 0): number {
+    this.#id = (this.#id + 1) & 0xffff;
+    this.peer.send(raw(this.#id, command, payload, flags), fds);
+    return this.#id;
+  }
+
+  /** The reply to a command: checks that it is one, and no error. */
+  async call(command: number, payload: Uint8Array, fds: readonly number[] = []): Promise<Message> {
+    const id = this.send(command, payload, fds);
+    const reply = await this.peer.next();
+    const expected = {
+      messageId: id,
+      command,
+      size: 16 + reply.payload.length,
+      flags: 1,
+      error: 0,
+    };
+    assert.deepEqual({ ...reply.header }, expected);
+    return reply;
+  }
+
+  /** The errno that a command is refused with: checks that the reply is a bare error. */
+  async refusal(
+    command: number,
+    payload: Uint8Array,
+    fds: readonly number[] = [],
+  ): Promise<number> {
+    const id = this.send(command, payload, fds);
+    const { header, fds: back } = await this.peer.next();
+    const expected = { messageId: id, command, size: 16, flags: 0x21, error: header.error };
+    assert.deepEqual({ ...header }, expected);
+    assert.deepEqual(back, []);
+    return header.error;
+  }
 }
