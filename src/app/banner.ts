@@ -1,0 +1,81 @@
+/** What is printed once the target listens: where, and how to attach a VM. */
+
+/** Quotes a word for a POSIX shell, if it needs that. */
+export function shellQuote(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}
+
+const GUEST_MEMORY = '2G';
+
+/** The options that give a QEMU (10.1 or later) the disk. The guest's memory must be shared with us. */
+export function qemuCommand(socketPath: string): string {
+  const device = {
+    driver: 'vfio-user-pci',
+    socket: { type: 'unix', path: socketPath },
+  };
+  return [
+    'qemu-system-x86_64 -accel kvm -accel tcg -cpu max \\',
+    `  -m ${GUEST_MEMORY} -object memory-backend-memfd,id=mem,size=${GUEST_MEMORY},share=on \\`,
+    '  -machine q35,memory-backend=mem \\',
+    `  -device ${shellQuote(JSON.stringify(device))}`,
+  ].join('\n');
+}
+
+/** The same for Cloud Hypervisor. */
+export function cloudHypervisorCommand(socketPath: string): string {
+  // Its option parser takes a value in double quotes as it is.
+  const path = /[,"[\]]/.test(socketPath) ? `"${socketPath}"` : socketPath;
+  return [
+    `cloud-hypervisor --memory size=${GUEST_MEMORY},shared=on \\`,
+    `  --user-device ${shellQuote(`socket=${path}`)}`,
+  ].join('\n');
+}
+
+export interface Listening {
+  readonly rpcSocket: string;
+  /** Absent if there are no disks yet. */
+  readonly vfioUserSocket?: string | undefined;
+  readonly disks: readonly {
+    readonly nsid: number;
+    readonly path: string;
+    readonly bytes: number;
+  }[];
+}
+
+export function banner({ rpcSocket, vfioUserSocket, disks }: Listening): string {
+  const lines: string[] = [];
+  for (const { nsid, path, bytes } of disks) {
+    lines.push(`namespace ${nsid}: ${path} (${formatBytes(bytes)})`);
+  }
+  if (vfioUserSocket !== undefined) {
+    lines.push(`vfio-user:   ${vfioUserSocket}`);
+  }
+  lines.push(`JSON-RPC:    ${rpcSocket}`);
+  if (vfioUserSocket === undefined) {
+    lines.push('', 'No disks yet. Configure the target through JSON-RPC, for example:');
+    lines.push(`  doorbell rpc rpc_get_methods -s ${shellQuote(rpcSocket)}`);
+  } else {
+    lines.push(
+      '',
+      'Attach it to a VM with QEMU 10.1 or later:',
+      indent(qemuCommand(vfioUserSocket)),
+    );
+    lines.push('', 'or with Cloud Hypervisor:', indent(cloudHypervisorCommand(vfioUserSocket)));
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+function indent(text: string): string {
+  return text.replaceAll(/^/gm, '  ');
+}
+
+function formatBytes(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+  let unit = 0;
+  let value = bytes;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${Number(value.toFixed(1))} ${units[unit]}`;
+}

@@ -1,0 +1,51 @@
+/** The process of a target: start, signals, exit codes. */
+import { constants } from 'node:os';
+import { describeError } from '../util/errors.ts';
+import { createLogger, type Logger, type LogLevel } from '../util/log.ts';
+import { banner } from './banner.ts';
+import { type ServeOptions, Service } from './serve.ts';
+
+/** Signals that end the target cleanly. A second one ends it at once. */
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
+type StopSignal = (typeof SIGNALS)[number];
+
+/** Runs a target until a signal ends it, and exits: 0 after a clean stop, 1 if it could not start or stop. */
+export async function runTarget(options: ServeOptions, logLevel: LogLevel): Promise<never> {
+  const log = createLogger(logLevel);
+  const signal = firstSignal(log);
+  const starting = Service.start(options, log);
+  let service: Service;
+  try {
+    service = await starting;
+  } catch (error) {
+    process.stderr.write(`doorbell: ${describeError(error)}\n`);
+    process.exit(1);
+  }
+  process.stdout.write(banner(service.listening));
+  log.info({ signal: await signal }, 'stopping');
+  try {
+    await service.stop();
+  } catch (error) {
+    log.error({ err: error }, 'not stopped cleanly');
+    process.exit(1);
+  }
+  log.info('stopped');
+  process.exit(0);
+}
+
+/** Resolves with the first signal, and makes the second one exit at once, as if it had killed the process. */
+function firstSignal(log: Logger): Promise<StopSignal> {
+  return new Promise((resolve) => {
+    let seen = false;
+    for (const name of SIGNALS) {
+      process.on(name, () => {
+        if (seen) {
+          log.warn({ signal: name }, 'second signal: exiting at once');
+          process.exit(128 + constants.signals[name]);
+        }
+        seen = true;
+        resolve(name);
+      });
+    }
+  });
+}

@@ -1,0 +1,161 @@
+/** A whole target, from its options to its end: reactors, bdevs, the vfio-user socket, the JSON-RPC socket. */
+import { resolve } from 'node:path';
+import { native } from '../native/index.ts';
+import { ReactorPool } from '../reactor/pool.ts';
+import { Dispatcher } from '../rpc/dispatcher.ts';
+import { allMethods } from '../rpc/methods/index.ts';
+import { largestTransport } from '../rpc/methods/transport.ts';
+import { RpcServer } from '../rpc/server.ts';
+import { Endpoint } from '../target/endpoint.ts';
+import { Target } from '../target/target.ts';
+import { FailedError, InvalidError } from '../util/errors.ts';
+import type { Logger } from '../util/log.ts';
+import type { Listening } from './banner.ts';
+import { chooseCpus } from './cpus.ts';
+import { createDiskImage } from './disk-image.ts';
+import { prepareSocketFolder } from './socket-folder.ts';
+import { VERSION } from './version.ts';
+
+/** The subsystem that serves the disks of the command line. */
+const NQN = 'nqn.2026-11.io.doorbell:disk';
+
+export interface ServeOptions {
+  /** Files and block devices: namespaces 1, 2, … */
+  readonly disks: readonly string[];
+  /** Served if there are no others; made if it is not there. */
+  readonly defaultDisk?: string | undefined;
+  /** Bytes of a default disk that is made. */
+  readonly diskSize: number;
+  readonly socketDir?: string | undefined;
+  readonly rpcSocket: string;
+  /** Processors of the reactors. */
+  readonly cpus?: readonly number[] | undefined;
+  /** How long an idle reactor polls before it sleeps, and how long it sleeps at most. µs. */
+  readonly spinUs: number;
+  readonly maxSleepUs: number;
+  readonly direct: boolean;
+  readonly readonly: boolean;
+  readonly blockSize?: number | undefined;
+}
+
+/** A running target. */
+export class Service {
+  readonly listening: Listening;
+  readonly #parts: readonly Stoppable[];
+
+  private constructor(listening: Listening, parts: readonly Stoppable[]) {
+    this.listening = listening;
+    this.#parts = parts;
+  }
+
+  /** Starts everything, or stops what it had started and rejects with what was in the way. */
+  static async start(options: ServeOptions, log: Logger): Promise<Service> {
+    const parts: Stoppable[] = [];
+    try {
+      const reactors = await ReactorPool.start({
+        cores: chooseCpus(options.cpus, native.getAffinity()),
+        spinUs: options.spinUs,
+        maxSleepUs: options.maxSleepUs,
+        log,
+      });
+      parts.push(() => reactors.stop());
+      const target = new Target({
+        log,
+        reactors,
+        listen: (listener) => Endpoint.listen({ ...listener, reactors, log }),
+      });
+      parts.push(() => target.close());
+      const dispatcher = new Dispatcher(allMethods(target, VERSION), log);
+      const rpcSocket = resolve(options.rpcSocket);
+      const server = await RpcServer.listen(rpcSocket, dispatcher, log);
+      parts.push(() => server.close());
+      return new Service({ rpcSocket, ...(await serveDisks(target, options, log)) }, parts);
+    } catch (error) {
+      await stopAll(parts);
+      throw explain(error, options);
+    }
+  }
+
+  /** Disconnects everybody, makes the data durable, removes the sockets. */
+  stop(): Promise<void> {
+    return stopAll(this.#parts);
+  }
+}
+
+type Stoppable = () => Promise<void>;
+
+/** In the reverse order of the start. Rejects with the first failure, after all were stopped. */
+async function stopAll(parts: readonly Stoppable[]): Promise<void> {
+  const failures: unknown[] = [];
+  for (const stop of [...parts].reverse()) {
+    await stop().catch((error: unknown) => failures.push(error));
+  }
+  if (failures.length > 0) {
+    throw failures[0];
+  }
+}
+
+async function serveDisks(
+  target: Target,
+  options: ServeOptions,
+  log: Logger,
+): Promise<Omit<Listening, 'rpcSocket'>> {
+  const paths = chooseDisks(options, log);
+  if (paths.length === 0) {
+    return { disks: [] };
+  }
+  const disks: { nsid: number; path: string; bytes: number; uuid: string }[] = [];
+  for (const [index, path] of paths.entries()) {
+    const bdev = await target.createFile(
+      { name: `disk${index + 1}` },
+      {
+        module: 'uring',
+        filename: path,
+        blockSize: options.blockSize,
+        readonly: options.readonly,
+        direct: options.direct,
+      },
+    );
+    disks.push({ nsid: index + 1, path, bytes: bdev.blockSize * bdev.numBlocks, uuid: bdev.uuid });
+  }
+  await target.createTransport(largestTransport());
+  await target.createSubsystem({
+    nqn: NQN,
+    // The same for the same disk, and another for another, so that a guest can tell targets apart.
+    serialNumber: `DB${disks[0].uuid.replaceAll('-', '').slice(0, 16).toUpperCase()}`,
+    maxNamespaces: Math.max(disks.length, 32),
+    allowAnyHost: true,
+  });
+  for (const { nsid } of disks) {
+    await target.addNamespace(NQN, `disk${nsid}`, { nsid });
+  }
+  const folder = prepareSocketFolder(options.socketDir);
+  const address = { traddr: folder, trsvcid: '', adrfam: 'unknown' };
+  return { disks, vfioUserSocket: await target.addListener(NQN, address) };
+}
+
+function chooseDisks(options: ServeOptions, log: Logger): readonly string[] {
+  const { disks, defaultDisk, diskSize } = options;
+  if (disks.length > 0 || defaultDisk === undefined) {
+    return disks.map((path) => resolve(path));
+  }
+  const path = resolve(defaultDisk);
+  if (createDiskImage(path, diskSize)) {
+    log.info({ path, bytes: diskSize }, 'sparse disk image created');
+  }
+  return [path];
+}
+
+/** What an operator can do about an error at the start. */
+function explain(error: unknown, options: ServeOptions): unknown {
+  const cause = error instanceof InvalidError && error.cause !== undefined ? error.cause : error;
+  const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
+  if (code === 'EADDRINUSE') {
+    const hint =
+      cause === error
+        ? `is another target running? choose another --rpc-socket than ${options.rpcSocket}`
+        : 'is another target running? choose another --socket-dir';
+    return new FailedError(`${(cause as Error).message} (${hint})`);
+  }
+  return cause;
+}

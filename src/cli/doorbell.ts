@@ -1,0 +1,163 @@
+#!/usr/bin/env node
+/** The command line. */
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { parseCpuList, parseCpuMask } from '../app/cpus.ts';
+import { runTarget } from '../app/main.ts';
+import { parseSize } from '../app/size.ts';
+import { VERSION } from '../app/version.ts';
+import { LOG_LEVELS, type LogLevel } from '../util/log.ts';
+import { runRpc } from './rpc.ts';
+
+const DEFAULT_RPC_SOCKET = '/var/tmp/doorbell.sock';
+
+/** Turns what a parser throws into commander's error, which names the option. */
+function option<T>(parse: (text: string) => T): (text: string) => T {
+  return (text) => {
+    try {
+      return parse(text);
+    } catch (error) {
+      throw new InvalidArgumentError((error as Error).message);
+    }
+  };
+}
+
+const integer = (minimum: number, maximum: number) =>
+  option((text: string): number => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || value < minimum || value > maximum) {
+      throw new Error(`It must be an integer from ${minimum} to ${maximum}.`);
+    }
+    return value;
+  });
+
+interface ServeFlags {
+  readonly disk: string[];
+  readonly defaultDisk?: string;
+  readonly diskSize: number;
+  readonly socketDir?: string;
+  readonly rpcSocket: string;
+  readonly cpumask?: number[];
+  readonly cores?: number[];
+  readonly spinUs: number;
+  readonly maxSleepUs: number;
+  readonly direct: boolean;
+  readonly readonly: boolean;
+  readonly blockSize?: string;
+  readonly logLevel: LogLevel;
+}
+
+const program = new Command('doorbell')
+  .description('An NVMe controller for virtual machines, served over vfio-user.')
+  .version(VERSION, '-V, --version', 'print the version')
+  .helpOption('-h, --help', 'print this help')
+  .showHelpAfterError('(doorbell --help tells more)');
+
+program
+  .command('serve')
+  .description('Serve disks to a VM. Without a disk, wait to be configured through JSON-RPC.')
+  .addOption(
+    new Option('-d, --disk <path>', 'a file or block device to serve; may be repeated')
+      .argParser((path: string, paths: string[]) => [...paths, path])
+      .default([], 'none'),
+  )
+  .option('--default-disk <file>', 'the file to serve if no --disk is given; made if absent')
+  .addOption(
+    new Option('--disk-size <size>', 'size of a default disk that is made')
+      .argParser(option(parseSize))
+      .default(2 ** 30, '1G'),
+  )
+  .option(
+    '--socket-dir <folder>',
+    'folder of the vfio-user socket (default: $XDG_RUNTIME_DIR/doorbell, or /run/doorbell)',
+  )
+  .option('-r, --rpc-socket <path>', 'path of the JSON-RPC socket', DEFAULT_RPC_SOCKET)
+  .addOption(
+    new Option('-m, --cpumask <mask>', 'CPUs of the reactors: 0x6 or [1,2] (default: all but one)')
+      .argParser(option(parseCpuMask))
+      .conflicts('cores'),
+  )
+  .addOption(
+    new Option('--cores <list>', 'the same as a list: 1,2 or 1-2').argParser(option(parseCpuList)),
+  )
+  .addOption(
+    new Option('--spin-us <n>', 'how long an idle reactor polls before it sleeps, in µs')
+      .argParser(integer(0, 1_000_000_000))
+      .default(1000),
+  )
+  .addOption(
+    new Option('--max-sleep-us <n>', 'how long an idle reactor sleeps at most, in µs; 0: never')
+      .argParser(integer(0, 1_000_000))
+      .default(250),
+  )
+  .option('--direct', 'bypass the page cache (O_DIRECT)', false)
+  .option('--readonly', 'write protect the disks', false)
+  .addOption(
+    new Option(
+      '--block-size <bytes>',
+      'logical block size (default: 512, or what a device has)',
+    ).choices(['512', '4096']),
+  )
+  .addOption(
+    new Option('--log-level <level>', 'what to log on stderr')
+      .choices([...LOG_LEVELS])
+      .default('info'),
+  )
+  .addHelpText(
+    'after',
+    `
+Examples:
+  doorbell serve --default-disk disk.img          make a 1 GiB disk image, and serve it
+  doorbell serve --disk root.img --disk /dev/sdb  two namespaces
+  doorbell serve -r /var/tmp/spdk.sock            wait for SPDK's rpc.py
+
+Ctrl-C stops cleanly; a second one at once.`,
+  )
+  .action((flags: ServeFlags) =>
+    runTarget(
+      {
+        disks: flags.disk,
+        defaultDisk: flags.defaultDisk,
+        diskSize: flags.diskSize,
+        socketDir: flags.socketDir,
+        rpcSocket: flags.rpcSocket,
+        cpus: flags.cores ?? flags.cpumask,
+        spinUs: flags.spinUs,
+        maxSleepUs: flags.maxSleepUs,
+        direct: flags.direct,
+        readonly: flags.readonly,
+        blockSize: flags.blockSize === undefined ? undefined : Number(flags.blockSize),
+      },
+      flags.logLevel,
+    ),
+  );
+
+program
+  .command('rpc')
+  .description('Call a JSON-RPC method of a running target, and print the result.')
+  .argument('<method>', 'for example rpc_get_methods')
+  .argument('[params]', 'a JSON object, or - to read it from stdin')
+  .option('-s, --socket <path>', 'path of the JSON-RPC socket', DEFAULT_RPC_SOCKET)
+  .addOption(
+    new Option('-t, --timeout <seconds>', 'how long to wait for the answer')
+      .argParser(integer(1, 86_400))
+      .default(60),
+  )
+  .addHelpText(
+    'after',
+    `
+Examples:
+  doorbell rpc bdev_get_bdevs
+  doorbell rpc bdev_malloc_create '{"num_blocks": 131072, "block_size": 512, "name": "Malloc0"}'
+  doorbell rpc nvmf_get_subsystems -s /var/tmp/spdk.sock`,
+  )
+  .action(
+    async (
+      method: string,
+      params: string | undefined,
+      { socket, timeout }: { socket: string; timeout: number },
+    ) => {
+      process.exitCode = await runRpc(method, params, { socket, timeoutMs: timeout * 1000 });
+    },
+  );
+
+await program.parseAsync();
