@@ -147,7 +147,7 @@ export function bdevMethods(target: Target): RpcMethod[] {
   return [
     method({
       name: 'bdev_aio_create',
-      summary: 'Makes a bdev of a file or a block device (through io_uring). The name of the bdev.',
+      summary: 'Makes a bdev of a file or a block device (through io_uring). Result: its name.',
       params: AioCreate,
       call: (params) => createFile('aio', params),
     }),
@@ -155,7 +155,7 @@ export function bdevMethods(target: Target): RpcMethod[] {
     rescan('aio'),
     method({
       name: 'bdev_uring_create',
-      summary: 'The same as bdev_aio_create, under another name. The name of the bdev.',
+      summary: 'The same as bdev_aio_create, under another name. Result: its name.',
       params: UringCreate,
       call: (params) => createFile('uring', params),
     }),
@@ -163,7 +163,7 @@ export function bdevMethods(target: Target): RpcMethod[] {
     rescan('uring'),
     method({
       name: 'bdev_malloc_create',
-      summary: 'Makes a bdev of RAM, which is taken as it is written. The name of the bdev.',
+      summary: 'Makes a bdev of RAM, which is taken as it is written. Result: its name.',
       params: MallocCreate,
       call: async ({ name, uuid, block_size, num_blocks }) => {
         const naming = { ...(name !== undefined && { name }), uuid };
@@ -174,7 +174,7 @@ export function bdevMethods(target: Target): RpcMethod[] {
     deletion('malloc'),
     method({
       name: 'bdev_null_create',
-      summary: 'Makes a bdev that discards writes and reads nothing. The name of the bdev.',
+      summary: 'Makes a bdev that discards writes and reads nothing. Result: its name.',
       params: NullCreate,
       call: async (params) => {
         const geometry = { blockSize: params.block_size, numBlocks: params.num_blocks };

@@ -160,7 +160,7 @@ export function nvmfMethods(target: Target): RpcMethod[] {
     }),
     method({
       name: 'nvmf_subsystem_add_ns',
-      summary: 'Makes a bdev a namespace, also of guests that are connected. The NSID.',
+      summary: 'Makes a bdev a namespace, also of guests that are connected. Result: the NSID.',
       params: AddNamespace,
       relaxed: true,
       call: ({ nqn, namespace }) => target.addNamespace(nqn, namespace.bdev_name, namespace),
