@@ -8,7 +8,7 @@ import { largestTransport } from '../rpc/methods/transport.ts';
 import { RpcServer } from '../rpc/server.ts';
 import { Endpoint } from '../target/endpoint.ts';
 import { Target } from '../target/target.ts';
-import { FailedError, InvalidError } from '../util/errors.ts';
+import { describeError, FailedError, InvalidError } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';
 import type { Listening } from './banner.ts';
 import { chooseCpus } from './cpus.ts';
@@ -155,7 +155,7 @@ function explain(error: unknown, options: ServeOptions): unknown {
       cause === error
         ? `is another target running? choose another --rpc-socket than ${options.rpcSocket}`
         : 'is another target running? choose another --socket-dir';
-    return new FailedError(`${(cause as Error).message} (${hint})`);
+    return new FailedError(`${describeError(cause)} (${hint})`);
   }
   return cause;
 }

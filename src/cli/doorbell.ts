@@ -2,11 +2,9 @@
 /** The command line. */
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { parseCpuList, parseCpuMask } from '../app/cpus.ts';
-import { runTarget } from '../app/main.ts';
 import { parseSize } from '../app/size.ts';
 import { VERSION } from '../app/version.ts';
 import { LOG_LEVELS, type LogLevel } from '../util/log.ts';
-import { runRpc } from './rpc.ts';
 
 const DEFAULT_RPC_SOCKET = '/var/tmp/doorbell.sock';
 
@@ -40,8 +38,8 @@ interface ServeFlags {
   readonly cores?: number[];
   readonly spinUs: number;
   readonly maxSleepUs: number;
-  readonly direct: boolean;
-  readonly readonly: boolean;
+  readonly direct?: true;
+  readonly readonly?: true;
   readonly blockSize?: string;
   readonly logLevel: LogLevel;
 }
@@ -89,8 +87,8 @@ program
       .argParser(integer(0, 1_000_000))
       .default(250),
   )
-  .option('--direct', 'bypass the page cache (O_DIRECT)', false)
-  .option('--readonly', 'write protect the disks', false)
+  .option('--direct', 'bypass the page cache (O_DIRECT)')
+  .option('--readonly', 'write protect the disks')
   .addOption(
     new Option(
       '--block-size <bytes>',
@@ -112,8 +110,10 @@ Examples:
 
 Ctrl-C stops cleanly; a second one at once.`,
   )
-  .action((flags: ServeFlags) =>
-    runTarget(
+  .action(async (flags: ServeFlags) => {
+    // Loaded when needed: a client needs neither the addon nor the reactors.
+    const { runTarget } = await import('../app/main.ts');
+    await runTarget(
       {
         disks: flags.disk,
         defaultDisk: flags.defaultDisk,
@@ -123,13 +123,13 @@ Ctrl-C stops cleanly; a second one at once.`,
         cpus: flags.cores ?? flags.cpumask,
         spinUs: flags.spinUs,
         maxSleepUs: flags.maxSleepUs,
-        direct: flags.direct,
-        readonly: flags.readonly,
+        direct: flags.direct ?? false,
+        readonly: flags.readonly ?? false,
         blockSize: flags.blockSize === undefined ? undefined : Number(flags.blockSize),
       },
       flags.logLevel,
-    ),
-  );
+    );
+  });
 
 program
   .command('rpc')
@@ -156,6 +156,7 @@ Examples:
       params: string | undefined,
       { socket, timeout }: { socket: string; timeout: number },
     ) => {
+      const { runRpc } = await import('./rpc.ts');
       process.exitCode = await runRpc(method, params, { socket, timeoutMs: timeout * 1000 });
     },
   );

@@ -6,7 +6,6 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { MAX_RPC_CLIENTS } from '../limits.ts';
 import { withErrnoDetail } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';
-import { claimSocketPath } from '../util/unix-path.ts';
 import type { Dispatcher } from './dispatcher.ts';
 import {
   encode,
@@ -18,6 +17,7 @@ import {
   resultBody,
   toRequest,
 } from './protocol.ts';
+import { claimSocketPath } from './socket-path.ts';
 
 /** Requests of one client under way at the same time; a batch counts as one. */
 const MAX_REQUESTS_IN_FLIGHT = 64;

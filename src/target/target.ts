@@ -6,7 +6,13 @@ import { statSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
 import type { Disk, Geometry } from '../bdev/disk.ts';
 import { FileBdev, type FileBdevOptions } from '../bdev/file.ts';
-import { describeError, ErrnoError, FailedError, InvalidError } from '../util/errors.ts';
+import {
+  describeError,
+  ErrnoError,
+  FailedError,
+  InvalidError,
+  withErrnoDetail,
+} from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';
 import { Serial } from '../util/serial.ts';
 import { type BdevNaming, Bdevs } from './bdevs.ts';
@@ -287,9 +293,8 @@ export class Target {
       try {
         endpoint = await this.#listen({ subsystem, transport: options, socketPath });
       } catch (error) {
-        throw new InvalidError(`key 'listen_address.traddr': ${describeError(error)}`, {
-          cause: error,
-        });
+        const cause = withErrnoDetail(error, socketPath);
+        throw new InvalidError(`key 'listen_address.traddr': ${describeError(cause)}`, { cause });
       }
       subsystem.listeners.set(socketPath, { address, endpoint });
       this.#log.info({ nqn, socket: socketPath }, 'listening');

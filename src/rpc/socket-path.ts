@@ -1,7 +1,7 @@
-/** Paths of UNIX sockets: their length, and sockets left behind by a process that is gone. Shared by all listeners. */
+/** The path of the JSON-RPC socket: its length, and a socket left behind there by a process that is gone. */
 import { type BigIntStats, lstatSync, unlinkSync } from 'node:fs';
 import { connect } from 'node:net';
-import { ErrnoError, errnoOf } from './errors.ts';
+import { ErrnoError, errnoOf } from '../util/errors.ts';
 
 /** Bytes of `sun_path` without its terminating zero. */
 const MAX_PATH_BYTES = 107;

@@ -1,0 +1,91 @@
+/** `doorbell rpc` as a process, against a target in this one. */
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t from 'tap';
+import { shortFolder, startRpcTarget } from '../helpers/rpc.ts';
+
+const CLI = fileURLToPath(new URL('../../src/cli/doorbell.js', import.meta.url));
+
+interface Outcome {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function doorbell(args: readonly string[], stdin = ''): Promise<Outcome> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [CLI, ...args]);
+    let stdout = '';
+    let stderr = '';
+    child.stdout.setEncoding('utf8').on('data', (text) => {
+      stdout += text;
+    });
+    child.stderr.setEncoding('utf8').on('data', (text) => {
+      stderr += text;
+    });
+    child.on('error', reject);
+    child.on('close', (code) => resolve({ code, stdout, stderr }));
+    child.stdin.on('error', () => {});
+    child.stdin.end(stdin);
+  });
+}
+
+t.test('doorbell rpc', async (t) => {
+  const { path } = await startRpcTarget(t);
+  const rpc = (...args: string[]) => doorbell(['rpc', ...args, '-s', path]);
+  t.strictSame(await rpc('framework_wait_init'), { code: 0, stdout: 'true\n', stderr: '' });
+  t.strictSame(await rpc('bdev_null_create', '{"name":"n","num_blocks":8,"block_size":512}'), {
+    code: 0,
+    stdout: '"n"\n',
+    stderr: '',
+  });
+  t.match(await doorbell(['rpc', 'bdev_get_bdevs', '-', '--socket', path], '{"name":"n"}'), {
+    code: 0,
+    stdout: /^\[\n {2}\{\n {4}"name": "n",\n/,
+  });
+  t.match(await doorbell(['rpc', 'bdev_get_bdevs', '-', '-s', path], ' \n'), { code: 0 });
+  t.strictSame(await rpc('bdev_null_delete', '{"name":"x"}'), {
+    code: 1,
+    stdout: '',
+    stderr: 'doorbell: No such device (code -19)\n',
+  });
+  t.match(await rpc('bdev_null_delete', '{"nome":"x"}'), { code: 1, stderr: /'n[ao]me'/ });
+  t.match(await rpc('bdev_null_delete', '{name'), { code: 1, stderr: /not JSON/ });
+  t.match(await rpc('bdev_get_bdevs', '{"name":"late","timeout":60000}', '-t', '1'), {
+    code: 1,
+    stderr: /no answer/,
+  });
+  const nobody = join(shortFolder(t), 's');
+  t.match(await doorbell(['rpc', 'rpc_get_methods', '-s', nobody]), {
+    code: 1,
+    stdout: '',
+    stderr: /^doorbell: cannot reach a target: No such file or directory: .*\/s/,
+  });
+});
+
+t.test('help, version, wrong options', async (t) => {
+  t.match(await doorbell(['--version']), { code: 0, stdout: /^\d+\.\d+\.\d+\n$/ });
+  t.match(await doorbell(['serve', '--help']), {
+    code: 0,
+    stdout: /--default-disk[\s\S]*Examples/,
+  });
+  t.match(await doorbell(['rpc', '--help']), { code: 0, stdout: /Examples/ });
+  const bad: [string[], RegExp][] = [
+    [['nonsense'], /nonsense/],
+    [['rpc'], /method/],
+    [['serve', '--nope'], /--nope/],
+    [['serve', '--disk-size', '1X'], /--disk-size.*1X/],
+    [['serve', '--cores', 'x'], /--cores.*'x'/],
+    [['serve', '-m', 'xyz'], /--cpumask/],
+    [['serve', '-m', '1', '--cores', '0'], /--c.*cannot be used with/],
+    [['serve', '--block-size', '1024'], /512, 4096/],
+    [['serve', '--max-sleep-us', '-1'], /--max-sleep-us/],
+    [['serve', '--spin-us', '1.5'], /--spin-us/],
+    [['serve', '--log-level', 'loud'], /--log-level/],
+    [['rpc', 'x', '-t', '0'], /--timeout/],
+  ];
+  for (const [args, message] of bad) {
+    t.match(await doorbell(args), { code: 1, stdout: '', stderr: message }, args.join(' '));
+  }
+});
