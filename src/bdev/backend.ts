@@ -1,0 +1,44 @@
+/**
+ * A bdev as a reactor sees it: where an NVMe command's data goes. One object per bdev and reactor.
+ *
+ * The request lies in the fields of the shared {@link Request}, so that nothing is allocated per command. A backend either finishes at
+ * once (`async` is false: null, RAM) or holds the command under a slot number and finishes it later (files).
+ */
+import type { CopyBatch } from '../io/copies.ts';
+import type { Ring } from '../io/ring.ts';
+import { Segments } from '../memory/segments.ts';
+import type { Transfers } from './transfers.ts';
+
+/** The command under way. One per reactor, overwritten by each command. */
+export class Request {
+  readonly segments = new Segments();
+  /** Byte offset in the bdev, at index 0. (In an array, so that the double is never allocated.) */
+  readonly offset = new Float64Array(1);
+  /** Bytes to move. */
+  length = 0;
+  /** A write must be on stable storage when it completes. */
+  fua = false;
+}
+
+/** What `submit` and `complete` return when the command is still under way; anything else is an NVMe status. */
+export const PENDING = -1;
+
+export const Op = { READ: 0, WRITE: 1, FLUSH: 2 } as const;
+export type Op = (typeof Op)[keyof typeof Op];
+
+export interface Backend {
+  /** Commands need a slot, and finish through `complete`. */
+  readonly async: boolean;
+  /** Starts the command in the shared request. `slot` matters only if `async`. An NVMe status, or PENDING. */
+  submit(op: Op, slot: number): number;
+  /** The ring reported `result` (a count or -errno) for the operation of `slot`. An NVMe status, or PENDING if there is more to do. */
+  complete(slot: number, result: number): number;
+}
+
+/** What a reactor lends to its backends. */
+export interface BackendContext {
+  readonly ring: Ring;
+  readonly copies: CopyBatch;
+  readonly request: Request;
+  readonly transfers: Transfers;
+}

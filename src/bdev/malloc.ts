@@ -1,0 +1,47 @@
+/** The RAM bdev: copies between guest memory and one shared anonymous mapping. All reactors copy to the same memory. */
+import type { CopyBatch } from '../io/copies.ts';
+import { native } from '../native/index.ts';
+import { type Backend, type BackendContext, Op, type Request } from './backend.ts';
+
+export class MallocBackend implements Backend {
+  readonly async = false;
+  readonly #copies: CopyBatch;
+  readonly #request: Request;
+  /** Keeps the mapping alive as long as its address is used. */
+  readonly memory: SharedArrayBuffer;
+  /** Host address of the memory. */
+  readonly #base: number;
+  /** Host address of the command's first byte, at index 0. */
+  readonly #position = new Float64Array(1);
+
+  constructor(memory: SharedArrayBuffer, context: BackendContext) {
+    this.memory = memory;
+    this.#base = native.addressOf(new Uint8Array(memory, 0, 1));
+    this.#copies = context.copies;
+    this.#request = context.request;
+  }
+
+  /** The copy runs when the reactor flushes its batch, which is before it publishes the completion. */
+  submit(op: Op): number {
+    if (op === Op.FLUSH) {
+      return 0;
+    }
+    const { segments, offset } = this.#request;
+    this.#position[0] = this.#base + offset[0];
+    let done = 0;
+    for (let i = 0; i < segments.count; i++) {
+      const length = segments.length[i];
+      if (op === Op.READ) {
+        this.#copies.push(segments.address, i, 0, this.#position, 0, done, length);
+      } else {
+        this.#copies.push(this.#position, 0, done, segments.address, i, 0, length);
+      }
+      done += length;
+    }
+    return 0;
+  }
+
+  complete(): number {
+    return 0;
+  }
+}

@@ -1,0 +1,17 @@
+/** Plain data → backend. Runs inside a reactor. */
+import type { Backend, BackendContext } from './backend.ts';
+import type { BackendDescriptor } from './bdev.ts';
+import { MallocBackend } from './malloc.ts';
+import { NullBackend } from './null.ts';
+import { UringBackend } from './uring.ts';
+
+export function openBackend(descriptor: BackendDescriptor, context: BackendContext): Backend {
+  switch (descriptor.kind) {
+    case 'null':
+      return new NullBackend();
+    case 'malloc':
+      return new MallocBackend(descriptor.memory, context);
+    case 'uring':
+      return new UringBackend(descriptor, context);
+  }
+}

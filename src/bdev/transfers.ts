@@ -1,0 +1,81 @@
+/**
+ * Operations under way in the ring: for each slot its iovecs (in memory the kernel can read) and how far it has come.
+ * Shared by all file backends of a reactor.
+ */
+import { MAX_INFLIGHT, MAX_SEGMENTS } from '../limits.ts';
+import type { Segments } from '../memory/segments.ts';
+import { native } from '../native/index.ts';
+import { Iovec } from '../spec/uring.ts';
+import type { Op } from './backend.ts';
+
+const IOVEC_WORDS = Iovec.size / 4;
+const BASE = Iovec.word('base');
+const LEN = Iovec.word('len');
+const SLOT_WORDS = MAX_SEGMENTS * IOVEC_WORDS;
+const PAGE = 4096;
+const TWO_32 = 0x1_0000_0000;
+
+export class Transfers {
+  readonly #words: Int32Array;
+  /** Host address of each slot's first iovec that is not done. */
+  readonly iovecs = new Float64Array(MAX_INFLIGHT);
+  readonly #firstIovecs = new Float64Array(MAX_INFLIGHT);
+  /** iovecs that are not done. */
+  readonly iovecCount = new Int32Array(MAX_INFLIGHT);
+  /** Next byte offset in the file. */
+  readonly offset = new Float64Array(MAX_INFLIGHT);
+  /** Bytes still to move. */
+  readonly rest = new Int32Array(MAX_INFLIGHT);
+  readonly op = new Uint8Array(MAX_INFLIGHT);
+  readonly rwFlags = new Uint8Array(MAX_INFLIGHT);
+  readonly fd = new Int32Array(MAX_INFLIGHT);
+
+  constructor() {
+    const bytes = Math.ceil((MAX_INFLIGHT * SLOT_WORDS * 4) / PAGE) * PAGE;
+    const buffer = native.mapAnonymous(bytes);
+    this.#words = new Int32Array(buffer);
+    const base = native.addressOf(this.#words);
+    for (let slot = 0; slot < MAX_INFLIGHT; slot++) {
+      this.#firstIovecs[slot] = base + slot * SLOT_WORDS * 4;
+    }
+  }
+
+  /** Hot. Takes over a scatter list for a slot. */
+  start(slot: number, op: Op, segments: Segments): void {
+    this.op[slot] = op;
+    const count = segments.count;
+    let at = slot * SLOT_WORDS;
+    for (let i = 0; i < count; i++, at += IOVEC_WORDS) {
+      const address = segments.address[i];
+      this.#words[at + BASE] = address;
+      this.#words[at + BASE + 1] = address / TWO_32;
+      this.#words[at + LEN] = segments.length[i];
+      this.#words[at + LEN + 1] = 0;
+    }
+    this.iovecs[slot] = this.#firstIovecs[slot];
+    this.iovecCount[slot] = count;
+  }
+
+  /** After a short transfer of `bytes`: drops what is done from the slot's iovecs and moves its file offset. */
+  advance(slot: number, bytes: number): void {
+    this.rest[slot] -= bytes;
+    this.offset[slot] += bytes;
+    let left = bytes;
+    let at = (this.iovecs[slot] - this.#firstIovecs[slot]) / 4 + slot * SLOT_WORDS;
+    while (left > 0) {
+      const length = this.#words[at + LEN];
+      if (length > left) {
+        const base =
+          (this.#words[at + BASE + 1] >>> 0) * TWO_32 + (this.#words[at + BASE] >>> 0) + left;
+        this.#words[at + BASE] = base;
+        this.#words[at + BASE + 1] = base / TWO_32;
+        this.#words[at + LEN] = length - left;
+        return;
+      }
+      left -= length;
+      at += IOVEC_WORDS;
+      this.iovecs[slot] += Iovec.size;
+      this.iovecCount[slot] -= 1;
+    }
+  }
+}

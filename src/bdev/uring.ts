@@ -1,0 +1,160 @@
+/**
+ * Files and block devices through the reactor's io_uring: READ/WRITE for one segment, READV/WRITEV for several, FSYNC for Flush,
+ * RWF_DSYNC for FUA. A short transfer is continued; at the end of the file it is a media error.
+ */
+import type { Ring } from '../io/ring.ts';
+import { Status } from '../spec/nvme.ts';
+import { RWF_DSYNC, UringOp } from '../spec/uring.ts';
+import { type Backend, type BackendContext, Op, PENDING, type Request } from './backend.ts';
+import type { BackendDescriptor } from './bdev.ts';
+import type { Transfers } from './transfers.ts';
+
+const TWO_32 = 0x1_0000_0000;
+
+const EAGAIN = 11;
+const EINTR = 4;
+const ENOMEM = 12;
+const EFAULT = 14;
+const EFBIG = 27;
+const ENOSPC = 28;
+const EROFS = 30;
+const EPERM = 1;
+const EBADF = 9;
+const EDQUOT = 122;
+
+export class UringBackend implements Backend {
+  readonly async = true;
+  readonly #fd: number;
+  readonly #bufferedFd: number;
+  readonly #alignmentMask: number;
+  readonly #ring: Ring;
+  readonly #request: Request;
+  readonly #transfers: Transfers;
+
+  constructor(descriptor: BackendDescriptor & { kind: 'uring' }, context: BackendContext) {
+    this.#fd = descriptor.fd;
+    this.#bufferedFd = descriptor.bufferedFd;
+    this.#alignmentMask = descriptor.alignment - 1;
+    this.#ring = context.ring;
+    this.#request = context.request;
+    this.#transfers = context.transfers;
+  }
+
+  submit(op: Op, slot: number): number {
+    const request = this.#request;
+    const transfers = this.#transfers;
+    if (op === Op.FLUSH) {
+      transfers.op[slot] = op;
+      this.#ring.prepareSync(this.#fd, slot);
+      return PENDING;
+    }
+    transfers.start(slot, op, request.segments);
+    transfers.fd[slot] = this.#aligned() ? this.#fd : this.#bufferedFd;
+    transfers.rwFlags[slot] = request.fua && op === Op.WRITE ? RWF_DSYNC : 0;
+    transfers.rest[slot] = request.length;
+    const offset = request.offset[0];
+    transfers.offset[slot] = offset;
+    if (request.segments.count > 1) {
+      this.#issue(slot);
+      return PENDING;
+    }
+    this.#ring.prepareTransfer(
+      op === Op.READ ? UringOp.READ : UringOp.WRITE,
+      transfers.fd[slot],
+      request.segments.address,
+      0,
+      request.length,
+      offset | 0,
+      (offset / TWO_32) | 0,
+      transfers.rwFlags[slot],
+      slot,
+    );
+    return PENDING;
+  }
+
+  /** (Re)issues what is left of a slot from its iovecs. */
+  #issue(slot: number): void {
+    const transfers = this.#transfers;
+    const offset = transfers.offset[slot];
+    this.#ring.prepareTransfer(
+      transfers.op[slot] === Op.READ ? UringOp.READV : UringOp.WRITEV,
+      transfers.fd[slot],
+      transfers.iovecs,
+      slot,
+      transfers.iovecCount[slot],
+      offset | 0,
+      (offset / TWO_32) | 0,
+      transfers.rwFlags[slot],
+      slot,
+    );
+  }
+
+  /** O_DIRECT wants each piece aligned; a guest may send any dword. */
+  #aligned(): boolean {
+    const mask = this.#alignmentMask;
+    if (mask === 0) {
+      return true;
+    }
+    const { segments, offset } = this.#request;
+    let bits = offset[0] | 0;
+    for (let i = 0; i < segments.count; i++) {
+      bits |= segments.address[i] | segments.length[i];
+    }
+    return (bits & mask) === 0;
+  }
+
+  complete(slot: number, result: number): number {
+    const transfers = this.#transfers;
+    const op = transfers.op[slot];
+    if (op === Op.FLUSH) {
+      if (result === -EINTR || result === -EAGAIN) {
+        this.#ring.prepareSync(this.#fd, slot);
+        return PENDING;
+      }
+      return result < 0 ? flushStatus(-result) : Status.SUCCESS;
+    }
+    const rest = transfers.rest[slot];
+    if (result === rest) {
+      return Status.SUCCESS;
+    }
+    if (result > 0 && result < rest) {
+      transfers.advance(slot, result);
+      this.#issue(slot);
+      return PENDING;
+    }
+    if (result === -EINTR || result === -EAGAIN) {
+      this.#issue(slot);
+      return PENDING;
+    }
+    if (result >= 0) {
+      // The file ended: it is shorter than it was when the bdev was made.
+      return op === Op.READ ? Status.UNRECOVERED_READ_ERROR : Status.WRITE_FAULT;
+    }
+    return transferStatus(op, -result);
+  }
+}
+
+/** errno of a failed read or write → the NVMe status that tells the guest what happened. */
+function transferStatus(op: number, errno: number): number {
+  switch (errno) {
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+      return Status.CAPACITY_EXCEEDED;
+    case EROFS:
+    case EPERM:
+    case EBADF:
+      return op === Op.READ ? Status.INTERNAL_ERROR : Status.NAMESPACE_WRITE_PROTECTED;
+    case EFAULT:
+      return Status.DATA_TRANSFER_ERROR;
+    case ENOMEM:
+      return Status.INTERNAL_ERROR;
+    default:
+      return op === Op.READ ? Status.UNRECOVERED_READ_ERROR : Status.WRITE_FAULT;
+  }
+}
+
+/** A failed fsync means that some completed write is not on stable storage. */
+function flushStatus(errno: number): number {
+  return errno === ENOSPC || errno === EDQUOT ? Status.CAPACITY_EXCEEDED : Status.WRITE_FAULT;
+}

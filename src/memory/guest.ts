@@ -1,0 +1,185 @@
+/**
+ * A client's DMA regions: IOVA → host address. Main and each reactor hold their own table over the same shared memory.
+ *
+ * Hot: `append`. Addresses travel as two 32-bit halves or inside typed arrays, because a double that crosses a function call
+ * the compiler did not inline is allocated.
+ */
+import { PAGE_SIZE } from '../limits.ts';
+import { native } from '../native/index.ts';
+import type { Segments } from './segments.ts';
+
+/** One mapped region, as main sends it to reactors. */
+export interface GuestRegion {
+  /** First IOVA and bytes, both multiples of the page size. */
+  readonly iova: number;
+  readonly size: number;
+  readonly buffer: SharedArrayBuffer;
+  /** The device may write to it. */
+  readonly writable: boolean;
+}
+
+/** Queue memory: a view, and the extra mapping under it if the queue spans several regions. */
+export interface QueueMemory {
+  readonly words: Int32Array;
+  /** To be revoked when the queue goes. */
+  readonly alias: Uint8Array | undefined;
+}
+
+const TWO_32 = 0x1_0000_0000;
+/** Table columns: first IOVA, end IOVA, host address − first IOVA, writable. */
+const COLUMNS = 4;
+/** Typed arrays are opened over windows of a region, not the whole: an Int32Array ends at 16 GiB. */
+const WINDOW_BYTES = 0x4000_0000;
+
+export class GuestMemory {
+  /** Sorted by IOVA. */
+  #regions: GuestRegion[] = [];
+  #table = new Float64Array(0);
+  /** Offset in the table of the region used last. */
+  #last = 0;
+  readonly #windows = new Map<GuestRegion, (Int32Array | undefined)[]>();
+
+  /** Where `locate` found the words: the array, and the index in it. */
+  words: Int32Array = new Int32Array(0);
+  index = 0;
+
+  get regions(): readonly GuestRegion[] {
+    return this.#regions;
+  }
+
+  /** Adds a region. The caller has checked that it overlaps none. */
+  add(region: GuestRegion): void {
+    this.#regions.push(region);
+    this.#regions.sort((a, b) => a.iova - b.iova);
+    this.#windows.set(region, []);
+    this.#rebuild();
+  }
+
+  /** Removes the region that starts at `iova`, and every view over it that this table holds. */
+  remove(iova: number): GuestRegion | undefined {
+    const region = this.#regions.find((r) => r.iova === iova);
+    if (region !== undefined) {
+      this.#regions = this.#regions.filter((r) => r !== region);
+      this.#windows.delete(region);
+      this.words = new Int32Array(0);
+      this.#rebuild();
+    }
+    return region;
+  }
+
+  #rebuild(): void {
+    this.#table = new Float64Array(this.#regions.length * COLUMNS);
+    this.#last = 0;
+    this.#regions.forEach((region, i) => {
+      const address = native.addressOf(new Uint8Array(region.buffer, 0, 1));
+      this.#table.set(
+        [region.iova, region.iova + region.size, address - region.iova, region.writable ? 1 : 0],
+        i * COLUMNS,
+      );
+    });
+  }
+
+  /** Table offset of the region that holds an IOVA, or -1. Binary search, for when the region used last is not it. */
+  #find(lo: number, hi: number): number {
+    const iova = (hi >>> 0) * TWO_32 + (lo >>> 0);
+    const table = this.#table;
+    let low = 0;
+    let high = table.length / COLUMNS - 1;
+    while (low <= high) {
+      const middle = (low + high) >> 1;
+      const at = middle * COLUMNS;
+      if (iova < table[at]) {
+        high = middle - 1;
+      } else if (iova >= table[at + 1]) {
+        low = middle + 1;
+      } else {
+        return at;
+      }
+    }
+    return -1;
+  }
+
+  /**
+   * Hot. Appends the guest buffer [iova, iova + length) to a scatter list. The buffer lies within one page, and so within one
+   * region. False if it is not mapped, or `write` is asked of a region that the device may only read.
+   */
+  append(lo: number, hi: number, length: number, write: boolean, segments: Segments): boolean {
+    const iova = (hi >>> 0) * TWO_32 + (lo >>> 0);
+    const table = this.#table;
+    let at = this.#last;
+    // An empty table reads as undefined, which no comparison accepts.
+    if (!(iova >= table[at] && iova + length <= table[at + 1])) {
+      at = this.#find(lo, hi);
+      if (at < 0 || iova + length > table[at + 1]) {
+        return false;
+      }
+      this.#last = at;
+    }
+    if (write && table[at + 3] === 0) {
+      return false;
+    }
+    const address = iova + table[at + 2];
+    const count = segments.count;
+    if (count > 0 && segments.address[count - 1] + segments.length[count - 1] === address) {
+      segments.length[count - 1] += length;
+      return true;
+    }
+    segments.address[count] = address;
+    segments.length[count] = length;
+    segments.count = count + 1;
+    return true;
+  }
+
+  /**
+   * Finds the 32-bit words at a 4-byte aligned IOVA and leaves them in `words` and `index`: all words to the end of that page are
+   * there. False if the page is not mapped.
+   */
+  locate(lo: number, hi: number): boolean {
+    const at = this.#find(lo, hi);
+    if (at < 0) {
+      return false;
+    }
+    const region = this.#regions[at / COLUMNS];
+    const offset = (hi >>> 0) * TWO_32 + (lo >>> 0) - region.iova;
+    const number = Math.floor(offset / WINDOW_BYTES);
+    const start = number * WINDOW_BYTES;
+    const windows = this.#windows.get(region)!;
+    let window = windows[number];
+    if (window === undefined) {
+      const bytes = Math.min(WINDOW_BYTES, region.size - start);
+      window = new Int32Array(region.buffer, start, bytes / 4);
+      windows[number] = window;
+    }
+    this.words = window;
+    this.index = (offset - start) / 4;
+    return true;
+  }
+
+  /**
+   * The memory of a queue: page aligned, contiguous in IOVA space, in one region or across several. Undefined if part of it is not
+   * mapped or may not be written as asked.
+   */
+  queueMemory(iova: number, bytes: number, writable: boolean): QueueMemory | undefined {
+    const addresses: number[] = [];
+    const lengths: number[] = [];
+    const whole = Math.ceil(bytes / PAGE_SIZE) * PAGE_SIZE;
+    for (let done = 0; done < whole; ) {
+      const position = iova + done;
+      const at = this.#find(position | 0, Math.floor(position / TWO_32) | 0);
+      if (at < 0 || (writable && this.#table[at + 3] === 0)) {
+        return undefined;
+      }
+      const length = Math.min(whole - done, this.#table[at + 1] - position);
+      if (length === whole) {
+        const region = this.#regions[at / COLUMNS];
+        const words = new Int32Array(region.buffer, iova - region.iova, bytes / 4);
+        return { words, alias: undefined };
+      }
+      addresses.push(position + this.#table[at + 2]);
+      lengths.push(length);
+      done += length;
+    }
+    const buffer = native.mapAlias(Float64Array.from(addresses), Float64Array.from(lengths));
+    return { words: new Int32Array(buffer, 0, bytes / 4), alias: new Uint8Array(buffer) };
+  }
+}

@@ -1,0 +1,259 @@
+/**
+ * The I/O engine of a reactor: takes commands from submission queues, checks them, maps their buffers, hands them to the namespace's
+ * backend, and stages their completions. Hot: nothing here allocates per command.
+ *
+ * Every dword of an SQE is read once. Every command taken ends in exactly one completion (or none, if its controller is reset meanwhile).
+ */
+
+import { type Backend, type BackendContext, Op, PENDING } from '../bdev/backend.ts';
+import type { Counters } from '../bdev/counters.ts';
+import { MAX_INFLIGHT } from '../limits.ts';
+import type { GuestMemory } from '../memory/guest.ts';
+import { mapPrps } from '../memory/prp.ts';
+import { native } from '../native/index.ts';
+import { CDW12_FUA, CDW12_NLB_MASK, NvmOpcode } from '../spec/nvm.ts';
+import { SQE_FUSE_MASK, SQE_PSDT_MASK, Sqe, Status } from '../spec/nvme.ts';
+import { SQE_WORDS, type SubmissionQueue } from './queue.ts';
+
+const CDW0 = Sqe.word('cdw0');
+const NSID = Sqe.word('nsid');
+const PRP1 = Sqe.word('prp1');
+const PRP2 = Sqe.word('prp2');
+const SLBA = Sqe.word('cdw10');
+const CDW12 = Sqe.word('cdw12');
+const TWO_32 = 0x1_0000_0000;
+/** Above this in the upper half, an LBA is not exact as a number; no bdev is that large. */
+const MAX_LBA_HI = 0x1f_ffff;
+
+/** Commands taken from one queue before the next has its turn. */
+const BATCH = 64;
+/** Copied bytes after which completions are published in between. */
+const FLUSH_BYTES = 256 * 1024;
+/** The command could not be taken now: it stays in the queue. Beside PENDING and the NVMe statuses. */
+const BUSY = -2;
+
+/** A namespace as a reactor sees it. */
+export interface IoNamespace {
+  readonly nsid: number;
+  readonly backend: Backend;
+  readonly blockShift: number;
+  readonly numBlocks: number;
+  readonly readonly: boolean;
+  readonly counters: Counters;
+  /** Commands in flight. */
+  inflight: number;
+}
+
+/** A controller as a reactor sees it. */
+export interface IoController {
+  readonly id: number;
+  readonly memory: GuestMemory;
+  /** By NSID − 1. */
+  namespaces: (IoNamespace | undefined)[];
+  /** Largest transfer of a command, in bytes. */
+  readonly maxTransferBytes: number;
+  /** The host turned the volatile write cache off: each write is made durable. */
+  writeThrough: boolean;
+  /** Commands in flight. */
+  inflight: number;
+}
+
+/** A queue and the controller it belongs to. */
+export interface IoQueue {
+  readonly sq: SubmissionQueue;
+  readonly controller: IoController;
+}
+
+export class IoEngine {
+  readonly #context: BackendContext;
+  // In-flight commands of asynchronous backends, by slot.
+  readonly #slotQueue: (IoQueue | undefined)[] = new Array(MAX_INFLIGHT).fill(undefined);
+  readonly #slotNamespace: (IoNamespace | undefined)[] = new Array(MAX_INFLIGHT).fill(undefined);
+  readonly #slotCid = new Int32Array(MAX_INFLIGHT);
+  readonly #slotOp = new Int32Array(MAX_INFLIGHT);
+  readonly #slotBytes = new Int32Array(MAX_INFLIGHT);
+  readonly #slotStart = new Float64Array(MAX_INFLIGHT);
+  readonly #freeSlots = new Int32Array(MAX_INFLIGHT);
+  #freeCount = MAX_INFLIGHT;
+  /** Time of the poll round in ns, at index 0. */
+  readonly #now = new Float64Array(1);
+
+  constructor(context: BackendContext) {
+    this.#context = context;
+    for (let i = 0; i < MAX_INFLIGHT; i++) {
+      this.#freeSlots[i] = i;
+    }
+  }
+
+  get inflight(): number {
+    return MAX_INFLIGHT - this.#freeCount;
+  }
+
+  /** Reads the clock, for latencies: once a round, not once a command. */
+  tick(): void {
+    this.#now[0] = native.clock();
+  }
+
+  /** Hot. Takes and starts what the host submitted, up to a batch. Returns how many commands it took. */
+  poll(queue: IoQueue): number {
+    const sq = queue.sq;
+    const tail = sq.tail();
+    let head = sq.head;
+    if (tail === head || sq.stopped) {
+      return 0;
+    }
+    const cq = sq.cq;
+    const copies = this.#context.copies;
+    const words = sq.words;
+    const room = Math.min(BATCH, cq.room(BATCH));
+    let taken = 0;
+    while (head !== tail && taken < room) {
+      const base = head * SQE_WORDS;
+      const cdw0 = words[base + CDW0];
+      const status = this.#execute(queue, words, base, cdw0);
+      if (status === BUSY) {
+        break;
+      }
+      head = head + 1 === sq.size ? 0 : head + 1;
+      taken += 1;
+      if (status === PENDING) {
+        sq.head = head;
+        continue;
+      }
+      cq.stage(0, sq.qid, head, cdw0 >>> 16, status);
+      if (copies.bytes >= FLUSH_BYTES) {
+        copies.flush();
+        cq.publish();
+      }
+    }
+    sq.head = head;
+    if (copies.pending) {
+      copies.flush();
+    }
+    return taken;
+  }
+
+  /** An NVMe status, PENDING or BUSY. */
+  #execute(queue: IoQueue, words: Int32Array, base: number, cdw0: number): number {
+    const controller = queue.controller;
+    const opcode = cdw0 & 0xff;
+    if ((cdw0 & (SQE_FUSE_MASK | SQE_PSDT_MASK)) !== 0) {
+      return Status.INVALID_FIELD;
+    }
+    const index = words[base + NSID] - 1;
+    const namespaces = controller.namespaces;
+    const namespace = index >>> 0 < namespaces.length ? namespaces[index] : undefined;
+    let op: Op;
+    if (opcode === NvmOpcode.READ) {
+      op = Op.READ;
+    } else if (opcode === NvmOpcode.WRITE) {
+      op = Op.WRITE;
+    } else if (opcode === NvmOpcode.FLUSH) {
+      op = Op.FLUSH;
+    } else {
+      return Status.INVALID_OPCODE;
+    }
+    if (namespace === undefined) {
+      return Status.INVALID_NAMESPACE;
+    }
+    const request = this.#context.request;
+    request.length = 0;
+    if (op !== Op.FLUSH) {
+      const lbaLo = words[base + SLBA];
+      const lbaHi = words[base + SLBA + 1];
+      const cdw12 = words[base + CDW12];
+      const lba = (lbaHi >>> 0) * TWO_32 + (lbaLo >>> 0);
+      const blocks = (cdw12 & CDW12_NLB_MASK) + 1;
+      if (lbaHi >>> 0 > MAX_LBA_HI || lba + blocks > namespace.numBlocks) {
+        return Status.LBA_OUT_OF_RANGE;
+      }
+      const length = blocks << namespace.blockShift;
+      if (length > controller.maxTransferBytes) {
+        return Status.INVALID_FIELD;
+      }
+      if (op === Op.WRITE && namespace.readonly) {
+        return Status.NAMESPACE_WRITE_PROTECTED;
+      }
+      const mapped = mapPrps(
+        controller.memory,
+        words[base + PRP1],
+        words[base + PRP1 + 1],
+        words[base + PRP2],
+        words[base + PRP2 + 1],
+        length,
+        op === Op.READ,
+        request.segments,
+      );
+      if (mapped !== Status.SUCCESS) {
+        return mapped;
+      }
+      request.offset[0] = lba * (1 << namespace.blockShift);
+      request.length = length;
+      request.fua = (cdw12 & CDW12_FUA) !== 0 || controller.writeThrough;
+    }
+    const backend = namespace.backend;
+    if (backend.async) {
+      return this.#start(queue, namespace, op, cdw0 >>> 16, request.length);
+    }
+    const status = backend.submit(op, -1);
+    namespace.counters.count(op, request.length, status);
+    return status;
+  }
+
+  /** Starts a command that completes later: it holds a slot and a CQ entry until then. */
+  #start(queue: IoQueue, namespace: IoNamespace, op: Op, cid: number, length: number): number {
+    if (this.#freeCount === 0) {
+      return BUSY;
+    }
+    const slot = this.#freeSlots[this.#freeCount - 1];
+    const status = namespace.backend.submit(op, slot);
+    if (status !== PENDING) {
+      namespace.counters.count(op, length, status);
+      return status;
+    }
+    this.#freeCount -= 1;
+    this.#slotQueue[slot] = queue;
+    this.#slotNamespace[slot] = namespace;
+    this.#slotCid[slot] = cid;
+    this.#slotOp[slot] = op;
+    this.#slotBytes[slot] = length;
+    this.#slotStart[slot] = this.#now[0];
+    queue.sq.cq.reserve();
+    queue.sq.inflight += 1;
+    queue.controller.inflight += 1;
+    namespace.inflight += 1;
+    return PENDING;
+  }
+
+  /**
+   * The ring finished an operation of a slot. Stages the command's completion and returns its queue, or undefined if there is
+   * nothing to publish: the command goes on, or its controller is being reset.
+   */
+  finish(slot: number, result: number): SubmissionQueue | undefined {
+    const queue = this.#slotQueue[slot];
+    const namespace = this.#slotNamespace[slot];
+    if (queue === undefined || namespace === undefined) {
+      throw new Error(`slot ${slot} has no command`);
+    }
+    const status = namespace.backend.complete(slot, result);
+    if (status === PENDING) {
+      return undefined;
+    }
+    this.#slotQueue[slot] = undefined;
+    this.#slotNamespace[slot] = undefined;
+    this.#freeSlots[this.#freeCount] = slot;
+    this.#freeCount += 1;
+    const { sq, controller } = queue;
+    sq.inflight -= 1;
+    controller.inflight -= 1;
+    namespace.inflight -= 1;
+    namespace.counters.count(this.#slotOp[slot], this.#slotBytes[slot], status);
+    namespace.counters.time(this.#slotOp[slot], this.#now, this.#slotStart, slot);
+    sq.cq.unreserve();
+    if (sq.discarded) {
+      return undefined;
+    }
+    sq.cq.stage(0, sq.qid, sq.head, this.#slotCid[slot], status);
+    return sq;
+  }
+}

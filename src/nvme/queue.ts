@@ -1,0 +1,186 @@
+/**
+ * Submission and completion queues over guest memory. Each belongs to one thread: the admin pair to main, I/O queues to a reactor.
+ *
+ * A completion can never find its queue full: a command is taken only when an entry of the CQ is free for it (`room`).
+ * Completions are staged in guest memory and published together: the first one's phase bit is written last, with a release store, and a
+ * driver that looks at its head entry sees nothing before that.
+ */
+import { CQE_SIZE, Cqe, SQE_SIZE } from '../spec/nvme.ts';
+
+export const SQE_WORDS = SQE_SIZE / 4;
+const CQE_WORDS = CQE_SIZE / 4;
+const CQE_DW0 = Cqe.word('dw0');
+const CQE_DW1 = Cqe.word('dw1');
+const CQE_SQHD = Cqe.word('sqhd');
+const CQE_CID = Cqe.word('cid');
+
+export class CompletionQueue {
+  readonly qid: number;
+  /** Entries. */
+  readonly size: number;
+  #words: Int32Array;
+  readonly #doorbells: Int32Array;
+  readonly #headIndex: number;
+  #tail = 0;
+  #phase = 1;
+  /** Commands taken from its SQs that complete later. */
+  #reserved = 0;
+  /** Entries free for further commands, when last counted. */
+  #free = 0;
+  #staged = 0;
+  /** The first staged entry: its last dword is not written yet. */
+  #firstWord = 0;
+  #firstDw3 = 0;
+  /** Interrupts are enabled for this queue (Create I/O Completion Queue, IEN). */
+  readonly interrupts: boolean;
+  readonly vector: number;
+  /** Where to signal, or -1 if the client connected no eventfd to the vector. */
+  eventfd = -1;
+  /** Completions were published that the host has not been interrupted for. */
+  needsSignal = false;
+
+  /** `doorbells`: 32-bit words from the first doorbell on. `words`: the queue's memory, zeroed by the host. */
+  constructor(
+    qid: number,
+    size: number,
+    words: Int32Array,
+    doorbells: Int32Array,
+    interrupts: boolean,
+    vector: number,
+  ) {
+    this.qid = qid;
+    this.size = size;
+    this.#words = words;
+    this.#doorbells = doorbells;
+    this.#headIndex = 2 * qid + 1;
+    this.interrupts = interrupts;
+    this.vector = vector;
+  }
+
+  /** Takes the memory away (undefined words write nowhere) or gives it back: a DMA region under the queue went or came. */
+  set memory(words: Int32Array) {
+    this.#words = words;
+  }
+
+  /** The host's head, as it wrote it. A value outside the queue counts as "nothing consumed". */
+  #head(): number {
+    const head = Atomics.load(this.#doorbells, this.#headIndex);
+    return head >>> 0 < this.size ? head : this.#tail + 1 === this.size ? 0 : this.#tail + 1;
+  }
+
+  /** Hot. Entries free for new commands, at least `wanted` if there are as many; counts anew only when it must. */
+  room(wanted: number): number {
+    if (this.#free < wanted) {
+      const posted = this.#tail - this.#head();
+      this.#free = this.size - 1 - (posted < 0 ? posted + this.size : posted) - this.#reserved;
+    }
+    return this.#free;
+  }
+
+  /** Keeps an entry for a command that completes later. */
+  reserve(): void {
+    this.#reserved += 1;
+    this.#free -= 1;
+  }
+
+  /** Gives up a reserved entry: its completion is about to be staged, or never will be. */
+  unreserve(): void {
+    this.#reserved -= 1;
+    this.#free += 1;
+  }
+
+  /** Hot. Writes a completion into the next entry, not yet visible to the host. The entry was free by `room` or reserved. */
+  stage(dw0: number, sqid: number, sqhd: number, cid: number, status: number): void {
+    const words = this.#words;
+    const at = this.#tail * CQE_WORDS;
+    const dw3 = cid | (this.#phase << 16) | (status << 17);
+    words[at + CQE_DW0] = dw0;
+    words[at + CQE_DW1] = 0;
+    words[at + CQE_SQHD] = sqhd | (sqid << 16);
+    if (this.#staged === 0) {
+      this.#firstWord = at + CQE_CID;
+      this.#firstDw3 = dw3;
+    } else {
+      words[at + CQE_CID] = dw3;
+    }
+    this.#staged += 1;
+    this.#free -= 1;
+    const next = this.#tail + 1;
+    if (next === this.size) {
+      this.#tail = 0;
+      this.#phase ^= 1;
+    } else {
+      this.#tail = next;
+    }
+  }
+
+  get hasStaged(): boolean {
+    return this.#staged > 0;
+  }
+
+  /** Makes all staged completions visible to the host. */
+  publish(): void {
+    this.#staged = 0;
+    this.needsSignal = this.interrupts;
+    if (this.#firstWord < this.#words.length) {
+      Atomics.store(this.#words, this.#firstWord, this.#firstDw3);
+    }
+  }
+
+  /** Published completions that the host has not consumed. */
+  get pending(): boolean {
+    return this.#head() !== this.#tail;
+  }
+}
+
+export class SubmissionQueue {
+  readonly qid: number;
+  readonly size: number;
+  readonly cq: CompletionQueue;
+  words: Int32Array;
+  readonly doorbells: Int32Array;
+  readonly tailIndex: number;
+  /** Next entry to take. */
+  head = 0;
+  /** Commands taken that have not completed. */
+  inflight = 0;
+  /** No further command is taken: the queue is being deleted, or its memory is unmapped. */
+  stopped = false;
+  /** Completions go nowhere: the controller is being reset. */
+  discarded = false;
+  /** A tail outside the queue that the host wrote, or -1; and the one already reported. */
+  badTail = -1;
+  reportedTail = -1;
+
+  constructor(
+    qid: number,
+    size: number,
+    words: Int32Array,
+    doorbells: Int32Array,
+    cq: CompletionQueue,
+  ) {
+    this.qid = qid;
+    this.size = size;
+    this.words = words;
+    this.doorbells = doorbells;
+    this.tailIndex = 2 * qid;
+    this.cq = cq;
+  }
+
+  /**
+   * Hot. The host's tail if there is something new, else the head. A value outside the queue reads as nothing new, and is left in
+   * `badTail` for the caller to report once (NVMe Base 2.0 §5.2.1: Invalid Doorbell Write Value).
+   */
+  tail(): number {
+    const probe = this.doorbells[this.tailIndex];
+    if (probe === this.head) {
+      return probe;
+    }
+    const tail = Atomics.load(this.doorbells, this.tailIndex);
+    if (tail >>> 0 < this.size) {
+      return tail;
+    }
+    this.badTail = tail & 0x7fff_ffff;
+    return this.head;
+  }
+}

@@ -1,0 +1,110 @@
+/**
+ * What main and a reactor share: the words of the control block, and the messages between them.
+ *
+ * Control block: each word has one writer, named here. Messages go through a MessagePort; the sequence word tells a polling reactor that
+ * one waits, and the wake eventfd ends its sleep.
+ */
+import type { BdevDescriptor } from '../bdev/bdev.ts';
+import type { GuestRegion } from '../memory/guest.ts';
+
+/** 32-bit words of the control block. */
+export const Word = {
+  /** Written by main: messages posted so far. */
+  MESSAGES: 0,
+  /** Written by the reactor: 1 while it sleeps or is about to, so that a doorbell written by main must wake it. */
+  SLEEPING: 1,
+} as const;
+
+/** 64-bit floats of the control block, written by the reactor. Nanoseconds. */
+export const Time = { BUSY: 1, IDLE: 2 } as const;
+
+export const CONTROL_BYTES = 4096;
+
+/** What main hands to a reactor's thread at its start. */
+export interface ReactorTask {
+  readonly index: number;
+  /** Processor to run on, or undefined to leave the choice to the kernel. */
+  readonly cpu: number | undefined;
+  /** Polling without work before the first sleep, and the longest sleep. Microseconds. */
+  readonly spinUs: number;
+  readonly maxSleepUs: number;
+  readonly control: SharedArrayBuffer;
+  readonly counters: SharedArrayBuffer;
+  readonly wakeFd: number;
+  readonly port: import('node:worker_threads').MessagePort;
+}
+
+/** A namespace, as a reactor opens it. */
+export interface NamespaceDescriptor {
+  readonly nsid: number;
+  readonly bdev: BdevDescriptor;
+}
+
+/** What a message to a reactor asks. All but `stop` name a controller, and are carried out in the order sent. */
+export type Request =
+  | {
+      readonly kind: 'attach';
+      readonly controller: number;
+      /** Doorbell page: 32-bit words, SQ y tail at 2y, CQ y head at 2y + 1. */
+      readonly doorbells: SharedArrayBuffer;
+      readonly maxTransferBytes: number;
+      readonly writeThrough: boolean;
+      readonly regions: readonly GuestRegion[];
+      readonly namespaces: readonly NamespaceDescriptor[];
+    }
+  | { readonly kind: 'detach'; readonly controller: number }
+  /** Tell main when the host rings the admin doorbells. */
+  | { readonly kind: 'watch-admin'; readonly controller: number; readonly enabled: boolean }
+  | { readonly kind: 'map'; readonly controller: number; readonly region: GuestRegion }
+  | { readonly kind: 'unmap'; readonly controller: number; readonly iova: number }
+  | {
+      readonly kind: 'create-cq';
+      readonly controller: number;
+      readonly qid: number;
+      readonly size: number;
+      readonly iova: number;
+      readonly interrupts: boolean;
+      readonly vector: number;
+      readonly eventfd: number;
+    }
+  | {
+      readonly kind: 'create-sq';
+      readonly controller: number;
+      readonly qid: number;
+      readonly size: number;
+      readonly iova: number;
+      readonly cqid: number;
+    }
+  | { readonly kind: 'delete-cq'; readonly controller: number; readonly qid: number }
+  | { readonly kind: 'delete-sq'; readonly controller: number; readonly qid: number }
+  /** Drops all queues; commands in flight are waited for and not completed to the host. */
+  | { readonly kind: 'reset'; readonly controller: number }
+  /** Where to signal each vector (-1: nowhere). Queues with unseen completions are signalled again. */
+  | { readonly kind: 'eventfds'; readonly controller: number; readonly fds: readonly number[] }
+  | {
+      readonly kind: 'add-namespace';
+      readonly controller: number;
+      readonly namespace: NamespaceDescriptor;
+    }
+  | { readonly kind: 'remove-namespace'; readonly controller: number; readonly nsid: number }
+  | { readonly kind: 'write-through'; readonly controller: number; readonly enabled: boolean }
+  | { readonly kind: 'stop' };
+
+export type ControllerRequest = Exclude<Request, { kind: 'stop' }>;
+
+/** Main → reactor: a request, to be answered by `done` with the same id. */
+export interface Message {
+  readonly id: number;
+  readonly request: Request;
+}
+
+/** Reactor → main. */
+export type Reply =
+  /** The reactor runs. `ringFd` is main's to close if the thread dies. */
+  | { readonly kind: 'ready'; readonly ringFd: number }
+  /** A request was carried out; `status` is an NVMe status. */
+  | { readonly kind: 'done'; readonly id: number; readonly status: number }
+  /** The host rang an admin doorbell. */
+  | { readonly kind: 'admin'; readonly controller: number }
+  /** The host wrote a tail that lies outside its queue. */
+  | { readonly kind: 'bad-doorbell'; readonly controller: number; readonly qid: number };

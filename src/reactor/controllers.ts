@@ -1,0 +1,332 @@
+/**
+ * The controllers of a reactor, and the requests main makes about them. Owned by one reactor.
+ *
+ * A request that takes something away (memory, a queue, a namespace) first drains its controller: no command is taken, those in flight
+ * finish, then it is carried out and answered. Requests of one controller never overtake each other.
+ */
+import type { BackendContext } from '../bdev/backend.ts';
+import { Counters } from '../bdev/counters.ts';
+import { openBackend } from '../bdev/open.ts';
+import { GuestMemory } from '../memory/guest.ts';
+import { native } from '../native/index.ts';
+import type { IoController, IoNamespace, IoQueue } from '../nvme/io.ts';
+import { CompletionQueue, SubmissionQueue } from '../nvme/queue.ts';
+import { CQE_SIZE, SQE_SIZE, Status } from '../spec/nvme.ts';
+import type { ControllerRequest, NamespaceDescriptor } from './control.ts';
+
+/** A queue's place in guest memory. */
+interface Placement {
+  readonly iova: number;
+  readonly bytes: number;
+  readonly writable: boolean;
+  /** An extra mapping over several regions, or undefined. */
+  alias: Uint8Array | undefined;
+  /** Part of the memory is unmapped: the queue rests until it is back. */
+  suspended: boolean;
+}
+
+interface ControllerState {
+  readonly io: IoController;
+  readonly doorbells: Int32Array;
+  readonly cqs: Map<number, { cq: CompletionQueue; placement: Placement }>;
+  readonly sqs: Map<number, IoQueue & { placement: Placement }>;
+  /** Requests that wait for the commands in flight. */
+  readonly waiting: { id: number; request: ControllerRequest }[];
+}
+
+/** The admin doorbells of a controller, watched for main. */
+export interface AdminWatch {
+  readonly controller: number;
+  readonly doorbells: Int32Array;
+  tail: number;
+  head: number;
+}
+
+const DRAINS = new Set<ControllerRequest['kind']>([
+  'detach',
+  'unmap',
+  'delete-sq',
+  'reset',
+  'remove-namespace',
+  // Replacing a namespace (its size changed) is a removal, too.
+  'add-namespace',
+]);
+
+export class Controllers {
+  readonly #context: BackendContext;
+  readonly #counters: SharedArrayBuffer;
+  readonly #answer: (id: number, status: number) => void;
+  readonly #controllers = new Map<number, ControllerState>();
+  /** Submission queues to poll: those of controllers that are not draining. */
+  polled: IoQueue[] = [];
+  watches: AdminWatch[] = [];
+  /** Some controller waits for its commands in flight. */
+  draining = false;
+
+  constructor(
+    context: BackendContext,
+    counters: SharedArrayBuffer,
+    answer: (id: number, status: number) => void,
+  ) {
+    this.#context = context;
+    this.#counters = counters;
+    this.#answer = answer;
+  }
+
+  /** Carries out a request, now or when its controller has drained. */
+  handle(id: number, request: ControllerRequest): void {
+    const state = this.#controllers.get(request.controller);
+    if (state !== undefined && (state.waiting.length > 0 || DRAINS.has(request.kind))) {
+      if (request.kind === 'reset' || request.kind === 'detach') {
+        for (const { sq } of state.sqs.values()) {
+          sq.discarded = true;
+        }
+      }
+      state.waiting.push({ id, request });
+      this.advance();
+    } else {
+      this.#answer(id, this.#carryOut(state, request));
+    }
+    this.#choosePolled();
+  }
+
+  /** Carries out what waited for commands that have finished by now. */
+  advance(): void {
+    this.draining = false;
+    for (const state of [...this.#controllers.values()]) {
+      while (state.waiting.length > 0) {
+        if (state.io.inflight > 0 && DRAINS.has(state.waiting[0].request.kind)) {
+          this.draining = true;
+          break;
+        }
+        const { id, request } = state.waiting.shift()!;
+        this.#answer(id, this.#carryOut(state, request));
+      }
+    }
+    this.#choosePolled();
+  }
+
+  #choosePolled(): void {
+    this.polled = [];
+    for (const state of this.#controllers.values()) {
+      if (state.waiting.length === 0) {
+        this.polled.push(...state.sqs.values());
+      }
+    }
+  }
+
+  #carryOut(state: ControllerState | undefined, request: ControllerRequest): number {
+    if (request.kind === 'attach') {
+      this.#attach(request);
+      return Status.SUCCESS;
+    }
+    if (state === undefined) {
+      // Detached, or never there: nothing is left to take away, and nothing can be added.
+      return Status.INTERNAL_ERROR;
+    }
+    switch (request.kind) {
+      case 'detach':
+        this.#reset(state);
+        this.#controllers.delete(state.io.id);
+        this.#watch(state, false);
+        break;
+      case 'watch-admin':
+        this.#watch(state, request.enabled);
+        break;
+      case 'map':
+        state.io.memory.add(request.region);
+        this.#resume(state);
+        break;
+      case 'unmap':
+        this.#unmap(state, request.iova);
+        break;
+      case 'create-cq':
+        return this.#createCq(state, request);
+      case 'create-sq':
+        return this.#createSq(state, request);
+      case 'delete-cq':
+        this.#release(state.cqs.get(request.qid)?.placement);
+        state.cqs.delete(request.qid);
+        break;
+      case 'delete-sq':
+        this.#release(state.sqs.get(request.qid)?.placement);
+        state.sqs.delete(request.qid);
+        break;
+      case 'reset':
+        this.#reset(state);
+        break;
+      case 'eventfds':
+        for (const { cq } of state.cqs.values()) {
+          connect(cq, request.fds[cq.vector] ?? -1);
+        }
+        break;
+      case 'add-namespace':
+        this.#addNamespace(state.io, request.namespace);
+        break;
+      case 'remove-namespace':
+        state.io.namespaces[request.nsid - 1] = undefined;
+        break;
+      case 'write-through':
+        state.io.writeThrough = request.enabled;
+        break;
+    }
+    return Status.SUCCESS;
+  }
+
+  #attach(request: ControllerRequest & { kind: 'attach' }): void {
+    const memory = new GuestMemory();
+    for (const region of request.regions) {
+      memory.add(region);
+    }
+    const io: IoController = {
+      id: request.controller,
+      memory,
+      namespaces: [],
+      maxTransferBytes: request.maxTransferBytes,
+      writeThrough: request.writeThrough,
+      inflight: 0,
+    };
+    for (const namespace of request.namespaces) {
+      this.#addNamespace(io, namespace);
+    }
+    this.#controllers.set(request.controller, {
+      io,
+      doorbells: new Int32Array(request.doorbells),
+      cqs: new Map(),
+      sqs: new Map(),
+      waiting: [],
+    });
+  }
+
+  #addNamespace(io: IoController, { nsid, bdev }: NamespaceDescriptor): void {
+    const namespace: IoNamespace = {
+      nsid,
+      backend: openBackend(bdev.backend, this.#context),
+      blockShift: Math.log2(bdev.blockSize),
+      numBlocks: bdev.numBlocks,
+      readonly: bdev.readonly,
+      counters: new Counters(this.#counters, bdev.index),
+      inflight: 0,
+    };
+    while (io.namespaces.length < nsid) {
+      io.namespaces.push(undefined);
+    }
+    io.namespaces[nsid - 1] = namespace;
+  }
+
+  #watch(state: ControllerState, enabled: boolean): void {
+    this.watches = this.watches.filter((watch) => watch.controller !== state.io.id);
+    if (enabled) {
+      this.watches.push({
+        controller: state.io.id,
+        doorbells: state.doorbells,
+        tail: 0,
+        head: 0,
+      });
+    }
+  }
+
+  #createCq(state: ControllerState, request: ControllerRequest & { kind: 'create-cq' }): number {
+    const bytes = request.size * CQE_SIZE;
+    const memory = state.io.memory.queueMemory(request.iova, bytes, true);
+    if (memory === undefined) {
+      return Status.DATA_TRANSFER_ERROR;
+    }
+    Atomics.store(state.doorbells, 2 * request.qid + 1, 0);
+    const { qid, size, interrupts, vector } = request;
+    const cq = new CompletionQueue(qid, size, memory.words, state.doorbells, interrupts, vector);
+    cq.eventfd = request.eventfd;
+    const placement = { iova: request.iova, bytes, writable: true, alias: memory.alias };
+    state.cqs.set(qid, { cq, placement: { ...placement, suspended: false } });
+    return Status.SUCCESS;
+  }
+
+  #createSq(state: ControllerState, request: ControllerRequest & { kind: 'create-sq' }): number {
+    const cq = state.cqs.get(request.cqid)?.cq;
+    const bytes = request.size * SQE_SIZE;
+    const memory = state.io.memory.queueMemory(request.iova, bytes, false);
+    if (cq === undefined || memory === undefined) {
+      return cq === undefined ? Status.COMPLETION_QUEUE_INVALID : Status.DATA_TRANSFER_ERROR;
+    }
+    const { qid, size } = request;
+    Atomics.store(state.doorbells, 2 * qid, 0);
+    const sq = new SubmissionQueue(qid, size, memory.words, state.doorbells, cq);
+    const placement = { iova: request.iova, bytes, writable: false, alias: memory.alias };
+    state.sqs.set(qid, {
+      sq,
+      controller: state.io,
+      placement: { ...placement, suspended: false },
+    });
+    return Status.SUCCESS;
+  }
+
+  #reset(state: ControllerState): void {
+    for (const { placement } of [...state.sqs.values(), ...state.cqs.values()]) {
+      this.#release(placement);
+    }
+    state.sqs.clear();
+    state.cqs.clear();
+  }
+
+  #release(placement: Placement | undefined): void {
+    if (placement?.alias !== undefined) {
+      native.revoke(placement.alias);
+      placement.alias = undefined;
+    }
+  }
+
+  /** The region is no longer used when this returns; queues that lie in it rest until their memory is mapped again. */
+  #unmap(state: ControllerState, iova: number): void {
+    const region = state.io.memory.remove(iova);
+    if (region === undefined) {
+      return;
+    }
+    const hit = (placement: Placement): boolean =>
+      placement.iova < region.iova + region.size && region.iova < placement.iova + placement.bytes;
+    for (const { cq, placement } of state.cqs.values()) {
+      if (hit(placement)) {
+        this.#release(placement);
+        placement.suspended = true;
+        cq.memory = new Int32Array(0);
+      }
+    }
+    for (const { sq, placement } of state.sqs.values()) {
+      if (hit(placement)) {
+        this.#release(placement);
+        placement.suspended = true;
+        sq.words = new Int32Array(0);
+      }
+      sq.stopped = placement.suspended || state.cqs.get(sq.cq.qid)!.placement.suspended;
+    }
+  }
+
+  /** Memory came: queues that rested for it go on. */
+  #resume(state: ControllerState): void {
+    const find = (placement: Placement): Int32Array | undefined => {
+      const { iova, bytes, writable } = placement;
+      const memory = state.io.memory.queueMemory(iova, bytes, writable);
+      placement.suspended = memory === undefined;
+      placement.alias = memory?.alias;
+      return memory?.words;
+    };
+    for (const { cq, placement } of state.cqs.values()) {
+      if (placement.suspended) {
+        cq.memory = find(placement) ?? new Int32Array(0);
+      }
+    }
+    for (const { sq, placement } of state.sqs.values()) {
+      if (placement.suspended) {
+        sq.words = find(placement) ?? new Int32Array(0);
+      }
+      sq.stopped = placement.suspended || state.cqs.get(sq.cq.qid)!.placement.suspended;
+    }
+  }
+}
+
+/** Connects a queue to an eventfd; completions that the host has not seen are signalled there, as the old one may have lost them. */
+function connect(cq: CompletionQueue, eventfd: number): void {
+  cq.eventfd = eventfd;
+  if (cq.interrupts && eventfd >= 0 && cq.pending) {
+    native.eventfdSignal(eventfd);
+  }
+}

@@ -1,0 +1,267 @@
+/**
+ * The reactor: mailbox → doorbells → I/O engine → io_uring → completions → interrupts → rest. Runs until told to stop, on a worker
+ * thread whose event loop never turns.
+ *
+ * Idle, it polls on for `spinUs`, then sleeps in io_uring (woken by a completion or by main's eventfd), each sleep twice as long as the
+ * one before, up to `maxSleepUs`: a client that maps the doorbells writes them without telling anyone.
+ */
+import { receiveMessageOnPort } from 'node:worker_threads';
+import { type BackendContext, Request } from '../bdev/backend.ts';
+import { Transfers } from '../bdev/transfers.ts';
+import { CopyBatch } from '../io/copies.ts';
+import { Ring } from '../io/ring.ts';
+import { MAX_INFLIGHT } from '../limits.ts';
+import { native } from '../native/index.ts';
+import { IoEngine, type IoQueue } from '../nvme/io.ts';
+import type { CompletionQueue } from '../nvme/queue.ts';
+import { type Message, type ReactorTask, type Reply, Time, Word } from './control.ts';
+import { Controllers } from './controllers.ts';
+
+/** User data of the poll on the wake eventfd; slots are the other user data. */
+const WAKE = -1;
+/** Poll rounds without work between two looks at the clock. */
+const ROUNDS_PER_CLOCK = 64;
+/** The first sleep, and the shortest worth its system call. Microseconds. */
+const FIRST_SLEEP_US = 20;
+/** Copies collected before they are run in any case. */
+const COPY_BATCH = 1024;
+
+/** Indexes into the reactor's private times (ns). */
+const NOW = 0;
+const IDLE_SINCE = 1;
+const BUSY_SINCE = 2;
+
+export class Reactor {
+  readonly #task: ReactorTask;
+  readonly #ring: Ring;
+  readonly #engine: IoEngine;
+  readonly #controllers: Controllers;
+  readonly #words: Int32Array;
+  readonly #shared: Float64Array;
+  readonly #times = new Float64Array(3);
+  readonly #signals: CompletionQueue[] = [];
+  /** Queues that got a completion from the ring in this round. */
+  readonly #touched: CompletionQueue[] = [];
+  #messages = 0;
+  #stopId = -1;
+  /** Rounds without work, 0 after work. */
+  #idleRounds = 0;
+  /** Announced in the control block that it is about to sleep. */
+  #announced = false;
+  #sleepUs = FIRST_SLEEP_US;
+
+  constructor(task: ReactorTask) {
+    this.#task = task;
+    this.#words = new Int32Array(task.control);
+    this.#shared = new Float64Array(task.control);
+    // One SQE a command at most, one for the wake-up poll.
+    this.#ring = new Ring(2 * MAX_INFLIGHT);
+    const context: BackendContext = {
+      ring: this.#ring,
+      copies: new CopyBatch(COPY_BATCH),
+      request: new Request(),
+      transfers: new Transfers(),
+    };
+    this.#engine = new IoEngine(context);
+    this.#controllers = new Controllers(context, task.counters, (id, status) =>
+      this.#post({ kind: 'done', id, status }),
+    );
+  }
+
+  /** Returns when a `stop` message was carried out. */
+  run(): void {
+    this.#ring.preparePoll(this.#task.wakeFd, WAKE);
+    this.#post({ kind: 'ready', ringFd: this.#ring.fd });
+    this.#times[BUSY_SINCE] = native.clock();
+    while (this.#stopId < 0) {
+      const work = this.#round();
+      if (work > 0) {
+        if (this.#idleRounds > 0) {
+          this.#busyAgain();
+        }
+      } else {
+        this.#idleRounds += 1;
+        if (this.#idleRounds % ROUNDS_PER_CLOCK === 0 || this.#announced) {
+          this.#idle();
+        }
+      }
+    }
+    this.#post({ kind: 'done', id: this.#stopId, status: 0 });
+  }
+
+  #post(reply: Reply): void {
+    this.#task.port.postMessage(reply);
+  }
+
+  /** One turn over everything there is to look at. Returns how much there was to do. */
+  #round(): number {
+    let work = 0;
+    const messages = Atomics.load(this.#words, Word.MESSAGES);
+    if (messages !== this.#messages) {
+      this.#readMailbox(messages);
+      work += 1;
+    }
+    const polled = this.#controllers.polled;
+    for (let i = 0; i < polled.length; i++) {
+      const queue = polled[i];
+      const taken = this.#engine.poll(queue);
+      if (taken > 0) {
+        work += taken;
+        this.#publish(queue.sq.cq);
+      } else if (queue.sq.badTail >= 0) {
+        this.#reportDoorbell(queue);
+      }
+    }
+    work += this.#pollRing();
+    if (this.#controllers.draining) {
+      this.#controllers.advance();
+    }
+    if (this.#signals.length > 0) {
+      this.#signal();
+    }
+    this.#watchAdmin();
+    return work;
+  }
+
+  #reportDoorbell({ sq, controller }: IoQueue): void {
+    if (sq.badTail !== sq.reportedTail) {
+      sq.reportedTail = sq.badTail;
+      this.#post({ kind: 'bad-doorbell', controller: controller.id, qid: sq.qid });
+    }
+    sq.badTail = -1;
+  }
+
+  #pollRing(): number {
+    const ring = this.#ring;
+    if (ring.wantsEnter) {
+      ring.submit();
+    }
+    const count = ring.ready();
+    if (count === 0) {
+      return 0;
+    }
+    this.#engine.tick();
+    for (let i = 0; i < count; i++) {
+      const slot = ring.userData(i);
+      if (slot === WAKE) {
+        native.eventfdRead(this.#task.wakeFd);
+        if (!ring.more(i)) {
+          ring.preparePoll(this.#task.wakeFd, WAKE);
+        }
+        continue;
+      }
+      ring.inflight -= 1;
+      const sq = this.#engine.finish(slot, ring.result(i));
+      if (sq !== undefined) {
+        this.#touch(sq.cq);
+      }
+    }
+    ring.advance(count);
+    for (let i = 0; i < this.#touched.length; i++) {
+      this.#publish(this.#touched[i]);
+    }
+    this.#touched.length = 0;
+    return count;
+  }
+
+  #touch(cq: CompletionQueue): void {
+    if (!this.#touched.includes(cq)) {
+      this.#touched.push(cq);
+    }
+  }
+
+  /** Makes staged completions visible, and remembers to interrupt the host once for all of this round. */
+  #publish(cq: CompletionQueue): void {
+    if (cq.hasStaged) {
+      cq.publish();
+    }
+    if (cq.needsSignal) {
+      cq.needsSignal = false;
+      if (!this.#signals.includes(cq)) {
+        this.#signals.push(cq);
+      }
+    }
+  }
+
+  #signal(): void {
+    for (let i = 0; i < this.#signals.length; i++) {
+      const { eventfd } = this.#signals[i];
+      if (eventfd >= 0) {
+        native.eventfdSignal(eventfd);
+      }
+    }
+    this.#signals.length = 0;
+  }
+
+  /** The admin queue is main's; its doorbells lie in the same page as the others, so that only a poll can see them. */
+  #watchAdmin(): void {
+    const watches = this.#controllers.watches;
+    for (let i = 0; i < watches.length; i++) {
+      const watch = watches[i];
+      const tail = watch.doorbells[0];
+      const head = watch.doorbells[1];
+      if (tail !== watch.tail || head !== watch.head) {
+        watch.tail = tail;
+        watch.head = head;
+        this.#post({ kind: 'admin', controller: watch.controller });
+      }
+    }
+  }
+
+  #readMailbox(messages: number): void {
+    // The word is raised after the message was posted, so all that it counts can be read.
+    this.#messages = messages;
+    for (;;) {
+      const received = receiveMessageOnPort(this.#task.port);
+      if (received === undefined) {
+        break;
+      }
+      const { id, request }: Message = received.message;
+      if (request.kind === 'stop') {
+        this.#stopId = id;
+      } else {
+        this.#controllers.handle(id, request);
+        if (request.kind === 'detach' || request.kind === 'unmap') {
+          native.reclaim();
+        }
+      }
+    }
+  }
+
+  #busyAgain(): void {
+    if (this.#announced) {
+      this.#announced = false;
+      Atomics.store(this.#words, Word.SLEEPING, 0);
+    }
+    if (this.#times[IDLE_SINCE] > 0) {
+      const now = native.clock();
+      this.#shared[Time.IDLE] += now - this.#times[IDLE_SINCE];
+      this.#times[IDLE_SINCE] = 0;
+      this.#times[BUSY_SINCE] = now;
+    }
+    this.#idleRounds = 0;
+    this.#sleepUs = FIRST_SLEEP_US;
+  }
+
+  /** Nothing to do for some rounds: spin on, or announce a sleep, look once more, and sleep. */
+  #idle(): void {
+    const times = this.#times;
+    times[NOW] = native.clock();
+    if (times[IDLE_SINCE] === 0) {
+      times[IDLE_SINCE] = times[NOW];
+      this.#shared[Time.BUSY] += times[NOW] - times[BUSY_SINCE];
+    }
+    if (times[NOW] - times[IDLE_SINCE] < this.#task.spinUs * 1000) {
+      return;
+    }
+    if (!this.#announced) {
+      // Main looks at this word after it wrote a doorbell; the next round looks at the doorbells after this word is set.
+      this.#announced = true;
+      Atomics.store(this.#words, Word.SLEEPING, 1);
+      return;
+    }
+    const blind = this.#controllers.polled.length === 0 && this.#controllers.watches.length === 0;
+    this.#ring.wait(blind ? -1 : this.#sleepUs);
+    this.#sleepUs = Math.min(2 * this.#sleepUs, this.#task.maxSleepUs);
+  }
+}

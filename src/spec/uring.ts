@@ -1,0 +1,59 @@
+/** io_uring: the kernel's entries, operations and flags that are used here (linux/io_uring.h). Layouts only. */
+import { struct, u8, u16, u32, u64 } from '../util/struct.ts';
+
+export const UringSqe = struct('io_uring_sqe', 64, {
+  opcode: u8(0),
+  flags: u8(1),
+  ioprio: u16(2),
+  fd: u32(4),
+  off: u64(8),
+  addr: u64(16),
+  len: u32(24),
+  /** rw_flags, fsync_flags, poll32_events: by operation. */
+  opFlags: u32(28),
+  userData: u64(32),
+  bufIndex: u16(40),
+});
+
+export const UringCqe = struct('io_uring_cqe', 16, {
+  userData: u64(0),
+  res: u32(8),
+  flags: u32(12),
+});
+
+export const UringOp = {
+  NOP: 0,
+  READV: 1,
+  WRITEV: 2,
+  FSYNC: 3,
+  POLL_ADD: 6,
+  READ: 22,
+  WRITE: 23,
+} as const;
+
+export const UringSetup = {
+  CLAMP: 1 << 4,
+  SUBMIT_ALL: 1 << 7,
+  COOP_TASKRUN: 1 << 8,
+  TASKRUN_FLAG: 1 << 9,
+  SINGLE_ISSUER: 1 << 12,
+  DEFER_TASKRUN: 1 << 13,
+} as const;
+
+export const UringEnter = { GETEVENTS: 1 << 0 } as const;
+
+/** Bits of the SQ ring's flags word. */
+export const UringSqFlags = { CQ_OVERFLOW: 1 << 1, TASKRUN: 1 << 2 } as const;
+
+/** POLL_ADD in `len`: stay armed. */
+export const POLL_ADD_MULTI = 1;
+/** CQE flag: a multishot request stays armed. */
+export const CQE_F_MORE = 1 << 1;
+export const POLLIN = 1;
+
+export const FSYNC_DATASYNC = 1;
+/** Per-write O_DSYNC: data and the metadata needed to read it are on stable storage at completion. */
+export const RWF_DSYNC = 2;
+
+/** struct iovec. */
+export const Iovec = struct('iovec', 16, { base: u64(0), len: u64(8) });
