@@ -11,6 +11,10 @@ type StopSignal = (typeof SIGNALS)[number];
 
 /** Runs a target until a signal ends it, and exits: 0 after a clean stop, 1 if it could not start or stop. */
 export async function runTarget(options: ServeOptions, logLevel: LogLevel): Promise<never> {
+  // A terminal or a reader of the log that goes away must not take the target with it.
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', () => {});
+  }
   const log = createLogger(logLevel);
   const signal = firstSignal(log);
   const starting = Service.start(options, log);
