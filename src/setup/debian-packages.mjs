@@ -94,7 +94,8 @@ APT::Architectures { "amd64"; };
 APT::Sandbox::User "root";
 APT::Install-Recommends "false";
 Acquire::Languages "none";
-Acquire::Retries "3";
+Acquire::Retries "2";
+Acquire::http::Timeout "20";
 Dir::State "${folder}";
 Dir::State::status "${folder}/status";
 Dir::State::lists "${folder}/lists";
@@ -115,11 +116,12 @@ Dir::Etc::preferencesparts "/dev/null";
  * @param {string} folder a folder to work in; `folder/root` is what comes out
  * @param {readonly string[]} names
  * @returns {Unpacked}
+ * @throws {SetupError} when no mirror has them
  */
 export function fetchPackages(folder, names) {
-  /** @type {unknown} */
-  let failure;
-  for (const mirror of mirrors()) {
+  const tried = mirrors();
+  let output = '';
+  for (const mirror of tried) {
     const world = join(folder, 'apt');
     try {
       const apt = ['-c', configure(world, mirror)];
@@ -131,7 +133,8 @@ export function fetchPackages(folder, names) {
       if (!kernel) throw new SetupError(`linux-image-amd64 names no kernel:\n${depends}`);
       run('apt-get', [...apt, 'download', kernel], { cwd: join(world, 'archives') });
     } catch (error) {
-      failure = error;
+      if (!(error instanceof SetupError)) throw error;
+      output += `${error.output}${error.message}\n`;
       rmSync(world, { recursive: true, force: true });
       continue;
     }
@@ -140,6 +143,8 @@ export function fetchPackages(folder, names) {
     rmSync(world, { recursive: true });
     return new Unpacked(root);
   }
+  const failure = new SetupError(`packages cannot be fetched from ${tried.join(' or ')}`);
+  failure.output = output;
   throw failure;
 }
 

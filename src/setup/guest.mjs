@@ -5,7 +5,15 @@
  * reason why the tests cannot run here. That reason is no failure of the set-up: the tests skip with it.
  */
 
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -17,6 +25,8 @@ import { SetupError, say } from './tools.mjs';
 
 /** The recipe: a change to any of these makes a new guest. */
 const RECIPE = ['guest.mjs', 'debian-packages.mjs', 'guest-image.mjs', 'qemu.mjs'];
+
+const DAY_MS = 24 * 60 * 60 * 1000;
 
 function cacheFolder() {
   // The XDG specification wants a relative path to be ignored.
@@ -52,11 +62,12 @@ function makeGuest(cache, folder, init, withQemu) {
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
-  // Guests of an older recipe.
   for (const name of readdirSync(cache)) {
-    if (name.startsWith('guest-') && join(cache, name) !== folder) {
-      rmSync(join(cache, name), { recursive: true, force: true });
-    }
+    const path = join(cache, name);
+    const oldGuest = name.startsWith('guest-') && path !== folder;
+    // Left by a set-up that was interrupted; a young one may still be at work.
+    const leftover = name.startsWith('work-') && Date.now() - statSync(path).mtimeMs > DAY_MS;
+    if (oldGuest || leftover) rmSync(path, { recursive: true, force: true });
   }
 }
 
@@ -83,8 +94,9 @@ export function ensureGuest(root) {
       initrd: join(folder, 'initramfs.cpio'),
     };
   } catch (error) {
-    if (!(error instanceof SetupError)) throw error;
-    if (error.output) process.stderr.write(error.output);
+    // A tool that failed, or the file system: what else is thrown is our own fault.
+    if (!(error instanceof SetupError) && !(error instanceof Error && 'code' in error)) throw error;
+    if (error instanceof SetupError) process.stderr.write(error.output);
     const unavailable = `no guest to boot: ${error.message}`;
     say(
       `${unavailable}; the virtual-machine tests will ${process.env.CI === 'true' ? 'fail' : 'be skipped'}`,
