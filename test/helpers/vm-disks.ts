@@ -59,7 +59,7 @@ class DoorbellDisks implements Disks {
     });
     for (const giveUp = Date.now() + START_TIMEOUT_MS; ; await sleep(POLL_MS)) {
       // It names its socket once it listens.
-      if (target.output.includes(this.#socketFolder)) {
+      if (target.output.includes(join(this.#socketFolder, 'cntrl'))) {
         return;
       }
       if (gone !== undefined || Date.now() > giveUp) {
