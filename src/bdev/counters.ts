@@ -6,7 +6,7 @@ import { MAX_BDEVS } from '../limits.ts';
 import { Op } from './backend.ts';
 
 /** Columns of a bdev's row. Read and write columns are `op` apart (see Op). */
-export const Column = {
+const Column = {
   OPS: 0,
   BYTES: 2,
   LATENCY: 4,
@@ -19,6 +19,22 @@ export const Column = {
 const COLUMNS = 12;
 
 export const COUNTERS_BYTES = MAX_BDEVS * COLUMNS * Float64Array.BYTES_PER_ELEMENT;
+
+/** What bdev_get_iostat shows of one bdev on one reactor. Ticks are nanoseconds. */
+export interface IoCounters {
+  bytesRead: number;
+  numReadOps: number;
+  bytesWritten: number;
+  numWriteOps: number;
+  readLatencyTicks: number;
+  maxReadLatencyTicks: number;
+  minReadLatencyTicks: number;
+  writeLatencyTicks: number;
+  maxWriteLatencyTicks: number;
+  minWriteLatencyTicks: number;
+  /** Completions with an error. */
+  errors: number;
+}
 
 /** The counters of one bdev on one reactor. Times are nanoseconds. */
 export class Counters {
@@ -59,8 +75,22 @@ export class Counters {
     }
   }
 
-  get(column: number): number {
-    return this.#row[column];
+  report(): IoCounters {
+    const row = this.#row;
+    const least = (op: Op): number => Math.max(0, row[Column.MIN_LATENCY + op] - 1);
+    return {
+      bytesRead: row[Column.BYTES + Op.READ],
+      numReadOps: row[Column.OPS + Op.READ],
+      bytesWritten: row[Column.BYTES + Op.WRITE],
+      numWriteOps: row[Column.OPS + Op.WRITE],
+      readLatencyTicks: row[Column.LATENCY + Op.READ],
+      maxReadLatencyTicks: row[Column.MAX_LATENCY + Op.READ],
+      minReadLatencyTicks: least(Op.READ),
+      writeLatencyTicks: row[Column.LATENCY + Op.WRITE],
+      maxWriteLatencyTicks: row[Column.MAX_LATENCY + Op.WRITE],
+      minWriteLatencyTicks: least(Op.WRITE),
+      errors: row[Column.ERRORS],
+    };
   }
 
   reset(): void {

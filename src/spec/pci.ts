@@ -4,6 +4,14 @@ import { struct, u8, u16, u32 } from '../util/struct.ts';
 /** PCI Express extended configuration space. Bytes. */
 export const CONFIG_SPACE_SIZE = 4096;
 
+/** Identifiers as SPDK's vfio-user target has them, so that guests and tools treat both alike. */
+export const PCI_VENDOR_ID = 0x4e58;
+export const PCI_DEVICE_ID = 0x0001;
+export const PCI_SUBSYSTEM_VENDOR_ID = 0x4e58;
+export const PCI_SUBSYSTEM_ID = 0x0000;
+/** Mass storage, non-volatile memory, NVM Express. */
+export const PCI_CLASS_NVME = { classCode: 0x01, subclass: 0x08, progIf: 0x02 } as const;
+
 /** Type 0 header. PCI Local Bus 3.0 §6.1. */
 export const PciHeader = struct('PciHeader', 64, {
   vendorId: u16(0x00),

@@ -1,6 +1,8 @@
 /** What the parts of the target know of each other: subsystem ↔ endpoint. Owned by main. */
 import type { Bdev } from '../bdev/bdev.ts';
 
+export type { IoCounters } from '../bdev/counters.ts';
+
 /** A namespace of a subsystem: a bdev under an NSID, with the identifiers a host sees. */
 export interface Namespace {
   /** NSID, from 1. */
@@ -56,20 +58,4 @@ export interface EndpointView {
   removeNamespace(nsid: number): Promise<void>;
   /** Finishes what is in flight, disconnects the client, removes the socket. */
   close(): Promise<void>;
-}
-
-/** I/O counters of one bdev on one reactor, as in bdev_get_iostat. Ticks are nanoseconds. */
-export interface IoCounters {
-  bytesRead: number;
-  numReadOps: number;
-  bytesWritten: number;
-  numWriteOps: number;
-  readLatencyTicks: number;
-  maxReadLatencyTicks: number;
-  minReadLatencyTicks: number;
-  writeLatencyTicks: number;
-  maxWriteLatencyTicks: number;
-  minWriteLatencyTicks: number;
-  /** Completions with an error. */
-  errors: number;
 }

@@ -1,0 +1,335 @@
+/**
+ * Admin commands: opcode → what is done. NVMe Base 2.0 §5. Owned by main; may wait for reactors.
+ *
+ * A command arrives as a copy, so that the host cannot change it meanwhile. Each ends in one `Outcome`.
+ */
+import { PAGE_SIZE } from '../limits.ts';
+import { mapPrps } from '../memory/prp.ts';
+import { Segments } from '../memory/segments.ts';
+import {
+  AdminOpcode,
+  Cns,
+  Fid,
+  IDENTIFY_SIZE,
+  Lid,
+  NSID_ALL,
+  SQE_FUSE_MASK,
+  SQE_PSDT_MASK,
+  type Sqe,
+  Status,
+} from '../spec/nvme.ts';
+import type { StructValues } from '../util/struct.ts';
+import type { AsyncEvents } from './events.ts';
+import type { Features } from './features.ts';
+import { sendToGuest } from './guest-data.ts';
+import type { ControllerConfig, ControllerHost } from './host.ts';
+import {
+  activeNamespaces,
+  identifyController,
+  identifyNamespace,
+  identifyNamespaceIndependent,
+  namespaceDescriptors,
+} from './identify.ts';
+import type { Logs } from './logs.ts';
+
+export type Command = StructValues<(typeof Sqe)['fields']>;
+
+/** How a command ends: a status and dword 0, or not yet (an asynchronous event request). */
+export type Outcome = { readonly status: number; readonly dw0: number } | 'parked';
+
+const done = (status: number, dw0 = 0): Outcome => ({ status, dw0 });
+const SUCCESS = done(Status.SUCCESS);
+
+/** Physically contiguous queue memory; interrupts enabled. */
+const QUEUE_PC = 1;
+const QUEUE_IEN = 2;
+/** Abort: dword 0 of the completion says that nothing was aborted. */
+const NOT_ABORTED = 1;
+/** Retain Asynchronous Event, in Get Log Page. */
+const LOG_RAE = 1 << 15;
+const NVM_COMMAND_SET = 0;
+
+export class Admin {
+  readonly #config: ControllerConfig;
+  readonly #host: ControllerHost;
+  readonly #features: Features;
+  readonly #logs: Logs;
+  readonly #events: AsyncEvents;
+  readonly #keepAlive: () => void;
+  readonly #segments = new Segments();
+  /** I/O completion queues. New objects at each reset: a command that waits for a reactor meanwhile changes the old ones. */
+  #cqs = new Set<number>();
+  /** qid of an SQ → that of its CQ. */
+  #sqs = new Map<number, number>();
+
+  constructor(
+    config: ControllerConfig,
+    host: ControllerHost,
+    parts: {
+      readonly features: Features;
+      readonly logs: Logs;
+      readonly events: AsyncEvents;
+      /** The host gave a sign of life, or changed how often it has to. */
+      readonly keepAlive: () => void;
+    },
+  ) {
+    this.#config = config;
+    this.#host = host;
+    this.#features = parts.features;
+    this.#logs = parts.logs;
+    this.#events = parts.events;
+    this.#keepAlive = parts.keepAlive;
+  }
+
+  /** All I/O queues are gone. */
+  reset(): void {
+    this.#cqs = new Set();
+    this.#sqs = new Map();
+  }
+
+  async execute(command: Command): Promise<Outcome> {
+    if ((command.cdw0 & (SQE_FUSE_MASK | SQE_PSDT_MASK)) !== 0) {
+      return done(Status.INVALID_FIELD);
+    }
+    switch (command.opcode) {
+      case AdminOpcode.IDENTIFY:
+        return done(this.#identify(command));
+      case AdminOpcode.GET_LOG_PAGE:
+        return done(this.#getLogPage(command));
+      case AdminOpcode.GET_FEATURES: {
+        const { status, dw0 } = this.#features.get(command.cdw10, command.cdw11);
+        return done(status, dw0);
+      }
+      case AdminOpcode.SET_FEATURES:
+        return this.#setFeatures(command);
+      case AdminOpcode.CREATE_IO_CQ:
+        return done(await this.#createCq(command));
+      case AdminOpcode.CREATE_IO_SQ:
+        return done(await this.#createSq(command));
+      case AdminOpcode.DELETE_IO_CQ:
+        return done(await this.#deleteCq(command.cdw10 & 0xffff));
+      case AdminOpcode.DELETE_IO_SQ:
+        return done(await this.#deleteSq(command.cdw10 & 0xffff));
+      case AdminOpcode.ABORT:
+        // Only event requests wait long enough to be worth aborting; anything else completes by itself.
+        return this.#abort(command);
+      case AdminOpcode.ASYNC_EVENT_REQUEST:
+        return this.#events.park(command.cid) ? 'parked' : done(Status.ASYNC_EVENT_REQUEST_LIMIT);
+      case AdminOpcode.KEEP_ALIVE:
+        this.#keepAlive();
+        return SUCCESS;
+      default:
+        return done(Status.INVALID_OPCODE);
+    }
+  }
+
+  /** Sends data to the buffer that PRP1 and PRP2 describe. */
+  #send(command: Command, data: Uint8Array): number {
+    if (command.prp1 > Number.MAX_SAFE_INTEGER || command.prp2 > Number.MAX_SAFE_INTEGER) {
+      return Status.DATA_TRANSFER_ERROR;
+    }
+    const status = mapPrps(
+      this.#host.memory,
+      command.prp1 | 0,
+      (command.prp1 / 0x1_0000_0000) | 0,
+      command.prp2 | 0,
+      (command.prp2 / 0x1_0000_0000) | 0,
+      data.length,
+      true,
+      this.#segments,
+    );
+    if (status === Status.SUCCESS) {
+      sendToGuest(data, this.#segments);
+    }
+    return status;
+  }
+
+  #identify(command: Command): number {
+    const data = this.#identifyData(command);
+    return typeof data === 'number' ? data : this.#send(command, data);
+  }
+
+  #identifyData(command: Command): Uint8Array | number {
+    const { namespaces } = this.#host;
+    const { nsid } = command;
+    const csi = command.cdw11 >>> 24;
+    const inRange = nsid >= 1 && nsid <= this.#config.maxNamespaces;
+    const cns = command.cdw10 & 0xff;
+    switch (cns) {
+      case Cns.CONTROLLER:
+        return identifyController(this.#config);
+      case Cns.NAMESPACE:
+        // An NSID in range without a namespace is inactive: zeros, not an error.
+        return inRange ? identifyNamespace(namespaces.get(nsid)) : Status.INVALID_NAMESPACE;
+      case Cns.INDEPENDENT_NAMESPACE:
+        return inRange
+          ? identifyNamespaceIndependent(namespaces.get(nsid))
+          : Status.INVALID_NAMESPACE;
+      case Cns.NAMESPACE_DESCRIPTORS: {
+        const namespace = namespaces.get(nsid);
+        return namespace === undefined ? Status.INVALID_NAMESPACE : namespaceDescriptors(namespace);
+      }
+      case Cns.ACTIVE_NAMESPACES:
+      case Cns.CSI_ACTIVE_NAMESPACES:
+        if (cns === Cns.CSI_ACTIVE_NAMESPACES && csi !== NVM_COMMAND_SET) {
+          return Status.INVALID_FIELD;
+        }
+        return nsid >= NSID_ALL - 1
+          ? Status.INVALID_NAMESPACE
+          : activeNamespaces(namespaces.keys(), nsid);
+      case Cns.CSI_NAMESPACE:
+        if (csi !== NVM_COMMAND_SET) {
+          return Status.INVALID_FIELD;
+        }
+        // No extended LBA formats, no protection information: zeros.
+        return inRange ? new Uint8Array(IDENTIFY_SIZE) : Status.INVALID_NAMESPACE;
+      case Cns.CSI_CONTROLLER:
+        // No limits beside MDTS: zeros.
+        return csi === NVM_COMMAND_SET ? new Uint8Array(IDENTIFY_SIZE) : Status.INVALID_FIELD;
+      default:
+        return Status.INVALID_FIELD;
+    }
+  }
+
+  #getLogPage(command: Command): number {
+    const lid = command.cdw10 & 0xff;
+    const retain = (command.cdw10 & LOG_RAE) !== 0;
+    const dwords = (command.cdw10 >>> 16) + (command.cdw11 & 0xffff) * 0x1_0000 + 1;
+    const offset = command.cdw12 + command.cdw13 * 0x1_0000_0000;
+    if (dwords * 4 > PAGE_SIZE << this.#config.mdts || offset % 4 !== 0) {
+      return Status.INVALID_FIELD;
+    }
+    const page = this.#logs.page(lid, this.#host.ioTotals());
+    if (page === undefined) {
+      return Status.INVALID_LOG_PAGE;
+    }
+    if (offset > page.length) {
+      return Status.INVALID_FIELD;
+    }
+    const data = new Uint8Array(dwords * 4);
+    data.set(page.subarray(offset, offset + data.length));
+    const status = this.#send(command, data);
+    if (status === Status.SUCCESS && !retain) {
+      this.#events.read(lid);
+      if (lid === Lid.CHANGED_NAMESPACES) {
+        this.#logs.clearChanged();
+      }
+    }
+    return status;
+  }
+
+  async #setFeatures(command: Command): Promise<Outcome> {
+    const { status, dw0 } = this.#features.set(
+      command.cdw10,
+      command.cdw11,
+      this.#cqs.size + this.#sqs.size > 0,
+    );
+    if (status === Status.SUCCESS) {
+      const fid = command.cdw10 & 0xff;
+      if (fid === Fid.VOLATILE_WRITE_CACHE) {
+        await this.#host.setWriteThrough(!this.#features.writeCache);
+      } else if (fid === Fid.KEEP_ALIVE_TIMER) {
+        this.#keepAlive();
+      }
+    }
+    return done(status, dw0);
+  }
+
+  /** Checks that both kinds of queue share: identifier, size, address. A status. */
+  #checkQueue(command: Command, exists: boolean): number {
+    const qid = command.cdw10 & 0xffff;
+    const sizeZ = command.cdw10 >>> 16;
+    if (qid === 0 || qid > this.#features.queues || exists) {
+      return Status.INVALID_QUEUE_IDENTIFIER;
+    }
+    if (sizeZ === 0 || sizeZ >= this.#config.maxQueueEntries) {
+      return Status.INVALID_QUEUE_SIZE;
+    }
+    if ((command.cdw11 & QUEUE_PC) === 0) {
+      return Status.INVALID_FIELD;
+    }
+    return command.prp1 % PAGE_SIZE === 0 ? Status.SUCCESS : Status.INVALID_PRP_OFFSET;
+  }
+
+  async #createCq(command: Command): Promise<number> {
+    const qid = command.cdw10 & 0xffff;
+    const vector = command.cdw11 >>> 16;
+    const checked = this.#checkQueue(command, this.#cqs.has(qid));
+    if (checked !== Status.SUCCESS) {
+      return checked;
+    }
+    if (vector > this.#config.maxIoQueuePairs) {
+      return Status.INVALID_INTERRUPT_VECTOR;
+    }
+    const cqs = this.#cqs;
+    const status = await this.#host.createCq({
+      qid,
+      size: (command.cdw10 >>> 16) + 1,
+      iova: command.prp1,
+      interrupts: (command.cdw11 & QUEUE_IEN) !== 0,
+      vector,
+    });
+    if (status === Status.SUCCESS) {
+      cqs.add(qid);
+    }
+    return status;
+  }
+
+  async #createSq(command: Command): Promise<number> {
+    const qid = command.cdw10 & 0xffff;
+    const cqid = command.cdw11 >>> 16;
+    const checked = this.#checkQueue(command, this.#sqs.has(qid));
+    if (checked !== Status.SUCCESS) {
+      return checked;
+    }
+    if (cqid === 0 || cqid > this.#features.queues) {
+      return Status.INVALID_QUEUE_IDENTIFIER;
+    }
+    if (!this.#cqs.has(cqid)) {
+      return Status.COMPLETION_QUEUE_INVALID;
+    }
+    const size = (command.cdw10 >>> 16) + 1;
+    const sqs = this.#sqs;
+    const status = await this.#host.createSq({ qid, size, iova: command.prp1, cqid });
+    if (status === Status.SUCCESS) {
+      sqs.set(qid, cqid);
+    }
+    return status;
+  }
+
+  async #deleteCq(qid: number): Promise<number> {
+    if (!this.#cqs.has(qid)) {
+      return Status.INVALID_QUEUE_IDENTIFIER;
+    }
+    if ([...this.#sqs.values()].includes(qid)) {
+      return Status.INVALID_QUEUE_DELETION;
+    }
+    const cqs = this.#cqs;
+    const status = await this.#host.deleteCq(qid);
+    cqs.delete(qid);
+    return status;
+  }
+
+  async #deleteSq(qid: number): Promise<number> {
+    if (!this.#sqs.has(qid)) {
+      return Status.INVALID_QUEUE_IDENTIFIER;
+    }
+    const sqs = this.#sqs;
+    const status = await this.#host.deleteSq(qid);
+    sqs.delete(qid);
+    return status;
+  }
+
+  #abort(command: Command): Outcome {
+    const sqid = command.cdw10 & 0xffff;
+    const cid = command.cdw10 >>> 16;
+    if (sqid === 0 && this.#events.abort(cid)) {
+      this.abortedEvents.push(cid);
+      return SUCCESS;
+    }
+    return done(Status.SUCCESS, NOT_ABORTED);
+  }
+
+  /** Event requests that an Abort took back: the controller completes them. */
+  readonly abortedEvents: number[] = [];
+}

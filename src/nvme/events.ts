@@ -1,0 +1,71 @@
+/**
+ * Asynchronous events: requests that the host parked, events that wait for one, and the rule that a type is silent until its log page was
+ * read. NVMe Base 2.0 §5.2. Owned by main.
+ */
+import { MAX_ASYNC_EVENT_REQUESTS } from '../limits.ts';
+
+export interface Event {
+  /** AsyncEventType. */
+  readonly type: number;
+  readonly info: number;
+  /** Log page that tells more, and whose reading lets the next event of the type through. */
+  readonly logPage: number;
+}
+
+export class AsyncEvents {
+  /** Command ids of parked requests, oldest first. */
+  #parked: number[] = [];
+  #waiting: Event[] = [];
+  /** Types reported and not yet read about, by log page. */
+  readonly #silenced = new Map<number, number>();
+
+  reset(): void {
+    this.#parked = [];
+    this.#waiting = [];
+    this.#silenced.clear();
+  }
+
+  /** Parks a request. False if the host has as many as it may. */
+  park(cid: number): boolean {
+    if (this.#parked.length === MAX_ASYNC_EVENT_REQUESTS) {
+      return false;
+    }
+    this.#parked.push(cid);
+    return true;
+  }
+
+  /** Takes back a parked request, for Abort. */
+  abort(cid: number): boolean {
+    const found = this.#parked.includes(cid);
+    this.#parked = this.#parked.filter((parked) => parked !== cid);
+    return found;
+  }
+
+  /** Notes an event; the same event is not noted twice. */
+  add(event: Event): void {
+    if (!this.#waiting.some((other) => other.type === event.type && other.info === event.info)) {
+      this.#waiting.push(event);
+    }
+  }
+
+  /** The log page was read: events of its type may be reported again. */
+  read(logPage: number): void {
+    for (const [type, page] of this.#silenced) {
+      if (page === logPage) {
+        this.#silenced.delete(type);
+      }
+    }
+  }
+
+  /** The next request to complete, with dword 0 of its completion. */
+  next(): { cid: number; dw0: number } | undefined {
+    const event = this.#waiting.find(({ type }) => !this.#silenced.has(type));
+    if (event === undefined || this.#parked.length === 0) {
+      return undefined;
+    }
+    const cid = this.#parked.shift()!;
+    this.#waiting = this.#waiting.filter((other) => other !== event);
+    this.#silenced.set(event.type, event.logPage);
+    return { cid, dw0: event.type | (event.info << 8) | (event.logPage << 16) };
+  }
+}

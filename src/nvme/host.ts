@@ -1,0 +1,70 @@
+/** What a controller needs of the place that it lives in. Implemented by `target/endpoint.ts`. */
+import type { GuestMemory } from '../memory/guest.ts';
+import type { Logger } from '../util/log.ts';
+import type { Namespace } from './namespace.ts';
+
+/** Parameters of Create I/O Completion Queue, checked. */
+export interface CqRequest {
+  readonly qid: number;
+  readonly size: number;
+  readonly iova: number;
+  readonly interrupts: boolean;
+  readonly vector: number;
+}
+
+/** Parameters of Create I/O Submission Queue, checked. */
+export interface SqRequest {
+  readonly qid: number;
+  readonly size: number;
+  readonly iova: number;
+  readonly cqid: number;
+}
+
+/** I/O since the target started, of all namespaces. */
+export interface IoTotals {
+  readonly bytesRead: number;
+  readonly numReadOps: number;
+  readonly bytesWritten: number;
+  readonly numWriteOps: number;
+  readonly errors: number;
+}
+
+/** The I/O queues live in reactors; each call resolves with an NVMe status when the reactor has done it. */
+export interface ControllerHost {
+  readonly log: Logger;
+  readonly memory: GuestMemory;
+  /** The doorbell page as 32-bit words. */
+  readonly doorbells: Int32Array;
+  /** By NSID. */
+  readonly namespaces: ReadonlyMap<number, Namespace>;
+  createCq(request: CqRequest): Promise<number>;
+  createSq(request: SqRequest): Promise<number>;
+  deleteCq(qid: number): Promise<number>;
+  deleteSq(qid: number): Promise<number>;
+  /** Drops all I/O queues; commands in flight end without completion. */
+  resetQueues(): Promise<void>;
+  setWriteThrough(enabled: boolean): Promise<void>;
+  /** Whether the admin doorbells are to be watched. */
+  watchAdmin(enabled: boolean): void;
+  /** Completions were posted to the admin CQ: interrupts the host on vector 0. */
+  signalAdmin(): void;
+  /** The mask of INTMS/INTMC changed. */
+  interruptMaskChanged(): void;
+  /** Makes all that was completed durable. */
+  sync(): Promise<void>;
+  ioTotals(): IoTotals;
+}
+
+/** What does not change in a controller's life. */
+export interface ControllerConfig {
+  readonly cntlid: number;
+  readonly subnqn: string;
+  readonly serialNumber: string;
+  readonly modelNumber: string;
+  readonly firmwareRevision: string;
+  readonly maxNamespaces: number;
+  readonly maxQueueEntries: number;
+  readonly maxIoQueuePairs: number;
+  /** MDTS: log2 of the largest transfer in pages. */
+  readonly mdts: number;
+}

@@ -1,0 +1,142 @@
+/** The Identify command's data structures. NVMe Base 2.0 §5.17. Owned by main. */
+import { MAX_ASYNC_EVENT_REQUESTS, MAX_ERROR_LOG_ENTRIES } from '../limits.ts';
+import {
+  IdentifyNamespace,
+  IdentifyNamespaceIndependent,
+  NSATTR_WRITE_PROTECTED,
+  NSTAT_READY,
+} from '../spec/nvm.ts';
+import {
+  AsyncEvent,
+  CQE_SHIFT,
+  IDENTIFY_SIZE,
+  IdentifyController,
+  Nidt,
+  NVME_VERSION,
+  SQE_SHIFT,
+} from '../spec/nvme.ts';
+import { PCI_SUBSYSTEM_VENDOR_ID, PCI_VENDOR_ID } from '../spec/pci.ts';
+import { KEEP_ALIVE_GRANULARITY } from './features.ts';
+import type { ControllerConfig } from './host.ts';
+import type { Namespace } from './namespace.ts';
+
+/** Kelvin: 70 °C and 85 °C. */
+export const WARNING_TEMPERATURE = 343;
+const CRITICAL_TEMPERATURE = 358;
+/** The OUI that SPDK uses, which belongs to the project's PCI vendor. */
+const IEEE = Uint8Array.from([0x8d, 0x6b, 0x50]);
+const CNTRLTYPE_IO = 1;
+/** One firmware slot, read only. */
+const FRMW = 1 | (1 << 1);
+/** Effects log; extended data (offset) for Get Log Page. */
+const LPA = (1 << 1) | (1 << 2);
+/** A volatile write cache; Flush of all namespaces at once (NSID FFFFFFFFh) is not supported. */
+const VWC = 1 | (2 << 1);
+/** NSFEAT none, FLBAS 0: LBA format 0. */
+const RELATIVE_PERFORMANCE_BEST = 0;
+
+/** ASCII, padded with spaces, as SN, MN and FR want. */
+function padded(text: string, width: number): Uint8Array {
+  return new Uint8Array(Buffer.from(text.padEnd(width).slice(0, width), 'latin1'));
+}
+
+export function identifyController(config: ControllerConfig): Uint8Array {
+  const power = new Uint8Array(32);
+  // Power state 0: at most 25 W, in hundredths.
+  new DataView(power.buffer).setUint16(0, 2500, true);
+  return IdentifyController.encode({
+    vid: PCI_VENDOR_ID,
+    ssvid: PCI_SUBSYSTEM_VENDOR_ID,
+    sn: padded(config.serialNumber, 20),
+    mn: padded(config.modelNumber, 40),
+    fr: padded(config.firmwareRevision, 8),
+    rab: 6,
+    ieee: IEEE,
+    mdts: config.mdts,
+    cntlid: config.cntlid,
+    ver: NVME_VERSION,
+    oaes: AsyncEvent.NAMESPACE_ATTRIBUTE,
+    cntrltype: CNTRLTYPE_IO,
+    acl: 3,
+    aerl: MAX_ASYNC_EVENT_REQUESTS - 1,
+    frmw: FRMW,
+    lpa: LPA,
+    elpe: MAX_ERROR_LOG_ENTRIES - 1,
+    wctemp: WARNING_TEMPERATURE,
+    cctemp: CRITICAL_TEMPERATURE,
+    kas: KEEP_ALIVE_GRANULARITY,
+    sqes: SQE_SHIFT | (SQE_SHIFT << 4),
+    cqes: CQE_SHIFT | (CQE_SHIFT << 4),
+    maxcmd: config.maxQueueEntries,
+    nn: config.maxNamespaces,
+    vwc: VWC,
+    mnan: config.maxNamespaces,
+    subnqn: new Uint8Array(Buffer.from(`${config.subnqn}\0`, 'utf8')),
+    psd0: power,
+  });
+}
+
+function hex(digits: string): Uint8Array {
+  return new Uint8Array(Buffer.from(digits, 'hex'));
+}
+
+/** An NSID without a namespace gives zeros. */
+export function identifyNamespace(namespace: Namespace | undefined): Uint8Array {
+  if (namespace === undefined) {
+    return new Uint8Array(IDENTIFY_SIZE);
+  }
+  return IdentifyNamespace.encode({
+    nsze: namespace.numBlocks,
+    ncap: namespace.numBlocks,
+    nuse: namespace.numBlocks,
+    nsattr: namespace.readonly ? NSATTR_WRITE_PROTECTED : 0,
+    nguid: hex(namespace.nguid ?? ''),
+    eui64: hex(namespace.eui64 ?? ''),
+    lbaf0Ds: Math.log2(namespace.blockSize),
+    lbaf0Rp: RELATIVE_PERFORMANCE_BEST,
+  });
+}
+
+/** I/O command set independent part, CNS 08h. */
+export function identifyNamespaceIndependent(namespace: Namespace | undefined): Uint8Array {
+  if (namespace === undefined) {
+    return new Uint8Array(IDENTIFY_SIZE);
+  }
+  return IdentifyNamespaceIndependent.encode({
+    nsattr: namespace.readonly ? NSATTR_WRITE_PROTECTED : 0,
+    nstat: NSTAT_READY,
+  });
+}
+
+/** NSIDs above `after`, in ascending order, CNS 02h and 07h. */
+export function activeNamespaces(nsids: Iterable<number>, after: number): Uint8Array {
+  const list = [...nsids].filter((nsid) => nsid > after).sort((a, b) => a - b);
+  const out = new Uint8Array(IDENTIFY_SIZE);
+  const view = new DataView(out.buffer);
+  for (const [i, nsid] of list.slice(0, IDENTIFY_SIZE / 4).entries()) {
+    view.setUint32(4 * i, nsid, true);
+  }
+  return out;
+}
+
+/** CNS 03h: type, length, two reserved bytes, then the identifier. */
+export function namespaceDescriptors(namespace: Namespace): Uint8Array {
+  const descriptors: [number, Uint8Array][] = [];
+  if (namespace.eui64 !== undefined) {
+    descriptors.push([Nidt.EUI64, hex(namespace.eui64)]);
+  }
+  if (namespace.nguid !== undefined) {
+    descriptors.push([Nidt.NGUID, hex(namespace.nguid)]);
+  }
+  descriptors.push([Nidt.UUID, hex(namespace.uuid.replaceAll('-', ''))]);
+  // NVM command set.
+  descriptors.push([Nidt.CSI, Uint8Array.of(0)]);
+  const out = new Uint8Array(IDENTIFY_SIZE);
+  let at = 0;
+  for (const [type, value] of descriptors) {
+    out.set([type, value.length, 0, 0], at);
+    out.set(value, at + 4);
+    at += 4 + value.length;
+  }
+  return out;
+}

@@ -1,0 +1,167 @@
+/** Log pages. NVMe Base 2.0 §5.16. Owned by main. */
+import { MAX_ERROR_LOG_ENTRIES } from '../limits.ts';
+import { NvmOpcode } from '../spec/nvm.ts';
+import {
+  AdminOpcode,
+  EFFECTS_IO_OFFSET,
+  EFFECTS_LOG_SIZE,
+  Effects,
+  ErrorLogEntry,
+  FirmwareSlotLog,
+  Lid,
+  SmartLog,
+} from '../spec/nvme.ts';
+import type { IoTotals } from './host.ts';
+
+/** Kelvin: a virtual disk keeps cool at 40 °C. */
+const TEMPERATURE = 313;
+/** SMART counts data in thousands of 512-byte units, rounded up. */
+const DATA_UNIT = 512_000;
+const MINUTE_MS = 60_000;
+const HOUR_MS = 3_600_000;
+/** NSIDs in the changed namespace list; more are told by FFFFFFFFh alone. */
+const MAX_CHANGED = 1024;
+
+/** A failed command, for the error log. */
+export interface LoggedError {
+  readonly sqid: number;
+  readonly cid: number;
+  readonly status: number;
+  readonly nsid: number;
+}
+
+export class Logs {
+  readonly #firmwareRevision: string;
+  readonly #started = Date.now();
+  /** Newest first. */
+  #errors: (LoggedError & { readonly count: number })[] = [];
+  #errorCount = 0;
+  #changed = new Set<number>();
+  #unsafeShutdowns = 0;
+
+  constructor(firmwareRevision: string) {
+    this.#firmwareRevision = firmwareRevision;
+  }
+
+  /** What a controller reset forgets. */
+  reset(): void {
+    this.#changed = new Set();
+  }
+
+  addError(error: LoggedError): void {
+    this.#errorCount += 1;
+    this.#errors.unshift({ ...error, count: this.#errorCount });
+    this.#errors.length = Math.min(this.#errors.length, MAX_ERROR_LOG_ENTRIES);
+  }
+
+  addChangedNamespace(nsid: number): void {
+    this.#changed.add(nsid);
+  }
+
+  addUnsafeShutdown(): void {
+    this.#unsafeShutdowns += 1;
+  }
+
+  /** The whole page, or undefined if there is none of that identifier. */
+  page(lid: number, totals: IoTotals): Uint8Array | undefined {
+    switch (lid) {
+      case Lid.SUPPORTED:
+        return this.#supported();
+      case Lid.ERROR:
+        return this.#errorPage();
+      case Lid.SMART:
+        return this.#smart(totals);
+      case Lid.FIRMWARE_SLOT:
+        return FirmwareSlotLog.encode({
+          afi: 1,
+          frs1: new Uint8Array(Buffer.from(this.#firmwareRevision.padEnd(8).slice(0, 8), 'latin1')),
+        });
+      case Lid.CHANGED_NAMESPACES:
+        return this.#changedPage();
+      case Lid.COMMAND_EFFECTS:
+        return effects();
+      default:
+        return undefined;
+    }
+  }
+
+  /** The host read the changed namespace list. */
+  clearChanged(): void {
+    this.#changed = new Set();
+  }
+
+  /** LID 00h: a dword for each identifier, bit 0: supported. */
+  #supported(): Uint8Array {
+    const out = new Uint8Array(1024);
+    for (const lid of Object.values(Lid)) {
+      out[4 * lid] = 1;
+    }
+    return out;
+  }
+
+  #errorPage(): Uint8Array {
+    const out = new Uint8Array(MAX_ERROR_LOG_ENTRIES * ErrorLogEntry.size);
+    const view = new DataView(out.buffer);
+    this.#errors.forEach((error, i) => {
+      ErrorLogEntry.write(view, i * ErrorLogEntry.size, {
+        errorCount: error.count,
+        sqid: error.sqid,
+        cid: error.cid,
+        status: error.status << 1,
+        parameterLocation: 0xffff,
+        nsid: error.nsid,
+      });
+    });
+    return out;
+  }
+
+  #smart(totals: IoTotals): Uint8Array {
+    const up = Date.now() - this.#started;
+    const out = new Uint8Array(SmartLog.size);
+    const view = new DataView(out.buffer);
+    // compositeTemperature is not aligned, which only a DataView can write.
+    SmartLog.write(view, 0, {
+      compositeTemperature: TEMPERATURE,
+      availableSpare: 100,
+      availableSpareThreshold: 10,
+      dataUnitsRead: Math.ceil(totals.bytesRead / DATA_UNIT),
+      dataUnitsWritten: Math.ceil(totals.bytesWritten / DATA_UNIT),
+      hostReads: totals.numReadOps,
+      hostWrites: totals.numWriteOps,
+      controllerBusyMinutes:
+        totals.numReadOps + totals.numWriteOps > 0 ? Math.floor(up / MINUTE_MS) : 0,
+      powerCycles: 1,
+      powerOnHours: Math.floor(up / HOUR_MS),
+      unsafeShutdowns: this.#unsafeShutdowns,
+      mediaErrors: totals.errors,
+      errorLogEntries: this.#errorCount,
+    });
+    return out;
+  }
+
+  #changedPage(): Uint8Array {
+    const out = new Uint8Array(4 * MAX_CHANGED);
+    const view = new DataView(out.buffer);
+    const changed = [...this.#changed].sort((a, b) => a - b);
+    if (changed.length > MAX_CHANGED) {
+      view.setUint32(0, 0xffff_ffff, true);
+      return out;
+    }
+    for (const [i, nsid] of changed.entries()) {
+      view.setUint32(4 * i, nsid, true);
+    }
+    return out;
+  }
+}
+
+function effects(): Uint8Array {
+  const out = new Uint8Array(EFFECTS_LOG_SIZE);
+  const view = new DataView(out.buffer);
+  for (const opcode of Object.values(AdminOpcode)) {
+    view.setUint32(4 * opcode, Effects.CSUPP, true);
+  }
+  view.setUint32(EFFECTS_IO_OFFSET + 4 * NvmOpcode.FLUSH, Effects.CSUPP, true);
+  view.setUint32(EFFECTS_IO_OFFSET + 4 * NvmOpcode.READ, Effects.CSUPP, true);
+  view.setUint32(EFFECTS_IO_OFFSET + 4 * NvmOpcode.WRITE, Effects.CSUPP | Effects.LBCC, true);
+  return out;
+}

@@ -1,0 +1,110 @@
+/**
+ * Where the device's vectors signal: MSI-X eventfds, or one for INTx. Owns the eventfds that the client passed. Owned by main.
+ *
+ * MSI-X counts as enabled while the client has any of its vectors connected; the client emulates the table and the mask bits.
+ */
+import { closeSync } from 'node:fs';
+import { type FdPoll, native } from '../native/index.ts';
+
+const NONE = -1;
+
+export class Interrupts {
+  readonly #msix: number[];
+  #intx = NONE;
+  #intxMasked = false;
+  /** INTx is switched off by the command register. */
+  #intxDisabled = false;
+  /** INTMS: vectors masked while interrupts are pin-based. */
+  #pinMask = 0;
+  #resample: { readonly fd: number; readonly poll: FdPoll } | undefined;
+  readonly #onUnmask: () => void;
+
+  /** `onUnmask`: the client says that INTx may fire again. */
+  constructor(vectors: number, onUnmask: () => void) {
+    this.#msix = new Array(vectors).fill(NONE);
+    this.#onUnmask = onUnmask;
+  }
+
+  get vectors(): number {
+    return this.#msix.length;
+  }
+
+  /** The eventfd of each vector as things stand, or -1. */
+  table(): number[] {
+    if (this.#msix.some((fd) => fd !== NONE)) {
+      return [...this.#msix];
+    }
+    const quiet = this.#intxMasked || this.#intxDisabled;
+    return this.#msix.map((_, vector) =>
+      quiet || ((this.#pinMask >>> (vector & 31)) & 1) === 1 ? NONE : this.#intx,
+    );
+  }
+
+  /** Connects MSI-X vectors. Returns the descriptors that are no longer used, to be closed once no reactor signals them. */
+  setMsix(start: number, fds: readonly (number | undefined)[]): number[] {
+    return fds.map((fd, i) => {
+      const before = this.#msix[start + i];
+      this.#msix[start + i] = fd ?? NONE;
+      return before;
+    });
+  }
+
+  disableMsix(): number[] {
+    return this.setMsix(
+      0,
+      this.#msix.map(() => undefined),
+    );
+  }
+
+  setIntx(fd: number | undefined): number[] {
+    const before = this.#intx;
+    this.#intx = fd ?? NONE;
+    return [before];
+  }
+
+  /** True if INTx was masked and no longer is, or the other way round. */
+  maskIntx(masked: boolean): void {
+    this.#intxMasked = masked;
+  }
+
+  set intxDisabled(disabled: boolean) {
+    this.#intxDisabled = disabled;
+  }
+
+  set pinMask(mask: number) {
+    this.#pinMask = mask;
+  }
+
+  /** The eventfd that the client signals to unmask INTx. */
+  setResample(fd: number | undefined): void {
+    this.#resample?.poll.close();
+    if (this.#resample !== undefined) {
+      closeSync(this.#resample.fd);
+      this.#resample = undefined;
+    }
+    if (fd !== undefined) {
+      const poll = new native.FdPoll(fd, () => {
+        native.eventfdRead(fd);
+        this.#intxMasked = false;
+        this.#onUnmask();
+      });
+      poll.start(true, false);
+      this.#resample = { fd, poll };
+    }
+  }
+
+  /** Disconnects everything. Returns the descriptors to be closed. */
+  release(): number[] {
+    this.setResample(undefined);
+    return [...this.disableMsix(), ...this.setIntx(undefined)];
+  }
+}
+
+/** Closes what `setMsix` and its like returned. */
+export function closeEventfds(fds: readonly number[]): void {
+  for (const fd of fds) {
+    if (fd !== NONE) {
+      closeSync(fd);
+    }
+  }
+}

@@ -1,0 +1,292 @@
+/**
+ * The reactors as main sees them: starts the threads (one never-ending piscina task each), sends them requests, and starts a new one in the
+ * place of a thread that died. Owned by main.
+ */
+import { closeSync } from 'node:fs';
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { Piscina } from 'piscina';
+import { COUNTERS_BYTES, Counters, type IoCounters } from '../bdev/counters.ts';
+import { native } from '../native/index.ts';
+import type { Logger } from '../util/log.ts';
+import {
+  CONTROL_BYTES,
+  type ControllerRequest,
+  type Message,
+  type ReactorTask,
+  type Reply,
+  type Request,
+  Time,
+  Word,
+} from './control.ts';
+
+export interface ReactorPoolOptions {
+  /** A processor for each reactor. */
+  readonly cores: readonly number[];
+  /** Polling without work before the first sleep. Microseconds. */
+  readonly spinUs: number;
+  /** Longest sleep of an idle reactor: the most that a command waits for it to wake. Microseconds. */
+  readonly maxSleepUs: number;
+  readonly log: Logger;
+}
+
+/** What reactors tell a controller. */
+export interface ControllerEvents {
+  /** The host rang an admin doorbell. */
+  adminDoorbell(): void;
+  /** The host wrote a tail that lies outside the queue. */
+  badDoorbell(qid: number): void;
+  /** A reactor died with all that it knew of the controller. */
+  reactorLost(reactor: number): void;
+}
+
+interface Pending {
+  readonly resolve: (status: number) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** The live thread of a reactor. */
+interface Thread {
+  readonly port: MessagePort;
+  readonly pending: Map<number, Pending>;
+  ringFd: number;
+}
+
+interface ReactorSlot {
+  readonly index: number;
+  readonly cpu: number;
+  readonly control: SharedArrayBuffer;
+  readonly words: Int32Array;
+  readonly counters: SharedArrayBuffer;
+  readonly wakeFd: number;
+  thread: Thread | undefined;
+  /** Controllers that count on this reactor, for placement. */
+  load: number;
+}
+
+/** A reactor that dies this soon after its start is not started again. Milliseconds. */
+const MIN_LIFE_MS = 1000;
+
+export class ReactorPool {
+  readonly cores: readonly number[];
+  readonly #options: ReactorPoolOptions;
+  readonly #piscina: Piscina;
+  readonly #slots: ReactorSlot[];
+  readonly #controllers = new Map<number, ControllerEvents>();
+  #nextController = 1;
+  #nextMessage = 1;
+  #stopping = false;
+
+  /** Resolves when all reactors poll. Rejects if one cannot start (io_uring is not to be had, for example). */
+  static async start(options: ReactorPoolOptions): Promise<ReactorPool> {
+    const pool = new ReactorPool(options);
+    try {
+      await Promise.all(pool.#slots.map((slot) => pool.#launch(slot)));
+    } catch (error) {
+      await pool.stop();
+      throw error;
+    }
+    return pool;
+  }
+
+  private constructor(options: ReactorPoolOptions) {
+    this.#options = options;
+    this.cores = options.cores;
+    this.#slots = options.cores.map((cpu, index) => {
+      const control = new SharedArrayBuffer(CONTROL_BYTES);
+      return {
+        index,
+        cpu,
+        control,
+        words: new Int32Array(control),
+        counters: native.mapAnonymous(Math.ceil(COUNTERS_BYTES / 4096) * 4096),
+        wakeFd: native.eventfdCreate(),
+        thread: undefined,
+        load: 0,
+      };
+    });
+    this.#piscina = new Piscina({
+      filename: new URL('../../workers/reactor.js', import.meta.url).href,
+      minThreads: options.cores.length,
+      maxThreads: options.cores.length,
+      concurrentTasksPerWorker: 1,
+      idleTimeout: Number.POSITIVE_INFINITY,
+      atomics: 'disabled',
+      recordTiming: false,
+      // Reactors only borrow main's descriptors.
+      trackUnmanagedFds: false,
+    });
+  }
+
+  get count(): number {
+    return this.#slots.length;
+  }
+
+  /** Starts a thread for a slot. Resolves when it polls. */
+  #launch(slot: ReactorSlot): Promise<void> {
+    const { port1, port2 } = new MessageChannel();
+    const thread: Thread = { port: port1, pending: new Map(), ringFd: -1 };
+    slot.thread = thread;
+    slot.words.fill(0);
+    const task: ReactorTask = {
+      index: slot.index,
+      cpu: slot.cpu,
+      spinUs: this.#options.spinUs,
+      maxSleepUs: this.#options.maxSleepUs,
+      control: slot.control,
+      counters: slot.counters,
+      wakeFd: slot.wakeFd,
+      port: port2,
+    };
+    const started = Date.now();
+    return new Promise((ready, failed) => {
+      port1.on('message', (reply: Reply) => {
+        if (reply.kind === 'ready') {
+          thread.ringFd = reply.ringFd;
+          ready();
+        } else {
+          this.#receive(thread, reply);
+        }
+      });
+      this.#piscina.run(task, { transferList: [port2] }).then(
+        () => this.#ended(slot, thread),
+        (error: Error) => {
+          failed(error);
+          this.#ended(slot, thread);
+          this.#lost(slot, error, Date.now() - started > MIN_LIFE_MS);
+        },
+      );
+    });
+  }
+
+  #receive(thread: Thread, reply: Reply): void {
+    switch (reply.kind) {
+      case 'done':
+        thread.pending.get(reply.id)?.resolve(reply.status);
+        thread.pending.delete(reply.id);
+        break;
+      case 'admin':
+        this.#controllers.get(reply.controller)?.adminDoorbell();
+        break;
+      case 'bad-doorbell':
+        this.#controllers.get(reply.controller)?.badDoorbell(reply.qid);
+        break;
+    }
+  }
+
+  /** The thread's task is over: closes its ring, which ends what the kernel still did for it, and answers whoever waits. */
+  #ended(slot: ReactorSlot, thread: Thread): void {
+    if (slot.thread === thread) {
+      slot.thread = undefined;
+    }
+    thread.port.close();
+    if (thread.ringFd >= 0) {
+      closeSync(thread.ringFd);
+    }
+    for (const { reject } of thread.pending.values()) {
+      reject(new ReactorLostError(slot.index));
+    }
+    thread.pending.clear();
+  }
+
+  #lost(slot: ReactorSlot, error: Error, again: boolean): void {
+    if (this.#stopping) {
+      return;
+    }
+    this.#options.log.error({ err: error, reactor: slot.index }, 'reactor died');
+    for (const events of this.#controllers.values()) {
+      events.reactorLost(slot.index);
+    }
+    if (again) {
+      this.#launch(slot).catch(() => {});
+    }
+  }
+
+  /** A new controller id; `events` is told what reactors see of it. */
+  register(events: ControllerEvents): number {
+    const id = this.#nextController++;
+    this.#controllers.set(id, events);
+    return id;
+  }
+
+  unregister(controller: number): void {
+    this.#controllers.delete(controller);
+  }
+
+  /** The least loaded reactor; it counts as more loaded from now on, until `unload`. */
+  place(): number {
+    const slot = this.#slots.reduce((best, other) => (other.load < best.load ? other : best));
+    slot.load += 1;
+    return slot.index;
+  }
+
+  unload(reactor: number): void {
+    this.#slots[reactor].load -= 1;
+  }
+
+  /**
+   * Asks a reactor; resolves with an NVMe status when it has carried the request out. Rejects with ReactorLostError if the
+   * reactor is dead or dies meanwhile.
+   */
+  request(reactor: number, request: ControllerRequest): Promise<number> {
+    return this.#send(this.#slots[reactor], request);
+  }
+
+  #send(slot: ReactorSlot, request: Request): Promise<number> {
+    const { thread } = slot;
+    if (thread === undefined) {
+      return Promise.reject(new ReactorLostError(slot.index));
+    }
+    return new Promise((resolve, reject) => {
+      const id = this.#nextMessage++;
+      thread.pending.set(id, { resolve, reject });
+      const message: Message = { id, request };
+      thread.port.postMessage(message);
+      Atomics.add(slot.words, Word.MESSAGES, 1);
+      this.#wake(slot);
+    });
+  }
+
+  #wake(slot: ReactorSlot): void {
+    if (Atomics.load(slot.words, Word.SLEEPING) === 1) {
+      native.eventfdSignal(slot.wakeFd);
+    }
+  }
+
+  /** Ends a reactor's sleep, after main wrote a doorbell for a client that did not map the page. */
+  wake(reactor: number): void {
+    this.#wake(this.#slots[reactor]);
+  }
+
+  iostat(bdevIndex: number, reactor: number): IoCounters {
+    return new Counters(this.#slots[reactor].counters, bdevIndex).report();
+  }
+
+  resetIostat(bdevIndex: number): void {
+    for (const slot of this.#slots) {
+      new Counters(slot.counters, bdevIndex).reset();
+    }
+  }
+
+  /** Time a reactor had work, and time it had none, in ns. */
+  times(reactor: number): { busy: number; idle: number } {
+    const shared = new Float64Array(this.#slots[reactor].control);
+    return { busy: shared[Time.BUSY], idle: shared[Time.IDLE] };
+  }
+
+  /** Ends all reactors. Their controllers are to be detached before. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    await Promise.allSettled(this.#slots.map((slot) => this.#send(slot, { kind: 'stop' })));
+    await this.#piscina.destroy();
+    for (const slot of this.#slots) {
+      closeSync(slot.wakeFd);
+    }
+  }
+}
+
+/** The reactor is dead, and with it the queues it had. */
+export class ReactorLostError extends Error {
+  constructor(reactor: number) {
+    super(`reactor ${reactor} died`);
+  }
+}

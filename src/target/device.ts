@@ -1,0 +1,420 @@
+/**
+ * One client's NVMe PCI device: where vfio-user, PCI, the controller and the reactors meet. Owned by main.
+ * Made when a client has connected, dropped when it is gone: the next one finds a device that nobody used before.
+ */
+import { closeSync } from 'node:fs';
+import { MAX_IO_QUEUE_PAIRS, PAGE_SIZE } from '../limits.ts';
+import { GuestMemory, type GuestRegion } from '../memory/guest.ts';
+import { native } from '../native/index.ts';
+import { Controller } from '../nvme/controller.ts';
+import type { ControllerHost, IoTotals } from '../nvme/host.ts';
+import type { Namespace as NvmeNamespace } from '../nvme/namespace.ts';
+import { ConfigSpace } from '../pci/config-space.ts';
+import { closeEventfds, Interrupts } from '../pci/interrupts.ts';
+import type { NamespaceDescriptor } from '../reactor/control.ts';
+import type { ReactorPool } from '../reactor/pool.ts';
+import { DOORBELL_OFFSET } from '../spec/nvme.ts';
+import { CONFIG_SPACE_SIZE, PciCommand, PciHeader } from '../spec/pci.ts';
+import { IrqInfoFlag, PciIrq, PciRegion } from '../spec/vfio-user.ts';
+import type { Logger } from '../util/log.ts';
+import type { DeviceRegion, DmaRegion, IrqIndex, VfioUserDevice } from '../vfio-user/device.ts';
+import { IoQueues } from './queues.ts';
+import type { ControllerInfo, Namespace, SubsystemView, TransportOptions } from './types.ts';
+
+/** Registers and doorbells. The registers' BAR is 16 KiB at least (NVMe over PCIe 1.0 §3.1.1). */
+const BAR0_SIZE = 0x4000;
+const DOORBELLS_SIZE = PAGE_SIZE;
+/** MSI-X table and PBA, a page each. */
+const BAR4_SIZE = 0x2000;
+const PBA_OFFSET = 0x1000;
+const FIRMWARE_REVISION = '0.1';
+
+export interface DeviceOptions {
+  readonly subsystem: SubsystemView;
+  readonly transport: TransportOptions;
+  readonly reactors: ReactorPool;
+  readonly log: Logger;
+}
+
+export class NvmeDevice implements VfioUserDevice {
+  readonly regions: readonly DeviceRegion[];
+  readonly irqs: readonly IrqIndex[];
+  readonly #options: DeviceOptions;
+  readonly #log: Logger;
+  readonly #cntlid: number;
+  readonly #id: number;
+  readonly #memory = new GuestMemory();
+  readonly #bar0Fd: number;
+  readonly #doorbells: Int32Array;
+  readonly #config: ConfigSpace;
+  readonly #msixTable = new Uint8Array(BAR4_SIZE);
+  readonly #interrupts: Interrupts;
+  readonly #queues: IoQueues;
+  readonly #controller: Controller;
+
+  constructor(options: DeviceOptions) {
+    const { subsystem, transport, reactors } = options;
+    this.#options = options;
+    this.#cntlid = subsystem.allocateCntlid();
+    this.#log = options.log.child({ nqn: subsystem.nqn, cntlid: this.#cntlid });
+    // A file of its own for each client: an earlier one may still have its doorbells mapped.
+    this.#bar0Fd = native.memfdCreate('doorbell-bar0', DOORBELL_OFFSET + DOORBELLS_SIZE);
+    const doorbells = native.mapFile(this.#bar0Fd, DOORBELL_OFFSET, DOORBELLS_SIZE, true);
+    this.#doorbells = new Int32Array(doorbells);
+    const vectors = transport.maxIoQpairsPerCtrlr + 1;
+    this.#interrupts = new Interrupts(vectors, () => this.#vectorsChanged());
+    this.#config = new ConfigSpace(
+      [
+        { index: PciRegion.BAR0, size: BAR0_SIZE, is64Bit: true },
+        { index: PciRegion.BAR4, size: BAR4_SIZE, is64Bit: false },
+      ],
+      { vectors, bar: PciRegion.BAR4, tableOffset: 0, pbaOffset: PBA_OFFSET },
+    );
+    this.#id = reactors.register({
+      adminDoorbell: () => this.#controller.adminDoorbell(),
+      badDoorbell: (qid) => this.#badDoorbell(qid),
+      reactorLost: (reactor) => {
+        this.#queues.reactorLost(reactor);
+        this.#controller.fail(`reactor ${reactor} died`);
+      },
+    });
+    this.#queues = new IoQueues({
+      controller: this.#id,
+      pool: reactors,
+      doorbells,
+      memory: this.#memory,
+      maxTransferBytes: transport.maxIoSize,
+      writeThrough: () => this.#controller.writeThrough,
+      namespaces: () => [...subsystem.namespaces.values()].map(describe),
+      eventfds: () => this.#interrupts.table(),
+    });
+    this.#controller = new Controller(
+      {
+        cntlid: this.#cntlid,
+        subnqn: subsystem.nqn,
+        serialNumber: subsystem.serialNumber,
+        modelNumber: subsystem.modelNumber,
+        firmwareRevision: FIRMWARE_REVISION,
+        maxNamespaces: subsystem.maxNamespaces,
+        maxQueueEntries: transport.maxQueueDepth,
+        maxIoQueuePairs: Math.min(transport.maxIoQpairsPerCtrlr, MAX_IO_QUEUE_PAIRS),
+        mdts: Math.log2(transport.maxIoSize / PAGE_SIZE),
+      },
+      this.#host(),
+    );
+    this.regions = this.#makeRegions();
+    this.irqs = [
+      { index: PciIrq.INTX, count: 1, flags: IrqInfoFlag.EVENTFD },
+      { index: PciIrq.MSIX, count: vectors, flags: IrqInfoFlag.EVENTFD },
+      { index: PciIrq.ERR, count: 1, flags: IrqInfoFlag.EVENTFD },
+      { index: PciIrq.REQ, count: 1, flags: IrqInfoFlag.EVENTFD },
+    ];
+  }
+
+  #makeRegions(): DeviceRegion[] {
+    const access = { readable: true, writable: true };
+    const bar0 = { index: PciRegion.BAR0, size: BAR0_SIZE, ...access };
+    const areas = [{ offset: DOORBELL_OFFSET, size: DOORBELLS_SIZE }];
+    return [
+      this.#options.transport.disableMappableBar0
+        ? bar0
+        : { ...bar0, mmap: { fd: this.#bar0Fd, areas } },
+      { index: PciRegion.BAR4, size: BAR4_SIZE, ...access },
+      { index: PciRegion.CONFIG, size: CONFIG_SPACE_SIZE, ...access },
+    ];
+  }
+
+  #host(): ControllerHost {
+    const { subsystem } = this.#options;
+    const queues = this.#queues;
+    return {
+      log: this.#log,
+      memory: this.#memory,
+      doorbells: this.#doorbells,
+      get namespaces() {
+        return new Map([...subsystem.namespaces].map(([nsid, ns]) => [nsid, present(ns)]));
+      },
+      createCq: (request) => queues.createCq(request),
+      createSq: (request) => queues.createSq(request),
+      deleteCq: (qid) => queues.deleteCq(qid),
+      deleteSq: (qid) => queues.deleteSq(qid),
+      resetQueues: () => queues.reset(),
+      setWriteThrough: (enabled) => queues.setWriteThrough(enabled),
+      watchAdmin: (enabled) => queues.watchAdmin(enabled),
+      signalAdmin: () => this.#signalAdmin(),
+      interruptMaskChanged: () => {
+        this.#interrupts.pinMask = this.#controller.interruptMask;
+        this.#vectorsChanged();
+      },
+      sync: async () => {
+        await Promise.all([...subsystem.namespaces.values()].map(({ bdev }) => bdev.sync()));
+      },
+      ioTotals: () => this.#ioTotals(),
+    };
+  }
+
+  get info(): ControllerInfo {
+    return { cntlid: this.#cntlid, qpairs: this.#queues.submissionQueues };
+  }
+
+  // --- the client -------------------------------------------------------------------------------------------------
+
+  clientConnected(): void {
+    this.#log.info('client connected');
+  }
+
+  async clientGone(): Promise<void> {
+    await this.#controller.reset();
+    await this.#queues.detach();
+    this.#options.reactors.unregister(this.#id);
+    for (const region of [...this.#memory.regions]) {
+      this.#drop(region);
+    }
+    closeEventfds(this.#interrupts.release());
+    native.revoke(this.#doorbells);
+    native.reclaim();
+    closeSync(this.#bar0Fd);
+    this.#options.subsystem.releaseCntlid(this.#cntlid);
+    this.#log.info('client gone');
+  }
+
+  async reset(): Promise<void> {
+    await this.#controller.reset();
+    this.#config.reset();
+    this.#interrupts.intxDisabled = false;
+    this.#interrupts.pinMask = 0;
+    await this.#queues.eventfdsChanged();
+  }
+
+  // --- memory -----------------------------------------------------------------------------------------------------
+
+  dmaMap({ iova, size, fd, offset, writable }: DmaRegion): void {
+    if (fd === undefined) {
+      // Memory that only messages could reach: remembered by the server, used by nobody.
+      return;
+    }
+    let buffer: SharedArrayBuffer;
+    try {
+      buffer = native.mapFile(fd, offset, size, writable);
+    } finally {
+      closeSync(fd);
+    }
+    const region: GuestRegion = { iova, size, buffer, writable };
+    this.#memory.add(region);
+    void this.#queues.map(region);
+    this.#controller.memoryChanged();
+  }
+
+  async dmaUnmap(iova: number): Promise<void> {
+    const region = this.#memory.regions.find((other) => other.iova === iova);
+    if (region !== undefined) {
+      await this.#queues.unmap(iova);
+      this.#drop(region);
+      this.#controller.memoryChanged();
+      native.reclaim();
+    }
+  }
+
+  async dmaUnmapAll(): Promise<void> {
+    for (const { iova } of [...this.#memory.regions]) {
+      await this.dmaUnmap(iova);
+    }
+  }
+
+  #drop(region: GuestRegion): void {
+    this.#memory.remove(region.iova);
+    native.revoke(new DataView(region.buffer));
+  }
+
+  // --- regions ------------------------------------------------------------------------------------------------------
+
+  regionRead(index: number, offset: number, into: Uint8Array): void {
+    switch (index) {
+      case PciRegion.BAR0:
+        // Doorbells read as zeros.
+        if (offset < DOORBELL_OFFSET) {
+          this.#controller.readRegisters(offset, into);
+        }
+        break;
+      case PciRegion.BAR4:
+        into.set(this.#msixTable.subarray(offset, offset + into.length));
+        break;
+      case PciRegion.CONFIG:
+        this.#config.read(offset, into);
+        break;
+    }
+  }
+
+  async regionWrite(index: number, offset: number, data: Uint8Array): Promise<void> {
+    switch (index) {
+      case PciRegion.BAR0:
+        if (offset >= DOORBELL_OFFSET) {
+          this.#writeDoorbells(offset - DOORBELL_OFFSET, data);
+        } else {
+          this.#controller.writeRegisters(offset, data);
+        }
+        break;
+      case PciRegion.BAR4:
+        if (offset < PBA_OFFSET) {
+          this.#msixTable.set(data.subarray(0, PBA_OFFSET - offset), offset);
+        }
+        break;
+      case PciRegion.CONFIG:
+        await this.#writeConfig(offset, data);
+        break;
+    }
+  }
+
+  /** A client that did not map the page: main writes for it, and wakes who is to see it. */
+  #writeDoorbells(offset: number, data: Uint8Array): void {
+    if (offset % 4 !== 0 || data.length % 4 !== 0) {
+      return;
+    }
+    const view = new DataView(data.buffer, data.byteOffset, data.length);
+    for (let at = 0; at < data.length && offset + at < DOORBELLS_SIZE; at += 4) {
+      const index = (offset + at) / 4;
+      Atomics.store(this.#doorbells, index, view.getInt32(at, true));
+      const qid = index >> 1;
+      if (qid === 0) {
+        this.#controller.adminDoorbell();
+      } else {
+        this.#queues.wake(qid);
+      }
+    }
+  }
+
+  async #writeConfig(offset: number, data: Uint8Array): Promise<void> {
+    const effect = this.#config.write(offset, data);
+    if (effect === 'reset') {
+      await this.reset();
+    } else if (
+      offset <= PciHeader.offset.command + 1 &&
+      offset + data.length > PciHeader.offset.command
+    ) {
+      const command = new Uint8Array(2);
+      this.#config.read(PciHeader.offset.command, command);
+      const disabled = ((command[0] | (command[1] << 8)) & PciCommand.INTX_DISABLE) !== 0;
+      this.#interrupts.intxDisabled = disabled;
+      this.#vectorsChanged();
+    }
+  }
+
+  // --- interrupts -----------------------------------------------------------------------------------------------------
+
+  async setIrqEventfds(
+    index: number,
+    start: number,
+    fds: readonly (number | undefined)[],
+  ): Promise<void> {
+    if (index === PciIrq.MSIX) {
+      await this.#replaced(this.#interrupts.setMsix(start, fds));
+    } else if (index === PciIrq.INTX) {
+      await this.#replaced(this.#interrupts.setIntx(fds[0]));
+    } else {
+      // ERR and REQ: this device has no errors to report outside NVMe, and never asks to be removed.
+      closeEventfds(fds.filter((fd) => fd !== undefined));
+    }
+  }
+
+  setIrqUnmaskEventfd(index: number, fd: number | undefined): void {
+    if (index === PciIrq.INTX) {
+      this.#interrupts.setResample(fd);
+    } else if (fd !== undefined) {
+      closeSync(fd);
+    }
+  }
+
+  triggerIrqs(index: number, start: number, fire: readonly boolean[]): void {
+    const table = this.#interrupts.table();
+    fire.forEach((wanted, i) => {
+      const fd = table[start + i] ?? -1;
+      if (wanted && fd >= 0 && (index === PciIrq.MSIX || index === PciIrq.INTX)) {
+        native.eventfdSignal(fd);
+      }
+    });
+  }
+
+  maskIrqs(index: number, _start: number, which: readonly boolean[], mask: boolean): void {
+    if (index === PciIrq.INTX && which[0] === true) {
+      this.#interrupts.maskIntx(mask);
+      this.#vectorsChanged();
+    }
+  }
+
+  async disableIrqs(index: number): Promise<void> {
+    if (index === PciIrq.MSIX) {
+      await this.#replaced(this.#interrupts.disableMsix());
+    } else if (index === PciIrq.INTX) {
+      await this.#replaced(this.#interrupts.setIntx(undefined));
+    }
+  }
+
+  /** The vectors' eventfds are others now; the old ones are closed when no reactor signals them any more. */
+  async #replaced(old: readonly number[]): Promise<void> {
+    await this.#queues.eventfdsChanged();
+    closeEventfds(old);
+    this.#resignalAdmin();
+  }
+
+  /** As `#replaced`, where no descriptor goes: nobody needs to wait. */
+  #vectorsChanged(): void {
+    void this.#queues.eventfdsChanged();
+    this.#resignalAdmin();
+  }
+
+  #resignalAdmin(): void {
+    if (this.#controller.adminPending) {
+      this.#signalAdmin();
+    }
+  }
+
+  #signalAdmin(): void {
+    const fd = this.#interrupts.table()[0];
+    if (fd >= 0) {
+      native.eventfdSignal(fd);
+    }
+  }
+
+  // --- namespaces, diagnosis ------------------------------------------------------------------------------------------
+
+  async addNamespace(namespace: Namespace): Promise<void> {
+    await this.#queues.addNamespace(describe(namespace));
+    this.#controller.namespaceChanged(namespace.nsid);
+  }
+
+  async removeNamespace(nsid: number): Promise<void> {
+    await this.#queues.removeNamespace(nsid);
+    this.#controller.namespaceChanged(nsid);
+  }
+
+  #badDoorbell(qid: number): void {
+    this.#log.debug({ qid }, 'doorbell value outside the queue');
+    this.#controller.badDoorbell();
+  }
+
+  #ioTotals(): IoTotals {
+    const { subsystem, reactors } = this.#options;
+    const totals = { bytesRead: 0, numReadOps: 0, bytesWritten: 0, numWriteOps: 0, errors: 0 };
+    for (const { bdev } of subsystem.namespaces.values()) {
+      for (let reactor = 0; reactor < reactors.count; reactor++) {
+        const counters = reactors.iostat(bdev.index, reactor);
+        for (const key of Object.keys(totals) as (keyof typeof totals)[]) {
+          totals[key] += counters[key];
+        }
+      }
+    }
+    return totals;
+  }
+}
+
+/** What a reactor needs of a namespace: plain data. */
+function describe({ nsid, bdev }: Namespace): NamespaceDescriptor {
+  const { index, blockSize, numBlocks, readonly, backend } = bdev;
+  return { nsid, bdev: { index, blockSize, numBlocks, readonly, backend } };
+}
+
+/** What the host sees of a namespace. */
+function present({ nsid, bdev, uuid, nguid, eui64 }: Namespace): NvmeNamespace {
+  const { blockSize, numBlocks, readonly } = bdev;
+  return { nsid, blockSize, numBlocks, readonly, uuid, nguid, eui64 };
+}

@@ -1,0 +1,173 @@
+/** One listener: a vfio-user socket, and a new NVMe device for each client that comes. Owned by main. */
+import type { ReactorPool } from '../reactor/pool.ts';
+import type { Logger } from '../util/log.ts';
+import type { DeviceRegion, DmaRegion, IrqIndex, VfioUserDevice } from '../vfio-user/device.ts';
+import { VfioUserServer } from '../vfio-user/server.ts';
+import type { SessionEvent } from '../vfio-user/session.ts';
+import { NvmeDevice } from './device.ts';
+import type {
+  ControllerInfo,
+  EndpointView,
+  Namespace,
+  SubsystemView,
+  TransportOptions,
+} from './types.ts';
+
+export interface EndpointOptions {
+  readonly subsystem: SubsystemView;
+  readonly transport: TransportOptions;
+  readonly socketPath: string;
+  readonly reactors: ReactorPool;
+  readonly log: Logger;
+}
+
+/** Refused commands logged for one client; the rest are at level debug. */
+const MAX_LOGGED_REFUSALS = 10;
+
+export class Endpoint implements EndpointView {
+  readonly socketPath: string;
+  readonly #log: Logger;
+  readonly #current: CurrentDevice;
+  readonly #server: VfioUserServer;
+  #refusals = 0;
+
+  /** Rejects with a system error if it cannot listen. */
+  static async listen(options: EndpointOptions): Promise<Endpoint> {
+    return new Endpoint(options);
+  }
+
+  private constructor(options: EndpointOptions) {
+    this.socketPath = options.socketPath;
+    this.#log = options.log.child({ socket: options.socketPath });
+    this.#current = new CurrentDevice(() => new NvmeDevice(options));
+    this.#server = new VfioUserServer({
+      path: options.socketPath,
+      device: this.#current,
+      onEvent: (event) => this.#tell(event),
+    });
+  }
+
+  get controller(): ControllerInfo | undefined {
+    return this.#current.device?.info;
+  }
+
+  async addNamespace(namespace: Namespace): Promise<void> {
+    await this.#current.device?.addNamespace(namespace);
+  }
+
+  async removeNamespace(nsid: number): Promise<void> {
+    await this.#current.device?.removeNamespace(nsid);
+  }
+
+  close(): Promise<void> {
+    return this.#server.close();
+  }
+
+  #tell(event: SessionEvent): void {
+    switch (event.type) {
+      case 'connected':
+        this.#refusals = 0;
+        break;
+      case 'refused': {
+        this.#refusals += 1;
+        const level = this.#refusals > MAX_LOGGED_REFUSALS ? 'debug' : 'warn';
+        const { command, error } = event;
+        this.#log[event.known ? level : 'error']({ command, err: error }, 'command refused');
+        break;
+      }
+      case 'failed':
+        this.#log.error({ err: event.error }, 'client not cleaned up after');
+        break;
+      case 'disconnected':
+        this.#log.debug({ reason: event.reason }, 'disconnected');
+        break;
+    }
+  }
+}
+
+/** The device of the client that is connected: what the server talks to, whoever the client is. */
+class CurrentDevice implements VfioUserDevice {
+  device: NvmeDevice | undefined;
+  readonly #make: () => NvmeDevice;
+
+  constructor(make: () => NvmeDevice) {
+    this.#make = make;
+  }
+
+  get #connected(): NvmeDevice {
+    if (this.device === undefined) {
+      throw new Error('a command came without a client');
+    }
+    return this.device;
+  }
+
+  clientConnected(): void {
+    this.device = this.#make();
+    this.device.clientConnected();
+  }
+
+  async clientGone(): Promise<void> {
+    const device = this.#connected;
+    try {
+      await device.clientGone();
+    } finally {
+      this.device = undefined;
+    }
+  }
+
+  get regions(): readonly DeviceRegion[] {
+    return this.#connected.regions;
+  }
+
+  get irqs(): readonly IrqIndex[] {
+    return this.#connected.irqs;
+  }
+
+  dmaMap(region: DmaRegion): void {
+    this.#connected.dmaMap(region);
+  }
+
+  dmaUnmap(iova: number): Promise<void> {
+    return this.#connected.dmaUnmap(iova);
+  }
+
+  dmaUnmapAll(): Promise<void> {
+    return this.#connected.dmaUnmapAll();
+  }
+
+  regionRead(index: number, offset: number, into: Uint8Array): void {
+    this.#connected.regionRead(index, offset, into);
+  }
+
+  regionWrite(index: number, offset: number, data: Uint8Array): Promise<void> {
+    return this.#connected.regionWrite(index, offset, data);
+  }
+
+  setIrqEventfds(
+    index: number,
+    start: number,
+    fds: readonly (number | undefined)[],
+  ): Promise<void> {
+    return this.#connected.setIrqEventfds(index, start, fds);
+  }
+
+  setIrqUnmaskEventfd(index: number, fd: number | undefined): void {
+    this.#connected.setIrqUnmaskEventfd(index, fd);
+  }
+
+  triggerIrqs(index: number, start: number, fire: readonly boolean[]): void {
+    this.#connected.triggerIrqs(index, start, fire);
+  }
+
+  maskIrqs(index: number, start: number, which: readonly boolean[], mask: boolean): void {
+    this.#connected.maskIrqs(index, start, which, mask);
+  }
+
+  disableIrqs(index: number): Promise<void> {
+    return this.#connected.disableIrqs(index);
+  }
+
+  reset(): Promise<void> {
+    return this.#connected.reset();
+  }
+}

@@ -1,0 +1,225 @@
+/**
+ * A controller's I/O queues, spread over the reactors: which reactor has which queue, and what each must be told. Owned by main.
+ *
+ * A reactor learns of the controller when it gets the first queue (or the watch over the admin doorbells), with all memory and namespaces of
+ * that moment; from then on every change is sent to it. Requests to one reactor are carried out in the order sent.
+ */
+import type { GuestMemory, GuestRegion } from '../memory/guest.ts';
+import type { CqRequest, SqRequest } from '../nvme/host.ts';
+import type { ControllerRequest, NamespaceDescriptor } from '../reactor/control.ts';
+import { ReactorLostError, type ReactorPool } from '../reactor/pool.ts';
+import { Status } from '../spec/nvme.ts';
+
+/** A request without the controller it is about. */
+type Ask<T = ControllerRequest> = T extends ControllerRequest ? Omit<T, 'controller'> : never;
+
+export interface IoQueuesOptions {
+  readonly controller: number;
+  readonly pool: ReactorPool;
+  readonly doorbells: SharedArrayBuffer;
+  readonly memory: GuestMemory;
+  readonly maxTransferBytes: number;
+  readonly writeThrough: () => boolean;
+  readonly namespaces: () => NamespaceDescriptor[];
+  /** Eventfd by vector, or -1. */
+  readonly eventfds: () => number[];
+}
+
+export class IoQueues {
+  readonly #options: IoQueuesOptions;
+  readonly #attached = new Set<number>();
+  /** qid → reactor. */
+  readonly #cqs = new Map<number, number>();
+  readonly #sqs = new Map<number, number>();
+  /** Watches the admin doorbells. */
+  #home: number | undefined;
+
+  constructor(options: IoQueuesOptions) {
+    this.#options = options;
+  }
+
+  /** Live I/O submission queues and their reactors. */
+  get submissionQueues(): { qid: number; reactor: number }[] {
+    return [...this.#sqs].map(([qid, reactor]) => ({ qid, reactor }));
+  }
+
+  #ask(reactor: number, ask: Ask): Promise<number> {
+    const { pool, controller } = this.#options;
+    return pool.request(reactor, { ...ask, controller } as ControllerRequest);
+  }
+
+  /** Asks a reactor that may have died: then what was to be taken away is gone. */
+  async #tell(reactor: number, ask: Ask): Promise<number> {
+    try {
+      return await this.#ask(reactor, ask);
+    } catch (error) {
+      if (error instanceof ReactorLostError) {
+        return Status.SUCCESS;
+      }
+      throw error;
+    }
+  }
+
+  async #tellAll(ask: Ask): Promise<void> {
+    await Promise.all([...this.#attached].map((reactor) => this.#tell(reactor, ask)));
+  }
+
+  #attach(reactor: number): void {
+    if (!this.#attached.has(reactor)) {
+      this.#attached.add(reactor);
+      const { doorbells, memory, maxTransferBytes, writeThrough, namespaces } = this.#options;
+      void this.#tell(reactor, {
+        kind: 'attach',
+        doorbells,
+        maxTransferBytes,
+        writeThrough: writeThrough(),
+        regions: memory.regions,
+        namespaces: namespaces(),
+      });
+    }
+  }
+
+  /** Puts the queue on the least loaded reactor. */
+  async createCq(request: CqRequest): Promise<number> {
+    const { pool, eventfds } = this.#options;
+    const reactor = pool.place();
+    this.#cqs.set(request.qid, reactor);
+    this.#attach(reactor);
+    const eventfd = eventfds()[request.vector] ?? -1;
+    const status = await this.#ask(reactor, { kind: 'create-cq', ...request, eventfd });
+    if (status !== Status.SUCCESS) {
+      this.#forgetCq(request.qid);
+    }
+    return status;
+  }
+
+  /** A submission queue lives where its completion queue does. */
+  async createSq(request: SqRequest): Promise<number> {
+    const reactor = this.#cqs.get(request.cqid);
+    if (reactor === undefined) {
+      return Status.COMPLETION_QUEUE_INVALID;
+    }
+    this.#sqs.set(request.qid, reactor);
+    const status = await this.#ask(reactor, { kind: 'create-sq', ...request });
+    if (status !== Status.SUCCESS) {
+      this.#sqs.delete(request.qid);
+    }
+    return status;
+  }
+
+  async deleteCq(qid: number): Promise<number> {
+    const reactor = this.#cqs.get(qid);
+    const status =
+      reactor === undefined
+        ? Status.SUCCESS
+        : await this.#tell(reactor, { kind: 'delete-cq', qid });
+    this.#forgetCq(qid);
+    return status;
+  }
+
+  async deleteSq(qid: number): Promise<number> {
+    const reactor = this.#sqs.get(qid);
+    const status =
+      reactor === undefined
+        ? Status.SUCCESS
+        : await this.#tell(reactor, { kind: 'delete-sq', qid });
+    this.#sqs.delete(qid);
+    return status;
+  }
+
+  #forgetCq(qid: number): void {
+    const reactor = this.#cqs.get(qid);
+    if (reactor !== undefined) {
+      this.#options.pool.unload(reactor);
+      this.#cqs.delete(qid);
+    }
+  }
+
+  /** Drops all queues; resolves when nothing of them is in flight. */
+  async reset(): Promise<void> {
+    await this.#tellAll({ kind: 'reset' });
+    for (const qid of [...this.#cqs.keys()]) {
+      this.#forgetCq(qid);
+    }
+    this.#sqs.clear();
+  }
+
+  watchAdmin(enabled: boolean): void {
+    if (enabled && this.#home === undefined) {
+      this.#home = this.#options.pool.place();
+      this.#attach(this.#home);
+      void this.#tell(this.#home, { kind: 'watch-admin', enabled });
+    } else if (!enabled && this.#home !== undefined) {
+      void this.#tell(this.#home, { kind: 'watch-admin', enabled });
+      this.#options.pool.unload(this.#home);
+      this.#home = undefined;
+    }
+  }
+
+  async map(region: GuestRegion): Promise<void> {
+    await this.#tellAll({ kind: 'map', region });
+  }
+
+  /** Resolves when no reactor uses the region any more. */
+  async unmap(iova: number): Promise<void> {
+    await this.#tellAll({ kind: 'unmap', iova });
+  }
+
+  /** Vectors were connected, disconnected, masked or unmasked: resolves when the old eventfds are no longer signalled. */
+  async eventfdsChanged(): Promise<void> {
+    await this.#tellAll({ kind: 'eventfds', fds: this.#options.eventfds() });
+  }
+
+  async addNamespace(namespace: NamespaceDescriptor): Promise<void> {
+    await this.#tellAll({ kind: 'add-namespace', namespace });
+  }
+
+  async removeNamespace(nsid: number): Promise<void> {
+    await this.#tellAll({ kind: 'remove-namespace', nsid });
+  }
+
+  async setWriteThrough(enabled: boolean): Promise<void> {
+    await this.#tellAll({ kind: 'write-through', enabled });
+  }
+
+  /** The host wrote a doorbell through main: the reactor of that queue may sleep. */
+  wake(qid: number): void {
+    const { pool } = this.#options;
+    for (const reactor of new Set([this.#sqs.get(qid), this.#cqs.get(qid)])) {
+      if (reactor !== undefined) {
+        pool.wake(reactor);
+      }
+    }
+  }
+
+  /** A reactor died: its queues are gone; the admin watch moves on. */
+  reactorLost(reactor: number): void {
+    this.#attached.delete(reactor);
+    for (const [qid, other] of this.#sqs) {
+      if (other === reactor) {
+        this.#sqs.delete(qid);
+      }
+    }
+    for (const [qid, other] of this.#cqs) {
+      if (other === reactor) {
+        this.#forgetCq(qid);
+      }
+    }
+    if (this.#home === reactor) {
+      this.#options.pool.unload(reactor);
+      this.#home = undefined;
+      this.watchAdmin(true);
+    }
+  }
+
+  /** The controller goes: resolves when no reactor knows it any more. */
+  async detach(): Promise<void> {
+    this.watchAdmin(false);
+    await this.#tellAll({ kind: 'detach' });
+    this.#attached.clear();
+    for (const qid of [...this.#cqs.keys()]) {
+      this.#forgetCq(qid);
+    }
+    this.#sqs.clear();
+  }
+}
