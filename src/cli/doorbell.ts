@@ -83,8 +83,8 @@ program
       .default(1000),
   )
   .addOption(
-    new Option('--max-sleep-us <n>', 'how long an idle reactor sleeps at most, in µs; 0: never')
-      .argParser(integer(0, 1_000_000))
+    new Option('--max-sleep-us <n>', 'how long an idle reactor sleeps at most, in µs')
+      .argParser(integer(1, 1_000_000))
       .default(250),
   )
   .option('--direct', 'bypass the page cache (O_DIRECT)')

@@ -38,6 +38,8 @@ export interface Reactors {
   readonly cores: readonly number[];
   iostat(bdevIndex: number, reactor: number): IoCounters;
   resetIostat(bdevIndex: number): void;
+  /** Time with and without work, in ns. */
+  times(reactor: number): { readonly busy: number; readonly idle: number };
 }
 
 export interface TargetOptions {

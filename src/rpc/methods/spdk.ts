@@ -66,13 +66,14 @@ export function spdkMethods({ version, methods, target }: ProcessOptions): RpcMe
     }),
     method({
       name: 'framework_get_reactors',
-      summary: 'The reactors, and the processor that each is bound to.',
+      summary: 'The reactors: the processor of each, and the ns it had work and had none.',
       params: Nothing,
       call: () => ({
         tick_rate: 1_000_000_000,
         pid: process.pid,
         reactors: target.reactors.cores.map((core, index) => ({
           lcore: core,
+          ...target.reactors.times(index),
           in_interrupt: false,
           lw_threads: [
             {

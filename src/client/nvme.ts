@@ -1,0 +1,301 @@
+/**
+ * An NVMe driver over the vfio-user client: what a guest's driver does, for tests, benches and tools. It polls its completion queues, or
+ * waits for MSI-X eventfds. Lives on the event loop of the thread that made it.
+ */
+import { closeSync } from 'node:fs';
+import { type FdPoll, native } from '../native/index.ts';
+import { IdentifyNamespace } from '../spec/nvm.ts';
+import {
+  AdminOpcode,
+  Cc,
+  Cns,
+  CQE_SHIFT,
+  CQE_SIZE,
+  Csts,
+  DOORBELL_OFFSET,
+  IDENTIFY_SIZE,
+  IdentifyController,
+  Register,
+  SQE_SHIFT,
+  SQE_SIZE,
+  type Sqe,
+} from '../spec/nvme.ts';
+import { PciIrq, PciRegion } from '../spec/vfio-user.ts';
+import type { StructValues } from '../util/struct.ts';
+import { ClientMemory } from './memory.ts';
+import { type Completion, QueuePair } from './queue-pair.ts';
+import { type VersionOptions, VfioClient } from './vfio.ts';
+
+export interface NvmeClientOptions {
+  /** Bytes of memory that the device can reach: queues and buffers come from it. */
+  readonly memoryBytes?: number;
+  /** Map the doorbells, if the server offers it; else each write is a message. */
+  readonly mapDoorbells?: boolean;
+  /** Connect MSI-X eventfds and wait for them, instead of polling. */
+  readonly interrupts?: boolean;
+  readonly adminDepth?: number;
+  readonly version?: VersionOptions;
+}
+
+export type CommandFields = Partial<StructValues<(typeof Sqe)['fields']>>;
+
+const DEFAULT_MEMORY = 64 * 1024 * 1024;
+const BASE_IOVA = 0x1_0000_0000;
+const READY_POLL_MS = 1;
+const PAGE = 4096;
+
+export class NvmeClient {
+  readonly vfio: VfioClient;
+  readonly memory: ClientMemory;
+  readonly admin: QueuePair;
+  /** CAP.MQES + 1. */
+  readonly maxQueueEntries: number;
+  readonly #doorbells: Int32Array | undefined;
+  readonly #eventfds: readonly number[];
+  readonly #polls: readonly FdPoll[];
+  readonly #queues = new Map<number, QueuePair>();
+
+  /** Connects, maps memory and doorbells, resets and enables the controller. */
+  static async connect(path: string, options: NvmeClientOptions = {}): Promise<NvmeClient> {
+    const vfio = VfioClient.connect(path);
+    try {
+      await vfio.version(options.version);
+      const memory = new ClientMemory(options.memoryBytes ?? DEFAULT_MEMORY, BASE_IOVA);
+      await vfio.dmaMap({ iova: memory.iova, size: memory.size, fd: memory.fd });
+      const doorbells = options.mapDoorbells === false ? undefined : await mapDoorbells(vfio);
+      const eventfds = options.interrupts === true ? await connectEventfds(vfio) : [];
+      const client = new NvmeClient(vfio, memory, doorbells, eventfds, options.adminDepth ?? 32, {
+        capLo: await readDword(vfio, Register.offset.cap),
+      });
+      await client.enable();
+      return client;
+    } catch (error) {
+      vfio.close();
+      throw error;
+    }
+  }
+
+  private constructor(
+    vfio: VfioClient,
+    memory: ClientMemory,
+    doorbells: Int32Array | undefined,
+    eventfds: readonly number[],
+    adminDepth: number,
+    registers: { capLo: number },
+  ) {
+    this.vfio = vfio;
+    this.memory = memory;
+    this.#doorbells = doorbells;
+    this.#eventfds = eventfds;
+    this.maxQueueEntries = (registers.capLo & 0xffff) + 1;
+    this.admin = this.#queuePair(0, adminDepth);
+    this.#polls = eventfds.map((fd, vector) => {
+      const poll = new native.FdPoll(fd, () => {
+        native.eventfdRead(fd);
+        this.#queues.get(vector)?.poll();
+      });
+      poll.start(true, false);
+      return poll;
+    });
+  }
+
+  /** Queue memory of its own, and a driver's view of it. Interrupts of queue n come on vector n. */
+  #queuePair(qid: number, depth: number): QueuePair {
+    const sqOffset = this.memory.allocate(depth * SQE_SIZE);
+    const cqOffset = this.memory.allocate(depth * CQE_SIZE);
+    const doorbells = this.#doorbells;
+    const pair = new QueuePair({
+      qid,
+      depth,
+      sqIova: this.memory.iova + sqOffset,
+      cqIova: this.memory.iova + cqOffset,
+      sq: new Int32Array(this.memory.buffer, sqOffset, (depth * SQE_SIZE) / 4),
+      cq: new Int32Array(this.memory.buffer, cqOffset, (depth * CQE_SIZE) / 4),
+      interrupts: this.#eventfds.length > 0,
+      doorbells,
+      writeDoorbell: (index, value) => {
+        const data = new Uint8Array(4);
+        new DataView(data.buffer).setUint32(0, value, true);
+        this.vfio.regionWritePosted(PciRegion.BAR0, DOORBELL_OFFSET + 4 * index, data);
+      },
+    });
+    this.#queues.set(qid, pair);
+    return pair;
+  }
+
+  readRegister(offset: number): Promise<number> {
+    return readDword(this.vfio, offset);
+  }
+
+  async writeRegister(offset: number, value: number): Promise<void> {
+    const data = new Uint8Array(4);
+    new DataView(data.buffer).setUint32(0, value, true);
+    await this.vfio.regionWrite(PciRegion.BAR0, offset, data);
+  }
+
+  /** CC.EN 0 → 1 with this client's admin queue. Rejects if the controller reports a fatal status. */
+  async enable(): Promise<void> {
+    await this.disable();
+    this.admin.reset();
+    const { depth, sqIova, cqIova } = this.admin.place;
+    await this.writeRegister(Register.offset.aqa, (depth - 1) | ((depth - 1) << 16));
+    await this.#writeAddress(Register.offset.asq, sqIova);
+    await this.#writeAddress(Register.offset.acq, cqIova);
+    await this.writeRegister(
+      Register.offset.cc,
+      Cc.EN | (SQE_SHIFT << Cc.IOSQES_SHIFT) | (CQE_SHIFT << Cc.IOCQES_SHIFT),
+    );
+    await this.#waitReady(true);
+  }
+
+  /** CC.EN → 0: all queues are gone when this resolves. */
+  async disable(): Promise<void> {
+    await this.writeRegister(Register.offset.cc, 0);
+    await this.#waitReady(false);
+  }
+
+  async #writeAddress(offset: number, iova: number): Promise<void> {
+    await this.writeRegister(offset, iova % 0x1_0000_0000);
+    await this.writeRegister(offset + 4, Math.floor(iova / 0x1_0000_0000));
+  }
+
+  async #waitReady(ready: boolean): Promise<void> {
+    for (;;) {
+      const csts = await this.readRegister(Register.offset.csts);
+      if (ready && (csts & Csts.CFS) !== 0) {
+        throw new Error('the controller reports a fatal status');
+      }
+      if (((csts & Csts.RDY) !== 0) === ready) {
+        return;
+      }
+      await new Promise((resolve) => setTimeout(resolve, READY_POLL_MS));
+    }
+  }
+
+  /** Creates an I/O queue pair of `depth` entries. Rejects with the NVMe status in the message. */
+  async createQueuePair(qid: number, depth: number): Promise<QueuePair> {
+    const pair = this.#queuePair(qid, depth);
+    const cdw10 = qid | ((depth - 1) << 16);
+    const vector = this.#eventfds.length > 0 ? qid : 0;
+    const ien = this.#eventfds.length > 0 ? 2 : 0;
+    succeeded(
+      await this.admin.execute({
+        opcode: AdminOpcode.CREATE_IO_CQ,
+        prp1: pair.place.cqIova,
+        cdw10: cdw10 >>> 0,
+        cdw11: (1 | ien | (vector << 16)) >>> 0,
+      }),
+    );
+    succeeded(
+      await this.admin.execute({
+        opcode: AdminOpcode.CREATE_IO_SQ,
+        prp1: pair.place.sqIova,
+        cdw10: cdw10 >>> 0,
+        cdw11: (1 | (qid << 16)) >>> 0,
+      }),
+    );
+    return pair;
+  }
+
+  /** Deletes both queues; resolves when the controller is done with them. */
+  async deleteQueuePair(qid: number): Promise<void> {
+    succeeded(await this.admin.execute({ opcode: AdminOpcode.DELETE_IO_SQ, cdw10: qid }));
+    succeeded(await this.admin.execute({ opcode: AdminOpcode.DELETE_IO_CQ, cdw10: qid }));
+    this.#queues.delete(qid);
+  }
+
+  /** One admin command with a data buffer of whole pages that the device fills (at most two pages: no PRP list). */
+  async adminRead(fields: CommandFields, bytes: number): Promise<Uint8Array> {
+    const offset = this.memory.allocate(bytes);
+    const prp1 = this.memory.iova + offset;
+    const prp2 = bytes > PAGE ? prp1 + PAGE : 0;
+    succeeded(await this.admin.execute({ ...fields, prp1, prp2 }));
+    return this.memory.bytes(offset, bytes).slice();
+  }
+
+  async identifyController(): Promise<StructValues<(typeof IdentifyController)['fields']>> {
+    const data = await this.adminRead(
+      { opcode: AdminOpcode.IDENTIFY, cdw10: Cns.CONTROLLER },
+      IDENTIFY_SIZE,
+    );
+    return IdentifyController.read(new DataView(data.buffer));
+  }
+
+  async identifyNamespace(
+    nsid: number,
+  ): Promise<StructValues<(typeof IdentifyNamespace)['fields']>> {
+    const data = await this.adminRead(
+      { opcode: AdminOpcode.IDENTIFY, nsid, cdw10: Cns.NAMESPACE },
+      IDENTIFY_SIZE,
+    );
+    return IdentifyNamespace.read(new DataView(data.buffer));
+  }
+
+  /** Hangs up. The server drops everything of this client. */
+  close(): void {
+    for (const queue of this.#queues.values()) {
+      queue.abandon();
+    }
+    for (const poll of this.#polls) {
+      poll.close();
+    }
+    this.vfio.close();
+    for (const fd of this.#eventfds) {
+      closeSync(fd);
+    }
+    this.memory.close();
+  }
+}
+
+/** Throws unless the command succeeded. */
+export function succeeded({ status, dw0 }: Completion): number {
+  if (status !== 0) {
+    throw new NvmeError(status);
+  }
+  return dw0;
+}
+
+/** A completion with an error status. */
+export class NvmeError extends Error {
+  /** The status field: SC, SCT << 8, DNR << 14. */
+  readonly status: number;
+
+  constructor(status: number) {
+    super(`NVMe status ${(status >>> 8) & 7}/0x${(status & 0xff).toString(16)}`);
+    this.status = status;
+  }
+}
+
+async function readDword(vfio: VfioClient, offset: number): Promise<number> {
+  const data = await vfio.regionRead(PciRegion.BAR0, offset, 4);
+  return new DataView(data.buffer, data.byteOffset).getUint32(0, true);
+}
+
+/** The doorbell page, if the server lets it be mapped. */
+async function mapDoorbells(vfio: VfioClient): Promise<Int32Array | undefined> {
+  const { fd, offset, size, areas } = await vfio.regionInfo(PciRegion.BAR0);
+  if (fd === undefined) {
+    return undefined;
+  }
+  try {
+    const whole = [{ offset: 0, size }];
+    const area = (areas.length > 0 ? areas : whole).find(
+      (candidate) =>
+        candidate.offset <= DOORBELL_OFFSET && DOORBELL_OFFSET < candidate.offset + candidate.size,
+    );
+    if (area === undefined) {
+      return undefined;
+    }
+    const bytes = area.offset + area.size - DOORBELL_OFFSET;
+    return new Int32Array(native.mapFile(fd, offset + DOORBELL_OFFSET, bytes, true));
+  } finally {
+    closeSync(fd);
+  }
+}
+
+async function connectEventfds(vfio: VfioClient): Promise<number[]> {
+  const { count } = await vfio.irqInfo(PciIrq.MSIX);
+  const fds = Array.from({ length: count }, () => native.eventfdCreate());
+  await vfio.connectIrqs(PciIrq.MSIX, 0, fds);
+  return fds;
+}

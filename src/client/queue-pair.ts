@@ -1,0 +1,213 @@
+/**
+ * A driver's side of a submission and completion queue pair. Two ways to use it: `execute`, a promise a command; or `push`, `ring` and
+ * `poll`, which allocate nothing, for load generators.
+ */
+import { Cqe, SQE_SIZE, Sqe } from '../spec/nvme.ts';
+import type { StructValues } from '../util/struct.ts';
+
+export interface QueuePairPlace {
+  readonly qid: number;
+  /** Entries of each queue. */
+  readonly depth: number;
+  readonly sqIova: number;
+  readonly cqIova: number;
+  readonly sq: Int32Array;
+  readonly cq: Int32Array;
+  /** Someone calls `poll` when an interrupt comes; else `execute` polls. */
+  readonly interrupts: boolean;
+  /** The mapped doorbells, or undefined: then `writeDoorbell` sends them. */
+  readonly doorbells: Int32Array | undefined;
+  readonly writeDoorbell: (index: number, value: number) => void;
+}
+
+export interface Completion {
+  /** Status field: SC, SCT << 8, DNR << 14. */
+  readonly status: number;
+  readonly dw0: number;
+}
+
+const SQE_WORDS = SQE_SIZE / 4;
+const CQE_WORDS = Cqe.size / 4;
+const CDW0 = Sqe.word('cdw0');
+const NSID = Sqe.word('nsid');
+const PRP1 = Sqe.word('prp1');
+const PRP2 = Sqe.word('prp2');
+const CDW10 = Sqe.word('cdw10');
+const CDW12 = Sqe.word('cdw12');
+const DW3 = Cqe.word('cid');
+const TWO_32 = 0x1_0000_0000;
+
+export class QueuePair {
+  readonly place: QueuePairPlace;
+  readonly #view: DataView;
+  /** Buffers by command id, as PRP1 and PRP2 halves. */
+  readonly #prps: Int32Array;
+  readonly #waiting = new Map<number, (completion: Completion) => void>();
+  readonly #freeIds: number[] = [];
+  readonly #queued: (() => void)[] = [];
+  #sqTail = 0;
+  #cqHead = 0;
+  #phase = 1;
+  #pumping = false;
+  #abandoned = false;
+  /** Commands submitted and not completed. */
+  inflight = 0;
+  /** Completions of the last `poll`: command ids and status fields. */
+  readonly doneIds: Int32Array;
+  readonly doneStatus: Int32Array;
+
+  constructor(place: QueuePairPlace) {
+    this.place = place;
+    this.#view = new DataView(place.sq.buffer, place.sq.byteOffset, place.sq.byteLength);
+    this.#prps = new Int32Array(4 * place.depth);
+    this.doneIds = new Int32Array(place.depth);
+    this.doneStatus = new Int32Array(place.depth);
+    this.reset();
+  }
+
+  /** As after the queue was created. Commands in flight get no completion any more. */
+  reset(): void {
+    this.#sqTail = 0;
+    this.#cqHead = 0;
+    this.#phase = 1;
+    this.inflight = 0;
+    this.place.cq.fill(0);
+    this.#waiting.clear();
+    this.#freeIds.length = 0;
+    for (let cid = 0; cid < this.place.depth - 1; cid++) {
+      this.#freeIds.push(cid);
+    }
+  }
+
+  /** Stops polling for commands that will not complete. */
+  abandon(): void {
+    this.#abandoned = true;
+  }
+
+  // --- without allocation -----------------------------------------------------------------------------------------
+
+  /** Gives a command id its buffer, for `push`. */
+  setBuffer(cid: number, prp1: number, prp2: number): void {
+    this.#prps.set([prp1 | 0, (prp1 / TWO_32) | 0, prp2 | 0, (prp2 / TWO_32) | 0], 4 * cid);
+  }
+
+  /**
+   * Puts an NVM command into the next entry, not yet visible to the device. The caller has at most depth − 1 in flight.
+   * `lba` is a 32-bit block address; `dw12` has the zero-based number of blocks, and FUA.
+   */
+  push(cid: number, opcode: number, nsid: number, lba: number, dw12: number): void {
+    const sq = this.place.sq;
+    const prps = this.#prps;
+    const at = this.#sqTail * SQE_WORDS;
+    sq[at + CDW0] = opcode | (cid << 16);
+    sq[at + NSID] = nsid;
+    sq[at + PRP1] = prps[4 * cid];
+    sq[at + PRP1 + 1] = prps[4 * cid + 1];
+    sq[at + PRP2] = prps[4 * cid + 2];
+    sq[at + PRP2 + 1] = prps[4 * cid + 3];
+    sq[at + CDW10] = lba;
+    sq[at + CDW10 + 1] = 0;
+    sq[at + CDW12] = dw12;
+    this.#sqTail = this.#sqTail + 1 === this.place.depth ? 0 : this.#sqTail + 1;
+    this.inflight += 1;
+  }
+
+  /** Tells the device about what was pushed. */
+  ring(): void {
+    const { doorbells, qid } = this.place;
+    if (doorbells !== undefined) {
+      Atomics.store(doorbells, 2 * qid, this.#sqTail);
+    } else {
+      this.place.writeDoorbell(2 * qid, this.#sqTail);
+    }
+  }
+
+  /** Takes what has completed into `doneIds` and `doneStatus`, and settles `execute`. Returns how many. */
+  poll(): number {
+    const cq = this.place.cq;
+    const depth = this.place.depth;
+    let count = 0;
+    while (count < depth) {
+      const at = this.#cqHead * CQE_WORDS;
+      // Probe cheaply; then a load with acquire order before the rest of the entry is read.
+      if (((cq[at + DW3] >>> 16) & 1) !== this.#phase) {
+        break;
+      }
+      const dw3 = count === 0 ? Atomics.load(cq, at + DW3) : cq[at + DW3];
+      const cid = dw3 & 0xffff;
+      this.doneIds[count] = cid;
+      this.doneStatus[count] = dw3 >>> 17;
+      count += 1;
+      if (this.#waiting.size > 0) {
+        this.#settle(cid, { status: dw3 >>> 17, dw0: cq[at] >>> 0 });
+      }
+      if (this.#cqHead + 1 === depth) {
+        this.#cqHead = 0;
+        this.#phase ^= 1;
+      } else {
+        this.#cqHead += 1;
+      }
+    }
+    if (count > 0) {
+      this.inflight -= count;
+      const { doorbells, qid } = this.place;
+      if (doorbells !== undefined) {
+        Atomics.store(doorbells, 2 * qid + 1, this.#cqHead);
+      } else {
+        this.place.writeDoorbell(2 * qid + 1, this.#cqHead);
+      }
+    }
+    return count;
+  }
+
+  // --- a promise a command ----------------------------------------------------------------------------------------
+
+  /** Submits one command and resolves with its completion. Waits for a free entry if the queue is full. `cid` is chosen here. */
+  execute(fields: Partial<StructValues<(typeof Sqe)['fields']>>): Promise<Completion> {
+    return new Promise((resolve) => {
+      const submit = (): void => {
+        const cid = this.#freeIds.pop()!;
+        this.#waiting.set(cid, resolve);
+        const at = this.#sqTail * SQE_SIZE;
+        this.place.sq.fill(0, this.#sqTail * SQE_WORDS, (this.#sqTail + 1) * SQE_WORDS);
+        Sqe.write(this.#view, at, { ...fields, cid });
+        this.#sqTail = this.#sqTail + 1 === this.place.depth ? 0 : this.#sqTail + 1;
+        this.inflight += 1;
+        this.ring();
+      };
+      if (this.#freeIds.length > 0) {
+        submit();
+      } else {
+        this.#queued.push(submit);
+      }
+      this.#pump();
+    });
+  }
+
+  #settle(cid: number, completion: Completion): void {
+    const resolve = this.#waiting.get(cid);
+    if (resolve === undefined) {
+      throw new Error(`completion of command ${cid}, which is not in flight`);
+    }
+    this.#waiting.delete(cid);
+    this.#freeIds.push(cid);
+    resolve(completion);
+    this.#queued.shift()?.();
+  }
+
+  #pump(): void {
+    if (this.#pumping || this.place.interrupts) {
+      return;
+    }
+    this.#pumping = true;
+    const turn = (): void => {
+      this.poll();
+      if (this.#waiting.size > 0 && !this.#abandoned) {
+        setImmediate(turn);
+      } else {
+        this.#pumping = false;
+      }
+    };
+    setImmediate(turn);
+  }
+}
