@@ -1,14 +1,17 @@
-/** A target with its JSON-RPC socket, for tests: everything real but, if asked for, the vfio-user endpoints. */
+/** A target with its JSON-RPC socket, for tests: real, or with listeners and reactors that only remember. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
+import { native } from '../../src/native/index.ts';
+import { ReactorPool } from '../../src/reactor/pool.ts';
 import { callRpc } from '../../src/rpc/client.ts';
 import { Dispatcher } from '../../src/rpc/dispatcher.ts';
 import { allMethods } from '../../src/rpc/methods/index.ts';
 import { JsonStream, RpcError } from '../../src/rpc/protocol.ts';
 import { RpcServer } from '../../src/rpc/server.ts';
+import { Endpoint } from '../../src/target/endpoint.ts';
 import { type Reactors, Target, type TargetOptions } from '../../src/target/target.ts';
 import type { EndpointView, IoCounters, Namespace } from '../../src/target/types.ts';
 
@@ -85,6 +88,7 @@ export function countingReactors(
     resetIostat: (bdev) => {
       resets.push(bdev);
     },
+    times: (reactor) => ({ busy: reactor, idle: 10 }),
   };
 }
 
@@ -136,6 +140,22 @@ export async function startRpcTarget(
     throw new Error(`${method} was not refused`);
   };
   return { target, server, path, endpoints, calls, call, refusal };
+}
+
+/** A target with a reactor and real listeners. */
+export async function startRealTarget(t: Test): Promise<TestTarget> {
+  const reactors = await ReactorPool.start({
+    cores: native.getAffinity().slice(-1),
+    spinUs: 50,
+    maxSleepUs: 250,
+    log,
+  });
+  // Torn down last.
+  t.teardown(() => reactors.stop());
+  return startRpcTarget(t, {
+    reactors,
+    listen: (options) => Endpoint.listen({ ...options, reactors, log }),
+  });
 }
 
 /** A connection to a JSON-RPC socket that sends bytes as they are, and reads answers one by one. */

@@ -1,35 +1,8 @@
 /** `doorbell rpc` as a process, against a target in this one. */
-import { spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { shortFolder, startRpcTarget } from '../helpers/rpc.ts';
-
-const CLI = fileURLToPath(new URL('../../src/cli/doorbell.js', import.meta.url));
-
-interface Outcome {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-function doorbell(args: readonly string[], stdin = ''): Promise<Outcome> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [CLI, ...args]);
-    let stdout = '';
-    let stderr = '';
-    child.stdout.setEncoding('utf8').on('data', (text) => {
-      stdout += text;
-    });
-    child.stderr.setEncoding('utf8').on('data', (text) => {
-      stderr += text;
-    });
-    child.on('error', reject);
-    child.on('close', (code) => resolve({ code, stdout, stderr }));
-    child.stdin.on('error', () => {});
-    child.stdin.end(stdin);
-  });
-}
+import { doorbell } from '../helpers/rpc-process.ts';
 
 t.test('doorbell rpc', async (t) => {
   const { path } = await startRpcTarget(t);

@@ -1,12 +1,14 @@
 /** Each method over a real socket: what it does, and that what it refuses changes nothing. */
-import { existsSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { VfioClient } from '../../src/client/vfio.ts';
 import {
   countingReactors,
   NO_IO,
   RawClient,
   shortFolder,
+  startRealTarget,
   startRpcTarget,
   type TestTarget,
 } from '../helpers/rpc.ts';
@@ -24,7 +26,7 @@ async function stateOf({ call }: TestTarget): Promise<unknown> {
 }
 
 t.test("the seven commands of SPDK's rpc.py, as it sends them", async (t) => {
-  const { path, calls, endpoints } = await startRpcTarget(t);
+  const { path } = await startRealTarget(t);
   const folder = shortFolder(t);
   const image = join(folder, 'disk');
   writeFileSync(image, Buffer.alloc(MIB));
@@ -105,7 +107,7 @@ t.test("the seven commands of SPDK's rpc.py, as it sends them", async (t) => {
     t.strictSame(await client.next(), { jsonrpc: '2.0', id: 1, result }, method);
     client.close();
   }
-  t.equal(endpoints[0].socketPath, join(folder, 'cntrl'));
+  t.ok(lstatSync(join(folder, 'cntrl')).isSocket());
 
   // And what it sends to look at it, without params, on one connection.
   const client = await RawClient.connect(path);
@@ -147,7 +149,51 @@ t.test("the seven commands of SPDK's rpc.py, as it sends them", async (t) => {
     client.send(JSON.stringify({ jsonrpc: '2.0', method, id: 3, params }, null, 2));
     t.match(await client.next(), { id: 3, result }, method);
   }
-  t.strictSame(calls, ['remove 1', 'close']);
+  t.notOk(existsSync(join(folder, 'cntrl')));
+});
+
+t.test('a client that connects is a controller, until its listener goes', async (t) => {
+  const { call, refusal } = await startRealTarget(t);
+  const folders = [shortFolder(t), shortFolder(t)];
+  await call('nvmf_create_transport', { trtype: 'VFIOUSER' });
+  await call('nvmf_create_subsystem', { nqn: NQN, allow_any_host: true });
+  await call('bdev_malloc_create', { name: 'M', num_blocks: 8, block_size: 512 });
+  const address = (traddr: string) => ({
+    nqn: NQN,
+    listen_address: { trtype: 'VFIOUSER', traddr },
+  });
+  for (const folder of folders) {
+    await call('nvmf_subsystem_add_listener', address(folder));
+  }
+  const clients = folders.map((folder) => VfioClient.connect(join(folder, 'cntrl')));
+  t.teardown(() => clients.forEach((client) => void client.close()));
+  for (const client of clients) {
+    await client.version();
+  }
+  t.match(await call('nvmf_subsystem_get_controllers', { nqn: NQN }), [
+    { cntlid: 1, num_io_qpairs: 0 },
+    { cntlid: 2, num_io_qpairs: 0 },
+  ]);
+  t.strictSame(await call('nvmf_subsystem_get_qpairs', { nqn: NQN }), []);
+  t.equal(await call('nvmf_subsystem_add_ns', { nqn: NQN, namespace: { bdev_name: 'M' } }), 1);
+  t.equal(await call('bdev_malloc_delete', { name: 'M' }), true, 'taken from both');
+  t.equal(await call('nvmf_subsystem_remove_listener', address(folders[0])), true);
+  t.match(await call('nvmf_subsystem_get_controllers', { nqn: NQN }), [{ cntlid: 2 }]);
+  await t.rejects(clients[0].getInfo(), 'the client is disconnected');
+  t.ok(await clients[1].getInfo(), 'the other one is not');
+
+  const other = await startRealTarget(t);
+  await other.call('nvmf_create_transport', { trtype: 'VFIOUSER' });
+  await other.call('nvmf_create_subsystem', { nqn: NQN });
+  t.match(await other.refusal('nvmf_subsystem_add_listener', address(folders[1])), {
+    code: -32602,
+    message: /Address already in use/,
+  });
+  t.ok(await clients[1].getInfo());
+  t.equal(await call('nvmf_delete_subsystem', { nqn: NQN }), true);
+  await t.rejects(clients[1].getInfo());
+  t.match(await refusal('nvmf_subsystem_get_controllers', { nqn: NQN }), { code: -32602 });
+  t.strictSame(readdirSync(folders[1]), []);
 });
 
 t.test('bdevs', async (t) => {
@@ -482,8 +528,8 @@ t.test('the process', async (t) => {
   t.match(await call('framework_get_reactors'), {
     pid: process.pid,
     reactors: [
-      { lcore: 1, lw_threads: [{ name: 'reactor_0', cpumask: '2' }] },
-      { lcore: 2, lw_threads: [{ name: 'reactor_1', cpumask: '4' }] },
+      { lcore: 1, busy: 0, idle: 10, lw_threads: [{ name: 'reactor_0', cpumask: '2' }] },
+      { lcore: 2, busy: 1, lw_threads: [{ name: 'reactor_1', cpumask: '4' }] },
     ],
   });
   t.equal(await call('framework_start_init'), true);

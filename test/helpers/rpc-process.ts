@@ -1,0 +1,67 @@
+/** The command line as a process. */
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+/** From dist/test/helpers. */
+const CLI = fileURLToPath(new URL('../../src/cli/doorbell.js', import.meta.url));
+
+export interface Outcome {
+  /** Exit code; null if a signal ended it. */
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export class Doorbell {
+  readonly child: ChildProcessWithoutNullStreams;
+  /** Once the process is over. */
+  readonly outcome: Promise<Outcome>;
+  #stdout = '';
+  #stderr = '';
+  #changed: () => void = () => {};
+  #over = false;
+
+  constructor(args: readonly string[], cwd?: string) {
+    this.child = spawn(process.execPath, [CLI, ...args], { ...(cwd !== undefined && { cwd }) });
+    this.child.stdin.on('error', () => {});
+    this.child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      this.#stdout += text;
+      this.#changed();
+    });
+    this.child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      this.#stderr += text;
+      this.#changed();
+    });
+    this.outcome = new Promise((resolve, reject) => {
+      this.child.on('error', reject);
+      this.child.on('close', (code) => {
+        this.#over = true;
+        this.#changed();
+        resolve({ code, stdout: this.#stdout, stderr: this.#stderr });
+      });
+    });
+  }
+
+  /** Resolves when `pattern` was printed on stdout. Rejects if the process ends without. */
+  async printed(pattern: RegExp): Promise<RegExpExecArray> {
+    for (;;) {
+      const match = pattern.exec(this.#stdout);
+      if (match !== null) {
+        return match;
+      }
+      if (this.#over) {
+        throw new Error(`doorbell ended without ${pattern}:\n${this.#stdout}${this.#stderr}`);
+      }
+      await new Promise<void>((resolve) => {
+        this.#changed = resolve;
+      });
+    }
+  }
+}
+
+/** Runs it to its end. */
+export function doorbell(args: readonly string[], stdin = ''): Promise<Outcome> {
+  const { child, outcome } = new Doorbell(args);
+  child.stdin.end(stdin);
+  return outcome;
+}
