@@ -4,7 +4,7 @@
  */
 import type { Disk } from '../bdev/disk.ts';
 import { DEFAULT_NAMESPACES, MAX_NAMESPACES } from '../limits.ts';
-import { FailedError, InvalidError } from '../util/errors.ts';
+import { ErrnoError, FailedError, InvalidError } from '../util/errors.ts';
 import { nqnProblem } from './nqn.ts';
 import type { EndpointView, Namespace, SubsystemView } from './types.ts';
 
@@ -110,8 +110,14 @@ export class Subsystem implements SubsystemView {
     this.allowAnyHost = options.allowAnyHost ?? false;
   }
 
-  /** Ids go round, so that one is not soon used again for another guest. Throws FailedError if all are in use. */
+  /**
+   * Ids go round, so that one is not soon used again for another guest. Throws EACCES if no host may come in (a vfio-user client
+   * has no NQN that could be in the list), and ENOSPC if all ids are in use; the client is told.
+   */
   allocateCntlid(): number {
+    if (!this.allowAnyHost) {
+      throw new ErrnoError('EACCES', `allow_any_host of ${this.nqn} is false`);
+    }
     const count = this.maxCntlid - this.minCntlid + 1;
     for (let tried = 0; tried < count; tried++) {
       const cntlid = this.#nextCntlid;
@@ -121,7 +127,7 @@ export class Subsystem implements SubsystemView {
         return cntlid;
       }
     }
-    throw new FailedError(`${this.nqn}: all ${count} controller ids are in use`);
+    throw new ErrnoError('ENOSPC', `all ${count} controller ids of ${this.nqn} are in use`);
   }
 
   releaseCntlid(cntlid: number): void {

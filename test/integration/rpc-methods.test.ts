@@ -196,6 +196,26 @@ t.test('a client that connects is a controller, until its listener goes', async 
   t.strictSame(readdirSync(folders[1]), []);
 });
 
+t.test('without allow_any_host no VM is let in', async (t) => {
+  const { call } = await startRealTarget(t);
+  const folder = shortFolder(t);
+  await call('nvmf_create_transport', { trtype: 'VFIOUSER' });
+  await call('nvmf_create_subsystem', { nqn: NQN });
+  const listen_address = { trtype: 'VFIOUSER', traddr: folder };
+  await call('nvmf_subsystem_add_listener', { nqn: NQN, listen_address });
+  const connect = async () => {
+    const client = VfioClient.connect(join(folder, 'cntrl'));
+    t.teardown(() => client.close());
+    await client.version();
+    return client;
+  };
+  await t.rejects(connect(), { name: 'VfioUserError', code: 'EACCES' });
+  await call('nvmf_subsystem_allow_any_host', { nqn: NQN, allow_any_host: true });
+  const client = await connect();
+  await call('nvmf_subsystem_allow_any_host', { nqn: NQN, allow_any_host: false });
+  t.ok(await client.getInfo(), 'one that is in stays');
+});
+
 t.test('bdevs', async (t) => {
   const { call, target } = await startRpcTarget(t);
   const image = join(shortFolder(t), 'disk');
@@ -421,7 +441,7 @@ t.test('listeners and controllers', async (t) => {
   const { call, target, endpoints, refusal } = started;
   const folder = shortFolder(t);
   const listen_address = { trtype: 'VFIOUSER', traddr: folder, adrfam: 'ipv4', trsvcid: '' };
-  await call('nvmf_create_subsystem', { nqn: NQN });
+  await call('nvmf_create_subsystem', { nqn: NQN, allow_any_host: true });
   t.match(await refusal('nvmf_subsystem_add_listener', { nqn: NQN, listen_address }), {
     code: -32602,
     message: /nvmf_create_transport/,
