@@ -5,6 +5,7 @@
  * once (`async` is false: null, RAM) or holds the command under a slot number and finishes it later (files).
  */
 import type { CopyBatch } from '../io/copies.ts';
+import type { RegisteredFiles } from '../io/files.ts';
 import type { Ring } from '../io/ring.ts';
 import { Segments } from '../memory/segments.ts';
 import type { Transfers } from './transfers.ts';
@@ -33,11 +34,14 @@ export interface Backend {
   submit(op: Op, slot: number): number;
   /** The ring reported `result` (a count or -errno) for the operation of `slot`. An NVMe status, or PENDING if there is more to do. */
   complete(slot: number, result: number): number;
+  /** No command uses the backend any more: lets go of what it holds. */
+  close(): void;
 }
 
 /** What a reactor lends to its backends. */
 export interface BackendContext {
   readonly ring: Ring;
+  readonly files: RegisteredFiles;
   readonly copies: CopyBatch;
   readonly request: Request;
   readonly transfers: Transfers;

@@ -121,7 +121,7 @@ function openFile({ filename, blockSize, readonly, direct }: FileBdevOptions): O
     attempt(() => statSync(filename), filename),
     filename,
   );
-  const bufferedFd = attempt(() => openSync(filename, access), filename);
+  const bufferedFd = attempt(() => openQuietly(filename, access), filename);
   try {
     const { size, logicalBlockSize, directAlignment } = inspect(bufferedFd, filename);
     const chosen = chooseBlockSize(blockSize, logicalBlockSize, filename);
@@ -130,13 +130,25 @@ function openFile({ filename, blockSize, readonly, direct }: FileBdevOptions): O
       return { fd: bufferedFd, bufferedFd, alignment: 1, geometry };
     }
     const fd = attempt(
-      () => openSync(filename, access | constants.O_DIRECT),
+      () => openQuietly(filename, access | constants.O_DIRECT),
       `${filename} cannot be opened with O_DIRECT`,
     );
     return { fd, bufferedFd, alignment: directAlignment, geometry };
   } catch (error) {
     closeSync(bufferedFd);
     throw error;
+  }
+}
+
+/** Without access times, which cost every read some work; only the file's owner and root may ask for that. */
+function openQuietly(filename: string, flags: number): number {
+  try {
+    return openSync(filename, flags | constants.O_NOATIME);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EPERM') {
+      throw error;
+    }
+    return openSync(filename, flags);
   }
 }
 

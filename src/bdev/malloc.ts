@@ -44,4 +44,6 @@ export class MallocBackend implements Backend {
   complete(): number {
     return 0;
   }
+
+  close(): void {}
 }

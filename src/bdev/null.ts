@@ -11,4 +11,6 @@ export class NullBackend implements Backend {
   complete(): number {
     return 0;
   }
+
+  close(): void {}
 }

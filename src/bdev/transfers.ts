@@ -28,7 +28,8 @@ export class Transfers {
   readonly rest = new Int32Array(MAX_INFLIGHT);
   readonly op = new Uint8Array(MAX_INFLIGHT);
   readonly rwFlags = new Uint8Array(MAX_INFLIGHT);
-  readonly fd = new Int32Array(MAX_INFLIGHT);
+  /** Registered file. */
+  readonly file = new Int32Array(MAX_INFLIGHT);
 
   constructor() {
     const bytes = Math.ceil((MAX_INFLIGHT * SLOT_WORDS * 4) / PAGE) * PAGE;

@@ -2,6 +2,7 @@
  * Files and block devices through the reactor's io_uring: READ/WRITE for one segment, READV/WRITEV for several, FSYNC for Flush,
  * RWF_DSYNC for FUA. A short transfer is continued; at the end of the file it is a media error.
  */
+import type { RegisteredFiles } from '../io/files.ts';
 import type { Ring } from '../io/ring.ts';
 import { Status } from '../spec/nvme.ts';
 import { RWF_DSYNC, UringOp } from '../spec/uring.ts';
@@ -24,16 +25,19 @@ const EDQUOT = 122;
 
 export class UringBackend implements Backend {
   readonly async = true;
-  readonly #fd: number;
-  readonly #bufferedFd: number;
+  /** Registered indexes. */
+  readonly #file: number;
+  readonly #bufferedFile: number;
   readonly #alignmentMask: number;
   readonly #ring: Ring;
+  readonly #files: RegisteredFiles;
   readonly #request: Request;
   readonly #transfers: Transfers;
 
   constructor(descriptor: BackendDescriptor & { kind: 'uring' }, context: BackendContext) {
-    this.#fd = descriptor.fd;
-    this.#bufferedFd = descriptor.bufferedFd;
+    this.#files = context.files;
+    this.#file = context.files.add(descriptor.fd);
+    this.#bufferedFile = context.files.add(descriptor.bufferedFd);
     this.#alignmentMask = descriptor.alignment - 1;
     this.#ring = context.ring;
     this.#request = context.request;
@@ -45,11 +49,11 @@ export class UringBackend implements Backend {
     const transfers = this.#transfers;
     if (op === Op.FLUSH) {
       transfers.op[slot] = op;
-      this.#ring.prepareSync(this.#fd, slot);
+      this.#ring.prepareSync(this.#file, slot);
       return PENDING;
     }
     transfers.start(slot, op, request.segments);
-    transfers.fd[slot] = this.#aligned() ? this.#fd : this.#bufferedFd;
+    transfers.file[slot] = this.#aligned() ? this.#file : this.#bufferedFile;
     transfers.rwFlags[slot] = request.fua && op === Op.WRITE ? RWF_DSYNC : 0;
     transfers.rest[slot] = request.length;
     const offset = request.offset[0];
@@ -60,7 +64,7 @@ export class UringBackend implements Backend {
     }
     this.#ring.prepareTransfer(
       op === Op.READ ? UringOp.READ : UringOp.WRITE,
-      transfers.fd[slot],
+      transfers.file[slot],
       request.segments.address,
       0,
       request.length,
@@ -78,7 +82,7 @@ export class UringBackend implements Backend {
     const offset = transfers.offset[slot];
     this.#ring.prepareTransfer(
       transfers.op[slot] === Op.READ ? UringOp.READV : UringOp.WRITEV,
-      transfers.fd[slot],
+      transfers.file[slot],
       transfers.iovecs,
       slot,
       transfers.iovecCount[slot],
@@ -108,7 +112,7 @@ export class UringBackend implements Backend {
     const op = transfers.op[slot];
     if (op === Op.FLUSH) {
       if (result === -EINTR || result === -EAGAIN) {
-        this.#ring.prepareSync(this.#fd, slot);
+        this.#ring.prepareSync(this.#file, slot);
         return PENDING;
       }
       return result < 0 ? flushStatus(-result) : Status.SUCCESS;
@@ -131,6 +135,11 @@ export class UringBackend implements Backend {
       return op === Op.READ ? Status.UNRECOVERED_READ_ERROR : Status.WRITE_FAULT;
     }
     return transferStatus(op, -result);
+  }
+
+  close(): void {
+    this.#files.release(this.#file);
+    this.#files.release(this.#bufferedFile);
   }
 }
 

@@ -7,6 +7,7 @@ import { native } from '../native/index.ts';
 import {
   CQE_F_MORE,
   FSYNC_DATASYNC,
+  IOSQE_FIXED_FILE,
   POLL_ADD_MULTI,
   POLLIN,
   UringCqe,
@@ -78,6 +79,7 @@ export class Ring {
 
   /** All fields that are ever set are set by each operation, so an SQE needs no clearing. */
   #prepare(
+    /** With the SQE's flags in bits 15:8. */
     opcode: number,
     fd: number,
     offLo: number,
@@ -101,12 +103,13 @@ export class Ring {
   }
 
   /**
-   * Hot. READ or WRITE at `addresses[index]`, READV or WRITEV of `length` iovecs there. The file offset comes in two halves.
+   * Hot. READ or WRITE at `addresses[index]`, READV or WRITEV of `length` iovecs there. The file offset comes in two halves; `file` is
+   * the index of a registered file.
    * The caller keeps `prepared` + `inflight` within the ring's entries.
    */
   prepareTransfer(
     opcode: number,
-    fd: number,
+    file: number,
     addresses: Float64Array,
     index: number,
     length: number,
@@ -115,16 +118,18 @@ export class Ring {
     rwFlags: number,
     userData: number,
   ): void {
-    const at = this.#prepare(opcode, fd, offLo, offHi, length, rwFlags, userData);
+    const flags = IOSQE_FIXED_FILE << 8;
+    const at = this.#prepare(opcode | flags, file, offLo, offHi, length, rwFlags, userData);
     const address = addresses[index];
     this.#sqes[at + ADDR] = address;
     this.#sqes[at + ADDR + 1] = address / TWO_32;
     this.inflight += 1;
   }
 
-  /** fdatasync. */
-  prepareSync(fd: number, userData: number): void {
-    const at = this.#prepare(UringOp.FSYNC, fd, 0, 0, 0, FSYNC_DATASYNC, userData);
+  /** fdatasync of a registered file. */
+  prepareSync(file: number, userData: number): void {
+    const opcode = UringOp.FSYNC | (IOSQE_FIXED_FILE << 8);
+    const at = this.#prepare(opcode, file, 0, 0, 0, FSYNC_DATASYNC, userData);
     this.#sqes[at + ADDR] = 0;
     this.#sqes[at + ADDR + 1] = 0;
     this.inflight += 1;

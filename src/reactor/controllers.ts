@@ -115,7 +115,16 @@ export class Controllers {
     }
   }
 
+  /** A request that the system refuses (no memory to map, for example) fails alone. */
   #carryOut(state: ControllerState | undefined, request: ControllerRequest): number {
+    try {
+      return this.#perform(state, request);
+    } catch {
+      return Status.INTERNAL_ERROR;
+    }
+  }
+
+  #perform(state: ControllerState | undefined, request: ControllerRequest): number {
     if (request.kind === 'attach') {
       this.#attach(request);
       return Status.SUCCESS;
@@ -127,6 +136,9 @@ export class Controllers {
     switch (request.kind) {
       case 'detach':
         this.#reset(state);
+        for (let nsid = 1; nsid <= state.io.namespaces.length; nsid++) {
+          this.#closeNamespace(state.io, nsid);
+        }
         this.#controllers.delete(state.io.id);
         this.#watch(state, false);
         break;
@@ -164,7 +176,7 @@ export class Controllers {
         this.#addNamespace(state.io, request.namespace);
         break;
       case 'remove-namespace':
-        state.io.namespaces[request.nsid - 1] = undefined;
+        this.#closeNamespace(state.io, request.nsid);
         break;
       case 'write-through':
         state.io.writeThrough = request.enabled;
@@ -208,10 +220,18 @@ export class Controllers {
       counters: new Counters(this.#counters, bdev.index),
       inflight: 0,
     };
+    this.#closeNamespace(io, nsid);
     while (io.namespaces.length < nsid) {
       io.namespaces.push(undefined);
     }
     io.namespaces[nsid - 1] = namespace;
+  }
+
+  #closeNamespace(io: IoController, nsid: number): void {
+    io.namespaces[nsid - 1]?.backend.close();
+    if (nsid <= io.namespaces.length) {
+      io.namespaces[nsid - 1] = undefined;
+    }
   }
 
   #watch(state: ControllerState, enabled: boolean): void {

@@ -9,6 +9,7 @@ import { receiveMessageOnPort } from 'node:worker_threads';
 import { type BackendContext, Request } from '../bdev/backend.ts';
 import { Transfers } from '../bdev/transfers.ts';
 import { CopyBatch } from '../io/copies.ts';
+import { RegisteredFiles } from '../io/files.ts';
 import { Ring } from '../io/ring.ts';
 import { MAX_INFLIGHT } from '../limits.ts';
 import { native } from '../native/index.ts';
@@ -58,6 +59,7 @@ export class Reactor {
     this.#ring = new Ring(2 * MAX_INFLIGHT);
     const context: BackendContext = {
       ring: this.#ring,
+      files: new RegisteredFiles(this.#ring),
       copies: new CopyBatch(COPY_BATCH),
       request: new Request(),
       transfers: new Transfers(),

@@ -21,6 +21,9 @@ export const UringCqe = struct('io_uring_cqe', 16, {
   flags: u32(12),
 });
 
+/** SQE flag: `fd` is an index of the registered files. */
+export const IOSQE_FIXED_FILE = 1 << 0;
+
 export const UringOp = {
   NOP: 0,
   READV: 1,
