@@ -1,0 +1,174 @@
+/**
+ * The rules of the code's shape, checked on its import lines: a file imports from lower layers and its own folder, siblings leave
+ * each other alone, and the data plane reaches neither the control plane nor any package.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { builtinModules } from 'node:module';
+import { dirname, join, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t from 'tap';
+
+/** From dist/test/unit. */
+const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
+
+/** Folders and files from the lowest layer up; those of one layer are siblings. */
+const LAYERS = [
+  ['src/util', 'src/limits.ts'],
+  ['src/spec'],
+  ['src/native'],
+  ['src/memory', 'src/io'],
+  ['src/nvme', 'src/pci', 'src/vfio-user', 'src/bdev', 'src/client'],
+  ['src/target', 'src/reactor'],
+  ['src/rpc', 'src/http'],
+  ['src/app', 'src/cli', 'src/index.ts', 'workers'],
+];
+
+/** Siblings that know of each other. */
+const EXCEPTIONS: Readonly<Record<string, readonly string[]>> = {
+  // The interface of a backend, and the counters beside it.
+  'src/nvme': ['src/bdev/backend.ts', 'src/bdev/counters.ts'],
+  'src/client': ['src/vfio-user/codec.ts', 'src/vfio-user/transport.ts'],
+  'src/target': ['src/reactor/pool.ts', 'src/reactor/control.ts'],
+  'src/http': ['src/rpc/dispatcher.ts'],
+  // The command line starts the application.
+  'src/cli': ['src/app'],
+  'src/index.ts': ['src/app'],
+};
+
+const CONTROL_PLANE = ['src/rpc', 'src/http', 'src/target', 'src/app', 'src/cli', 'src/client'];
+
+interface Import {
+  readonly specifier: string;
+  /** Nothing of it is loaded. */
+  readonly typeOnly: boolean;
+}
+
+function parseImports(text: string): Import[] {
+  const statements = text.matchAll(/^(?:import|export) (type )?(?:[\w*{}\s,]+? from )?'([^']+)'/gm);
+  const expressions = text.matchAll(/\bimport\('([^']+)'\)/g);
+  return [
+    ...[...statements].map(([, type, specifier]) => ({ specifier, typeOnly: type !== undefined })),
+    ...[...expressions].map(([, specifier]) => ({ specifier, typeOnly: false })),
+  ];
+}
+
+/** Every source file with its imports: paths from the repository's root, packages by name. */
+const files = new Map<string, Import[]>();
+for (const folder of ['src', 'workers']) {
+  for (const name of readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })) {
+    if (name.endsWith('.ts')) {
+      const file = join(folder, name);
+      const found = parseImports(readFileSync(join(ROOT, file), 'utf8'));
+      const resolved = found.map(({ specifier, typeOnly }) => ({
+        specifier: specifier.startsWith('.')
+          ? relative(ROOT, resolve(ROOT, dirname(file), specifier))
+          : specifier,
+        typeOnly,
+      }));
+      files.set(file, resolved);
+    }
+  }
+}
+
+const isBuiltin = (specifier: string): boolean =>
+  specifier.startsWith('node:') || builtinModules.includes(specifier);
+
+const within = (file: string, folder: string): boolean =>
+  file === folder || file.startsWith(`${folder}/`);
+
+function place(file: string): { folder: string; layer: number } {
+  for (const [layer, folders] of LAYERS.entries()) {
+    const folder = folders.find((candidate) => within(file, candidate));
+    if (folder !== undefined) {
+      return { folder, layer };
+    }
+  }
+  throw new Error(`${file} belongs to no layer`);
+}
+
+function mayImport(file: string, imported: string): boolean {
+  const from = place(file);
+  const to = place(imported);
+  return (
+    to.layer < from.layer ||
+    to.folder === from.folder ||
+    (EXCEPTIONS[from.folder] ?? []).some((allowed) => within(imported, allowed))
+  );
+}
+
+t.test('every form of import is found', async (t) => {
+  const text = `
+import t from 'tap';
+import {
+  A,
+  type B,
+} from './b.ts';
+import type { C } from './c.ts';
+export type * from './d.ts';
+export { E } from './e.ts';
+import './f.ts';
+  const { g } = await import('./g.ts');
+`;
+  t.strictSame(parseImports(text), [
+    { specifier: 'tap', typeOnly: false },
+    { specifier: './b.ts', typeOnly: false },
+    { specifier: './c.ts', typeOnly: true },
+    { specifier: './d.ts', typeOnly: true },
+    { specifier: './e.ts', typeOnly: false },
+    { specifier: './f.ts', typeOnly: false },
+    { specifier: './g.ts', typeOnly: false },
+  ]);
+  t.ok(files.size > 80, `${files.size} source files`);
+});
+
+t.test('every import leads to a source file, a package or a module of Node', async (t) => {
+  for (const [file, imports] of files) {
+    for (const { specifier } of imports) {
+      const isPath = specifier.startsWith('src/') || specifier.startsWith('workers/');
+      t.ok(!isPath || files.has(specifier), `${file}: ${specifier}`);
+      t.notMatch(specifier, /^\.\./, `${file}: within the repository`);
+    }
+  }
+});
+
+t.test('files import from lower layers and their own folder', async (t) => {
+  for (const [file, imports] of files) {
+    for (const { specifier } of imports) {
+      if (files.has(specifier)) {
+        t.ok(mayImport(file, specifier), `${file} → ${specifier}`);
+      }
+    }
+  }
+});
+
+t.test('only src/native loads the addon', async (t) => {
+  for (const file of files.keys()) {
+    const text = readFileSync(join(ROOT, file), 'utf8');
+    t.equal(text.includes('doorbell.node'), file === 'src/native/index.ts', file);
+  }
+});
+
+t.test('a reactor reaches no package and nothing of the control plane', async (t) => {
+  const reached = new Set<string>();
+  const queue = ['workers/reactor.ts'];
+  for (let file = queue.pop(); file !== undefined; file = queue.pop()) {
+    reached.add(file);
+    for (const { specifier, typeOnly } of files.get(file) ?? []) {
+      if (typeOnly) {
+        continue;
+      }
+      if (!files.has(specifier)) {
+        t.ok(isBuiltin(specifier), `${file} → ${specifier}`);
+      } else if (!reached.has(specifier)) {
+        queue.push(specifier);
+      }
+    }
+  }
+  t.ok(reached.has('src/reactor/loop.ts') && reached.has('src/nvme/io.ts'));
+  for (const file of reached) {
+    t.notOk(
+      CONTROL_PLANE.some((folder) => within(file, folder)),
+      file,
+    );
+  }
+});
