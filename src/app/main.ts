@@ -1,5 +1,4 @@
 /** The process of a target: start, signals, exit codes. */
-import { constants } from 'node:os';
 import { describeError } from '../util/errors.ts';
 import { createLogger, type Logger, type LogLevel } from '../util/log.ts';
 import { banner } from './banner.ts';
@@ -16,6 +15,10 @@ export async function runTarget(options: ServeOptions, logLevel: LogLevel): Prom
     stream.on('error', () => {});
   }
   const log = createLogger(logLevel);
+  process.on('uncaughtException', (error) => {
+    log.fatal({ err: error }, 'a bug of ours');
+    die('SIGKILL');
+  });
   const signal = firstSignal(log);
   const starting = Service.start(options, log);
   let service: Service;
@@ -37,7 +40,7 @@ export async function runTarget(options: ServeOptions, logLevel: LogLevel): Prom
   process.exit(0);
 }
 
-/** Resolves with the first signal, and makes the second one exit at once, as if it had killed the process. */
+/** Resolves with the first signal, and makes the second one end the process at once. */
 function firstSignal(log: Logger): Promise<StopSignal> {
   return new Promise((resolve) => {
     let seen = false;
@@ -45,11 +48,17 @@ function firstSignal(log: Logger): Promise<StopSignal> {
       process.on(name, () => {
         if (seen) {
           log.warn({ signal: name }, 'second signal: exiting at once');
-          process.exit(128 + constants.signals[name]);
+          die(name);
         }
         seen = true;
         resolve(name);
       });
     }
   });
+}
+
+/** Ends the process by a signal, as if nobody had handled it. `process.exit` would wait for reactors that sleep. */
+function die(signal: NodeJS.Signals): void {
+  process.removeAllListeners(signal);
+  process.kill(process.pid, signal);
 }

@@ -1,13 +1,14 @@
 /** The command line as a process. */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { constants } from 'node:os';
 import { fileURLToPath } from 'node:url';
 
 /** From dist/test/helpers. */
 const CLI = fileURLToPath(new URL('../../src/cli/doorbell.js', import.meta.url));
 
 export interface Outcome {
-  /** Exit code; null if a signal ended it. */
-  readonly code: number | null;
+  /** Exit code, or 128 and the number of the signal that ended it, as a shell has it. */
+  readonly code: number;
   readonly stdout: string;
   readonly stderr: string;
 }
@@ -34,7 +35,8 @@ export class Doorbell {
     });
     this.outcome = new Promise((resolve, reject) => {
       this.child.on('error', reject);
-      this.child.on('close', (code) => {
+      this.child.on('close', (status, signal) => {
+        const code = status ?? 128 + constants.signals[signal as NodeJS.Signals];
         this.#over = true;
         this.#changed();
         resolve({ code, stdout: this.#stdout, stderr: this.#stderr });

@@ -107,15 +107,19 @@ t.test('no disks: waits for RPC', async (t) => {
 });
 
 t.test('a second signal ends it at once', async (t) => {
-  const { options } = place(t);
+  const { rpc, options } = place(t);
   const running = serve(t, options);
   await running.printed(/No disks yet/);
+  // A request under way holds up the end.
+  const held = t.rejects(callRpc(rpc, 'bdev_get_bdevs', { name: 'never', timeout: 60_000 }));
+  await callRpc(rpc, 'framework_wait_init', undefined);
   // Both wait for the process when it goes on.
   for (const signal of ['SIGSTOP', 'SIGINT', 'SIGTERM', 'SIGCONT'] as const) {
     running.child.kill(signal);
   }
   const { code } = await running.outcome;
   t.ok(code === 130 || code === 143, `exit code ${code}`);
+  await held;
 });
 
 t.test(
