@@ -58,19 +58,25 @@ export class NvmeClient {
   /** Connects, maps memory and doorbells, resets and enables the controller. */
   static async connect(path: string, options: NvmeClientOptions = {}): Promise<NvmeClient> {
     const vfio = VfioClient.connect(path);
+    const memory = new ClientMemory(options.memoryBytes ?? DEFAULT_MEMORY, BASE_IOVA);
+    let client: NvmeClient | undefined;
     try {
       await vfio.version(options.version);
-      const memory = new ClientMemory(options.memoryBytes ?? DEFAULT_MEMORY, BASE_IOVA);
       await vfio.dmaMap({ iova: memory.iova, size: memory.size, fd: memory.fd });
       const doorbells = options.mapDoorbells === false ? undefined : await mapDoorbells(vfio);
+      const capLo = await readDword(vfio, Register.offset.cap);
       const eventfds = options.interrupts === true ? await connectEventfds(vfio) : [];
-      const client = new NvmeClient(vfio, memory, doorbells, eventfds, options.adminDepth ?? 32, {
-        capLo: await readDword(vfio, Register.offset.cap),
-      });
+      const adminDepth = options.adminDepth ?? 32;
+      client = new NvmeClient(vfio, memory, doorbells, eventfds, adminDepth, { capLo });
       await client.enable();
       return client;
     } catch (error) {
-      vfio.close();
+      if (client === undefined) {
+        vfio.close();
+        memory.close();
+      } else {
+        client.close();
+      }
       throw error;
     }
   }
@@ -88,7 +94,9 @@ export class NvmeClient {
     this.#doorbells = doorbells;
     this.#eventfds = eventfds;
     this.maxQueueEntries = (registers.capLo & 0xffff) + 1;
-    this.admin = this.#queuePair(0, adminDepth);
+    this.admin = this.#queuePair(0, adminDepth, adminDepth);
+    // Nothing more will complete.
+    void vfio.closed.then(() => this.#abandonQueues());
     this.#polls = eventfds.map((fd, vector) => {
       const poll = new native.FdPoll(fd, () => {
         native.eventfdRead(fd);
@@ -100,17 +108,18 @@ export class NvmeClient {
   }
 
   /** Queue memory of its own, and a driver's view of it. Interrupts of queue n come on vector n. */
-  #queuePair(qid: number, depth: number): QueuePair {
+  #queuePair(qid: number, depth: number, cqDepth: number): QueuePair {
     const sqOffset = this.memory.allocate(depth * SQE_SIZE);
-    const cqOffset = this.memory.allocate(depth * CQE_SIZE);
+    const cqOffset = this.memory.allocate(cqDepth * CQE_SIZE);
     const doorbells = this.#doorbells;
     const pair = new QueuePair({
       qid,
       depth,
+      cqDepth,
       sqIova: this.memory.iova + sqOffset,
       cqIova: this.memory.iova + cqOffset,
       sq: new Int32Array(this.memory.buffer, sqOffset, (depth * SQE_SIZE) / 4),
-      cq: new Int32Array(this.memory.buffer, cqOffset, (depth * CQE_SIZE) / 4),
+      cq: new Int32Array(this.memory.buffer, cqOffset, (cqDepth * CQE_SIZE) / 4),
       interrupts: this.#eventfds.length > 0,
       doorbells,
       writeDoorbell: (index, value) => {
@@ -172,17 +181,18 @@ export class NvmeClient {
     }
   }
 
-  /** Creates an I/O queue pair of `depth` entries. Rejects with the NVMe status in the message. */
-  async createQueuePair(qid: number, depth: number): Promise<QueuePair> {
-    const pair = this.#queuePair(qid, depth);
-    const cdw10 = qid | ((depth - 1) << 16);
+  /**
+   * Creates an I/O queue pair: `depth` entries of the submission queue, `cqDepth` of the completion queue. Rejects with an NvmeError.
+   */
+  async createQueuePair(qid: number, depth: number, cqDepth = depth): Promise<QueuePair> {
+    const pair = this.#queuePair(qid, depth, cqDepth);
     const vector = this.#eventfds.length > 0 ? qid : 0;
     const ien = this.#eventfds.length > 0 ? 2 : 0;
     succeeded(
       await this.admin.execute({
         opcode: AdminOpcode.CREATE_IO_CQ,
         prp1: pair.place.cqIova,
-        cdw10: cdw10 >>> 0,
+        cdw10: (qid | ((cqDepth - 1) << 16)) >>> 0,
         cdw11: (1 | ien | (vector << 16)) >>> 0,
       }),
     );
@@ -190,7 +200,7 @@ export class NvmeClient {
       await this.admin.execute({
         opcode: AdminOpcode.CREATE_IO_SQ,
         prp1: pair.place.sqIova,
-        cdw10: cdw10 >>> 0,
+        cdw10: (qid | ((depth - 1) << 16)) >>> 0,
         cdw11: (1 | (qid << 16)) >>> 0,
       }),
     );
@@ -201,6 +211,7 @@ export class NvmeClient {
   async deleteQueuePair(qid: number): Promise<void> {
     succeeded(await this.admin.execute({ opcode: AdminOpcode.DELETE_IO_SQ, cdw10: qid }));
     succeeded(await this.admin.execute({ opcode: AdminOpcode.DELETE_IO_CQ, cdw10: qid }));
+    this.#queues.get(qid)?.abandon();
     this.#queues.delete(qid);
   }
 
@@ -231,11 +242,15 @@ export class NvmeClient {
     return IdentifyNamespace.read(new DataView(data.buffer));
   }
 
-  /** Hangs up. The server drops everything of this client. */
-  close(): void {
+  #abandonQueues(): void {
     for (const queue of this.#queues.values()) {
       queue.abandon();
     }
+  }
+
+  /** Hangs up. The server drops everything of this client. */
+  close(): void {
+    this.#abandonQueues();
     for (const poll of this.#polls) {
       poll.close();
     }
@@ -244,6 +259,10 @@ export class NvmeClient {
       closeSync(fd);
     }
     this.memory.close();
+    if (this.#doorbells !== undefined) {
+      native.revoke(this.#doorbells);
+      native.reclaim();
+    }
   }
 }
 
@@ -296,6 +315,13 @@ async function mapDoorbells(vfio: VfioClient): Promise<Int32Array | undefined> {
 async function connectEventfds(vfio: VfioClient): Promise<number[]> {
   const { count } = await vfio.irqInfo(PciIrq.MSIX);
   const fds = Array.from({ length: count }, () => native.eventfdCreate());
-  await vfio.connectIrqs(PciIrq.MSIX, 0, fds);
+  try {
+    await vfio.connectIrqs(PciIrq.MSIX, 0, fds);
+  } catch (error) {
+    for (const fd of fds) {
+      closeSync(fd);
+    }
+    throw error;
+  }
   return fds;
 }

@@ -7,8 +7,9 @@ import type { StructValues } from '../util/struct.ts';
 
 export interface QueuePairPlace {
   readonly qid: number;
-  /** Entries of each queue. */
+  /** Entries of the submission queue, and of the completion queue if it has not as many. */
   readonly depth: number;
+  readonly cqDepth?: number;
   readonly sqIova: number;
   readonly cqIova: number;
   readonly sq: Int32Array;
@@ -37,14 +38,25 @@ const CDW12 = Sqe.word('cdw12');
 const DW3 = Cqe.word('cid');
 const TWO_32 = 0x1_0000_0000;
 
+interface Waiter {
+  readonly resolve: (completion: Completion) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** A command that waits for a free entry. */
+interface Queued extends Waiter {
+  readonly submit: () => void;
+}
+
 export class QueuePair {
   readonly place: QueuePairPlace;
   readonly #view: DataView;
+  readonly #cqDepth: number;
   /** Buffers by command id, as PRP1 and PRP2 halves. */
   readonly #prps: Int32Array;
-  readonly #waiting = new Map<number, (completion: Completion) => void>();
+  readonly #waiting = new Map<number, Waiter>();
   readonly #freeIds: number[] = [];
-  readonly #queued: (() => void)[] = [];
+  readonly #queued: Queued[] = [];
   #sqTail = 0;
   #cqHead = 0;
   #phase = 1;
@@ -60,28 +72,38 @@ export class QueuePair {
     this.place = place;
     this.#view = new DataView(place.sq.buffer, place.sq.byteOffset, place.sq.byteLength);
     this.#prps = new Int32Array(4 * place.depth);
-    this.doneIds = new Int32Array(place.depth);
-    this.doneStatus = new Int32Array(place.depth);
+    this.#cqDepth = place.cqDepth ?? place.depth;
+    this.doneIds = new Int32Array(this.#cqDepth);
+    this.doneStatus = new Int32Array(this.#cqDepth);
     this.reset();
   }
 
-  /** As after the queue was created. Commands in flight get no completion any more. */
+  /** As after the queue was created. Commands in flight get no completion any more: `execute` rejects. */
   reset(): void {
+    this.#rejectAll('the queue was reset');
     this.#sqTail = 0;
     this.#cqHead = 0;
     this.#phase = 1;
     this.inflight = 0;
     this.place.cq.fill(0);
-    this.#waiting.clear();
     this.#freeIds.length = 0;
     for (let cid = 0; cid < this.place.depth - 1; cid++) {
       this.#freeIds.push(cid);
     }
   }
 
-  /** Stops polling for commands that will not complete. */
+  /** The queue is gone: stops polling, and rejects what `execute` waits for. */
   abandon(): void {
     this.#abandoned = true;
+    this.#rejectAll('the queue is gone');
+  }
+
+  #rejectAll(reason: string): void {
+    const waiters = [...this.#waiting.values(), ...this.#queued.splice(0)];
+    this.#waiting.clear();
+    for (const { reject } of waiters) {
+      reject(new Error(reason));
+    }
   }
 
   // --- without allocation -----------------------------------------------------------------------------------------
@@ -125,7 +147,7 @@ export class QueuePair {
   /** Takes what has completed into `doneIds` and `doneStatus`, and settles `execute`. Returns how many. */
   poll(): number {
     const cq = this.place.cq;
-    const depth = this.place.depth;
+    const depth = this.#cqDepth;
     let count = 0;
     while (count < depth) {
       const at = this.#cqHead * CQE_WORDS;
@@ -162,12 +184,15 @@ export class QueuePair {
 
   // --- a promise a command ----------------------------------------------------------------------------------------
 
-  /** Submits one command and resolves with its completion. Waits for a free entry if the queue is full. `cid` is chosen here. */
+  /**
+   * Submits one command and resolves with its completion. Waits for a free entry if the queue is full. `cid` is chosen here.
+   * Rejects if the queue is reset or abandoned. Not to be mixed with `push`, whose ids are the caller's.
+   */
   execute(fields: Partial<StructValues<(typeof Sqe)['fields']>>): Promise<Completion> {
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
       const submit = (): void => {
         const cid = this.#freeIds.pop()!;
-        this.#waiting.set(cid, resolve);
+        this.#waiting.set(cid, { resolve, reject });
         const at = this.#sqTail * SQE_SIZE;
         this.place.sq.fill(0, this.#sqTail * SQE_WORDS, (this.#sqTail + 1) * SQE_WORDS);
         Sqe.write(this.#view, at, { ...fields, cid });
@@ -175,24 +200,26 @@ export class QueuePair {
         this.inflight += 1;
         this.ring();
       };
-      if (this.#freeIds.length > 0) {
+      if (this.#abandoned) {
+        reject(new Error('the queue is gone'));
+      } else if (this.#freeIds.length > 0) {
         submit();
       } else {
-        this.#queued.push(submit);
+        this.#queued.push({ submit, resolve, reject });
       }
       this.#pump();
     });
   }
 
   #settle(cid: number, completion: Completion): void {
-    const resolve = this.#waiting.get(cid);
-    if (resolve === undefined) {
+    const waiter = this.#waiting.get(cid);
+    if (waiter === undefined) {
       throw new Error(`completion of command ${cid}, which is not in flight`);
     }
     this.#waiting.delete(cid);
     this.#freeIds.push(cid);
-    resolve(completion);
-    this.#queued.shift()?.();
+    waiter.resolve(completion);
+    this.#queued.shift()?.submit();
   }
 
   #pump(): void {
