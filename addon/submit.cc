@@ -1,6 +1,7 @@
 // The calls on an io_uring: enter (submit and wait), and the registering of files and buffers.
 #include <linux/io_uring.h>
 #include <linux/time_types.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -77,12 +78,30 @@ Napi::Value RegisterBuffers(const Napi::CallbackInfo& info) {
   return Register(info.Env(), ring, IORING_REGISTER_BUFFERS, buffers.data(), buffers.size());
 }
 
+/** Where the kernel's own workers for this ring may run: by default where its thread may, which is the processor it polls on. */
+Napi::Value RegisterWorkerCpus(const Napi::CallbackInfo& info) {
+  Args args(info);
+  int ring = args.Descriptor(0, "ring");
+  Napi::Array cpus = args.Array(1, "cpus");
+  constexpr uint32_t kMaxCpus = 1024;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  uint32_t count = args.failed() ? 0 : cpus.Length();
+  if (count == 0 || count > kMaxCpus) args.Range("cpus", "must name 1 to 1024 processors");
+  for (uint32_t i = 0; i < count && !args.failed(); i++) {
+    CPU_SET(static_cast<size_t>(args.Element(cpus, i, "cpus", 0, kMaxCpus - 1)), &set);
+  }
+  if (args.failed()) return {};
+  return Register(info.Env(), ring, IORING_REGISTER_IOWQ_AFF, &set, sizeof(set));
+}
+
 }  // namespace
 
 void InitSubmit(Napi::Env env, Napi::Object exports) {
   ExportHot(env, exports, "uringEnter", Enter);
   Export<RegisterFiles>(env, exports, "uringRegisterFiles");
   Export<RegisterBuffers>(env, exports, "uringRegisterBuffers");
+  Export<RegisterWorkerCpus>(env, exports, "uringRegisterWorkerCpus");
 }
 
 }  // namespace doorbell

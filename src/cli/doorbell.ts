@@ -80,12 +80,12 @@ program
   .addOption(
     new Option('--spin-us <n>', 'how long an idle reactor polls before it sleeps, in µs')
       .argParser(integer(0, 1_000_000_000))
-      .default(1000),
+      .default(100),
   )
   .addOption(
     new Option('--max-sleep-us <n>', 'how long an idle reactor sleeps at most, in µs')
       .argParser(integer(1, 1_000_000))
-      .default(250),
+      .default(500),
   )
   .option('--direct', 'bypass the page cache (O_DIRECT)')
   .option('--readonly', 'write protect the disks')

@@ -57,10 +57,14 @@ export class Ring {
   /** Operations handed to the kernel that have not completed, multishot polls excepted. */
   inflight = 0;
 
-  /** `entries` bounds the SQEs prepared at a time; the completion ring is twice as large. Throws if io_uring is not to be had. */
-  constructor(entries: number) {
+  /**
+   * `entries` bounds the SQEs prepared at a time; the completion ring is twice as large. `workerCpus`: where the kernel may run operations
+   * that block. Throws if io_uring is not to be had.
+   */
+  constructor(entries: number, workerCpus: readonly number[]) {
     const region = native.uringSetup(entries, 2 * entries, SETUP_FLAGS);
     this.fd = region.fd;
+    native.uringRegisterWorkerCpus(region.fd, workerCpus);
     this.#rings = new Int32Array(region.rings);
     this.#sqes = new Int32Array(region.sqes);
     this.#sqMask = this.#rings[region.sqMask / 4];

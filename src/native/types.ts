@@ -116,6 +116,8 @@ export interface NativeAddon {
   uringRegisterFiles(ring: number, fds: Int32Array): void;
   /** IORING_REGISTER_BUFFERS: [address, length] pairs. */
   uringRegisterBuffers(ring: number, pairs: Float64Array): void;
+  /** IORING_REGISTER_IOWQ_AFF: where the kernel's workers for operations that block may run; by default where the ring's thread may. */
+  uringRegisterWorkerCpus(ring: number, cpus: readonly number[]): void;
 
   // --- processor ----------------------------------------------------------------------------------------------------
 

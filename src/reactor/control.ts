@@ -25,6 +25,8 @@ export interface ReactorTask {
   readonly index: number;
   /** Processor to run on, or undefined to leave the choice to the kernel. */
   readonly cpu: number | undefined;
+  /** Where the kernel may run I/O that blocks: a reactor that polls leaves no time for it on its own processor. */
+  readonly workerCpus: readonly number[];
   /** Polling without work before the first sleep, and the longest sleep. Microseconds. */
   readonly spinUs: number;
   readonly maxSleepUs: number;

@@ -24,6 +24,10 @@ const WAKE = -1;
 const ROUNDS_PER_CLOCK = 64;
 /** The first sleep, and the shortest worth its system call. Microseconds. */
 const FIRST_SLEEP_US = 20;
+/** With I/O under way the kernel wakes us; and it may need this very processor to carry it out. */
+const SPIN_WITH_IO_NS = 2000;
+/** A sleep with nothing to poll. Bounded, since Node cannot end a thread that waits in the kernel. */
+const BLIND_SLEEP_US = 100_000;
 /** Copies collected before they are run in any case. */
 const COPY_BATCH = 1024;
 
@@ -56,7 +60,7 @@ export class Reactor {
     this.#words = new Int32Array(task.control);
     this.#shared = new Float64Array(task.control);
     // One SQE a command at most, one for the wake-up poll.
-    this.#ring = new Ring(2 * MAX_INFLIGHT);
+    this.#ring = new Ring(2 * MAX_INFLIGHT, task.workerCpus);
     const context: BackendContext = {
       ring: this.#ring,
       files: new RegisteredFiles(this.#ring),
@@ -253,7 +257,9 @@ export class Reactor {
       times[IDLE_SINCE] = times[NOW];
       this.#shared[Time.BUSY] += times[NOW] - times[BUSY_SINCE];
     }
-    if (times[NOW] - times[IDLE_SINCE] < this.#task.spinUs * 1000) {
+    const waitsForIo = this.#engine.inflight > 0;
+    const spinNs = waitsForIo ? SPIN_WITH_IO_NS : this.#task.spinUs * 1000;
+    if (times[NOW] - times[IDLE_SINCE] < spinNs) {
       return;
     }
     if (!this.#announced) {
@@ -263,7 +269,10 @@ export class Reactor {
       return;
     }
     const blind = this.#controllers.polled.length === 0 && this.#controllers.watches.length === 0;
-    this.#ring.wait(blind ? -1 : this.#sleepUs);
+    this.#ring.wait(blind ? BLIND_SLEEP_US : this.#sleepUs);
+    if (waitsForIo) {
+      return;
+    }
     this.#sleepUs = Math.min(2 * this.#sleepUs, this.#task.maxSleepUs);
   }
 }

@@ -130,6 +130,7 @@ export class ReactorPool {
     const task: ReactorTask = {
       index: slot.index,
       cpu: slot.cpu,
+      workerCpus: native.getAffinity(),
       spinUs: this.#options.spinUs,
       maxSleepUs: this.#options.maxSleepUs,
       control: slot.control,
