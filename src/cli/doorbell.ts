@@ -85,7 +85,7 @@ program
   .addOption(
     new Option('--max-sleep-us <n>', 'how long an idle reactor sleeps at most, in µs')
       .argParser(integer(1, 1_000_000))
-      .default(500),
+      .default(1000),
   )
   .option('--direct', 'bypass the page cache (O_DIRECT)')
   .option('--readonly', 'write protect the disks')

@@ -32,8 +32,8 @@ const COLUMNS = 4;
 const WINDOW_BYTES = 0x4000_0000;
 
 export class GuestMemory {
-  /** Sorted by IOVA. */
-  #regions: GuestRegion[] = [];
+  /** Sorted by IOVA, like the table. */
+  readonly #regions: GuestRegion[] = [];
   #table = new Float64Array(0);
   /** Offset in the table of the region used last. */
   #last = 0;
@@ -49,34 +49,51 @@ export class GuestMemory {
 
   /** Adds a region. The caller has checked that it overlaps none. */
   add(region: GuestRegion): void {
-    this.#regions.push(region);
-    this.#regions.sort((a, b) => a.iova - b.iova);
+    const { iova, size, buffer, writable } = region;
+    const at = this.#position(iova);
+    const address = native.addressOf(new Uint8Array(buffer, 0, 1));
+    const row = [iova, iova + size, address - iova, writable ? 1 : 0];
+    const table = new Float64Array(this.#table.length + COLUMNS);
+    table.set(this.#table.subarray(0, at * COLUMNS));
+    table.set(row, at * COLUMNS);
+    table.set(this.#table.subarray(at * COLUMNS), (at + 1) * COLUMNS);
+    this.#table = table;
+    this.#last = 0;
+    this.#regions.splice(at, 0, region);
     this.#windows.set(region, []);
-    this.#rebuild();
   }
 
   /** Removes the region that starts at `iova`, and every view over it that this table holds. */
   remove(iova: number): GuestRegion | undefined {
-    const region = this.#regions.find((r) => r.iova === iova);
-    if (region !== undefined) {
-      this.#regions = this.#regions.filter((r) => r !== region);
-      this.#windows.delete(region);
-      this.words = new Int32Array(0);
-      this.#rebuild();
+    const at = this.#position(iova);
+    const region = this.#regions[at];
+    if (region?.iova !== iova) {
+      return undefined;
     }
+    const table = new Float64Array(this.#table.length - COLUMNS);
+    table.set(this.#table.subarray(0, at * COLUMNS));
+    table.set(this.#table.subarray((at + 1) * COLUMNS), at * COLUMNS);
+    this.#table = table;
+    this.#last = 0;
+    this.#regions.splice(at, 1);
+    this.#windows.delete(region);
+    this.words = new Int32Array(0);
     return region;
   }
 
-  #rebuild(): void {
-    this.#table = new Float64Array(this.#regions.length * COLUMNS);
-    this.#last = 0;
-    this.#regions.forEach((region, i) => {
-      const address = native.addressOf(new Uint8Array(region.buffer, 0, 1));
-      this.#table.set(
-        [region.iova, region.iova + region.size, address - region.iova, region.writable ? 1 : 0],
-        i * COLUMNS,
-      );
-    });
+  /** Index of the first region that starts at `iova` or above. */
+  #position(iova: number): number {
+    let low = 0;
+    let high = this.#regions.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#regions[middle].iova < iova) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
+    }
+    return low;
   }
 
   /** Table offset of the region that holds an IOVA, or -1. Binary search, for when the region used last is not it. */

@@ -144,7 +144,7 @@ export class Controller {
       if (this.#resetting === undefined) {
         this.#enable();
       }
-    } else if (wasEnabled && !registers.enabled) {
+    } else if (wasEnabled && !registers.enabled && this.#resetting === undefined) {
       this.#startReset();
     }
     const shutdown = (value >>> Cc.SHN_SHIFT) & Cc.SHN_MASK;
@@ -222,6 +222,8 @@ export class Controller {
 
   /** Controller reset (§3.7.2): queues go, AQA, ASQ and ACQ stay. */
   #startReset(): void {
+    // A host that waits for RDY to be 0 finds that at once after a failure: it must not find the old failure, too.
+    this.#registers.csts &= ~Csts.CFS;
     this.#dropAdminQueue();
     this.#resetting = this.#resetQueues().then(() => {
       this.#resetting = undefined;

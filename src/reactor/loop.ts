@@ -102,9 +102,8 @@ export class Reactor {
   /** One turn over everything there is to look at. Returns how much there was to do. */
   #round(): number {
     let work = 0;
-    const messages = Atomics.load(this.#words, Word.MESSAGES);
-    if (messages !== this.#messages) {
-      this.#readMailbox(messages);
+    if (this.#words[Word.MESSAGES] !== this.#messages) {
+      this.#readMailbox(Atomics.load(this.#words, Word.MESSAGES));
       work += 1;
     }
     const polled = this.#controllers.polled;
