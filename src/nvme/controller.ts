@@ -139,14 +139,14 @@ export class Controller {
     const before = registers.cc;
     registers.cc = value;
     const wasEnabled = (before & Cc.EN) !== 0;
-    if (!wasEnabled && registers.enabled) {
-      // While a reset is under way the controller is enabled at its end.
-      if (this.#resetting === undefined) {
+    if (wasEnabled !== registers.enabled && this.#resetting === undefined) {
+      if (registers.enabled) {
         this.#enable();
+      } else {
+        this.#startReset();
       }
-    } else if (wasEnabled && !registers.enabled && this.#resetting === undefined) {
-      this.#startReset();
     }
+    // A reset that is under way looks at CC.EN at its end.
     const shutdown = (value >>> Cc.SHN_SHIFT) & Cc.SHN_MASK;
     if (shutdown !== 0 && ((before >>> Cc.SHN_SHIFT) & Cc.SHN_MASK) === 0) {
       void this.#shutDown();

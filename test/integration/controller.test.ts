@@ -1,0 +1,251 @@
+/** The controller's registers and its life: enabling, disabling, what cannot be enabled, shutdown. NVMe Base 2.0 §3.1.3, §3.5, §3.6. */
+import t, { type Test } from 'tap';
+import { ClientMemory } from '../../src/client/memory.ts';
+import type { NvmeClient } from '../../src/client/nvme.ts';
+import { AdminOpcode, Cc, Cns, CQE_SHIFT, Csts, Register, SQE_SHIFT } from '../../src/spec/nvme.ts';
+import { PciRegion } from '../../src/spec/vfio-user.ts';
+import { MIB, TestTarget } from '../helpers/target.ts';
+
+const { offset } = Register;
+const ENTRY_SIZES = (SQE_SHIFT << Cc.IOSQES_SHIFT) | (CQE_SHIFT << Cc.IOCQES_SHIFT);
+const PAGE = 4096;
+
+async function start(t: Test, maxQueueDepth = 4096): Promise<NvmeClient> {
+  const target = await TestTarget.start(t, { transport: { maxQueueDepth } });
+  return target.connect(await target.serve(await target.malloc(MIB)));
+}
+
+const read = (client: NvmeClient, at: number, count: number) =>
+  client.vfio.regionRead(PciRegion.BAR0, at, count);
+
+const write = (client: NvmeClient, at: number, ...data: number[]) =>
+  client.vfio.regionWrite(PciRegion.BAR0, at, Uint8Array.from(data));
+
+const hex = (data: Uint8Array) => Buffer.from(data).toString('hex');
+
+async function works(client: NvmeClient): Promise<boolean> {
+  const { vid } = await client.identifyController();
+  return vid === 0x4e58;
+}
+
+/** CSTS once the controller has dealt with CC.EN: ready, or failed. */
+async function enabledOrFailed(client: NvmeClient): Promise<number> {
+  for (;;) {
+    const csts = await client.readRegister(offset.csts);
+    if ((csts & (Csts.RDY | Csts.CFS)) !== 0) {
+      return csts;
+    }
+  }
+}
+
+t.test('capabilities and version', async (t) => {
+  const client = await start(t);
+  // MQES 4095, CQR, TO 30 s, DSTRD 0; CSS NVM, MPSMIN and MPSMAX 0, CRMS.CRWMS.
+  t.equal(hex(await read(client, offset.cap, 8)), 'ff0f013c20000008');
+  t.equal(await client.readRegister(offset.vs), 0x0002_0000);
+  t.equal(await client.readRegister(offset.crto), 60);
+  t.equal(await client.readRegister(offset.cmbloc), 0);
+  t.equal(await client.readRegister(offset.cmbsz), 0);
+  t.equal(client.maxQueueEntries, 4096);
+});
+
+t.test('the transport bounds the queues', async (t) => {
+  const client = await start(t, 100);
+  t.equal(client.maxQueueEntries, 100);
+});
+
+t.test('registers are read at any offset and width', async (t) => {
+  const client = await start(t);
+  t.equal(hex(await read(client, 0, 1)), 'ff');
+  t.equal(hex(await read(client, 1, 2)), '0f01');
+  t.equal(hex(await read(client, 3, 8)), '3c20000008000002');
+  t.equal(hex(await read(client, 0xfc, 8)), '0000000000000000');
+  const all = await read(client, 0, PAGE);
+  t.equal(hex(all.subarray(0, 8)), 'ff0f013c20000008');
+  t.ok(all.subarray(0x100).every((byte) => byte === 0));
+  // Doorbells are write only.
+  t.ok((await read(client, PAGE, 2 * PAGE)).every((byte) => byte === 0));
+});
+
+t.test('registers are written by dword or qword, and only those that can be', async (t) => {
+  const client = await start(t);
+  await client.disable();
+  await write(client, offset.asq, 0, 0x10, 0, 0, 1, 0, 0, 0);
+  t.equal(hex(await read(client, offset.asq, 8)), '0010000001000000');
+  await write(client, offset.acq, 0xff, 0xff, 0xff, 0xff);
+  await write(client, offset.acq + 4, 0xff, 0xff, 0xff, 0xff);
+  t.equal(hex(await read(client, offset.acq, 8)), '00f0ffffffffffff', 'page aligned');
+  await client.writeRegister(offset.aqa, 0xffff_ffff);
+  t.equal(await client.readRegister(offset.aqa), 0x0fff_0fff, 'reserved bits stay 0');
+  for (const data of [[0x55], [0x55, 0x55], [0x55, 0x55, 0x55], [1, 2, 3, 4, 5]]) {
+    await write(client, offset.aqa, ...data);
+    await write(client, offset.aqa + 2, ...data);
+  }
+  await write(client, offset.aqa + 2, 1, 2, 3, 4);
+  t.equal(await client.readRegister(offset.aqa), 0x0fff_0fff, 'other widths have no effect');
+  const before = hex(await read(client, 0, offset.intms));
+  await write(client, 0, ...new Array(12).fill(0x55));
+  await write(client, offset.csts, 0xff, 0xff, 0xff, 0xff);
+  await write(client, offset.nssr, ...Buffer.from('NVMe'));
+  await write(client, offset.cmbloc, 0xff, 0xff, 0xff, 0xff);
+  t.equal(hex(await read(client, 0, offset.intms)), before, 'CAP and VS');
+  t.equal(await client.readRegister(offset.csts), 0);
+  t.equal(await client.readRegister(offset.cmbloc), 0);
+  await client.enable();
+  const { asq, aqa } = offset;
+  const queues = hex(await read(client, aqa, 20));
+  await client.writeRegister(aqa, 0);
+  await write(client, asq, ...new Array(16).fill(0));
+  t.equal(hex(await read(client, aqa, 20)), queues, 'the admin queue is settled while enabled');
+  t.ok(await works(client));
+});
+
+t.test('INTMS sets bits of the mask, INTMC clears them, both read it', async (t) => {
+  const client = await start(t);
+  await client.writeRegister(offset.intms, 0x8000_000f);
+  await client.writeRegister(offset.intms, 0x10);
+  t.equal(await client.readRegister(offset.intms), 0x8000_001f);
+  await client.writeRegister(offset.intmc, 0x8000_0003);
+  t.equal(await client.readRegister(offset.intmc), 0x1c);
+  t.equal(await client.readRegister(offset.intms), 0x1c);
+  await client.disable();
+  t.equal(await client.readRegister(offset.intms), 0, 'a controller reset unmasks all');
+});
+
+t.test('disable and enable, over and over', async (t) => {
+  const client = await start(t);
+  for (let i = 0; i < 20; i++) {
+    await client.disable();
+    t.equal(await client.readRegister(offset.csts), 0);
+    t.equal(await client.readRegister(offset.cc), 0);
+    await client.enable();
+    t.ok(await works(client));
+  }
+});
+
+t.test('CC.EN toggled without waiting for CSTS.RDY', async (t) => {
+  const client = await start(t);
+  for (let i = 0; i < 50; i++) {
+    const toggles = Array.from({ length: 2 + (i % 5) }, (_, n) => (n % 2) * (Cc.EN | ENTRY_SIZES));
+    await Promise.all(toggles.map((cc) => client.writeRegister(offset.cc, cc)));
+    await client.enable();
+    t.ok(await works(client));
+  }
+});
+
+t.test('settings that CAP does not offer are fatal until they are mended', async (t) => {
+  const client = await start(t);
+  const bad = {
+    'MPS 8 KiB': 1 << Cc.MPS_SHIFT,
+    'MPS 128 MiB': 15 << Cc.MPS_SHIFT,
+    'a command set that is not there': 1 << Cc.CSS_SHIFT,
+    'the admin command set only': 7 << Cc.CSS_SHIFT,
+    'weighted round robin': 1 << Cc.AMS_SHIFT,
+    'a vendor arbitration': 7 << Cc.AMS_SHIFT,
+  };
+  for (const [name, bits] of Object.entries(bad)) {
+    await client.disable();
+    await client.writeRegister(offset.cc, Cc.EN | ENTRY_SIZES | bits);
+    t.equal(await enabledOrFailed(client), Csts.CFS, name);
+  }
+  for (const [sqes, cqes] of [
+    [5, 4],
+    [7, 4],
+    [6, 3],
+    [6, 5],
+    [15, 15],
+  ]) {
+    await client.disable();
+    const sizes = (sqes << Cc.IOSQES_SHIFT) | (cqes << Cc.IOCQES_SHIFT);
+    await client.writeRegister(offset.cc, Cc.EN | sizes);
+    t.equal(await enabledOrFailed(client), Csts.CFS, `entries of 2^${sqes} and 2^${cqes} bytes`);
+  }
+  await client.enable();
+  t.equal(await client.readRegister(offset.csts), Csts.RDY);
+  t.ok(await works(client));
+});
+
+t.test('an admin queue that cannot be used is fatal until it is mended', async (t) => {
+  const client = await start(t);
+  const { memory } = client;
+  const rom = new ClientMemory(4 * PAGE, 0x10_0000);
+  t.teardown(() => rom.close());
+  await client.vfio.dmaMap({ iova: rom.iova, size: rom.size, fd: rom.fd, writable: false });
+  const sq = memory.iova + memory.allocate(16 * PAGE);
+  const end = memory.iova + memory.size - PAGE;
+  const attempt = async (aqa: number, asq: number, acq: number): Promise<number> => {
+    await client.disable();
+    await client.writeRegister(offset.aqa, aqa);
+    for (const [at, address] of [
+      [offset.asq, asq],
+      [offset.acq, acq],
+    ]) {
+      await client.writeRegister(at, address % 2 ** 32);
+      await client.writeRegister(at + 4, Math.floor(address / 2 ** 32));
+    }
+    await client.writeRegister(offset.cc, Cc.EN | ENTRY_SIZES);
+    return enabledOrFailed(client);
+  };
+  const aqa = 31 | (31 << 16);
+  t.equal(await attempt(31, sq, sq + PAGE), Csts.CFS, 'a completion queue of one entry');
+  t.equal(await attempt(31 << 16, sq, sq + PAGE), Csts.CFS, 'a submission queue of one entry');
+  t.equal(await attempt(aqa, 0x4000_0000, sq), Csts.CFS, 'ASQ not mapped');
+  t.equal(await attempt(aqa, sq, 0x4000_0000), Csts.CFS, 'ACQ not mapped');
+  t.equal(await attempt(aqa, 2 ** 63, sq), Csts.CFS, 'ASQ beyond all memory');
+  t.equal(await attempt(aqa, sq, 2 ** 64 - 2 ** 12), Csts.CFS, 'ACQ at the end of all addresses');
+  t.equal(await attempt(127 | (31 << 16), end, sq), Csts.CFS, 'ASQ ends outside');
+  t.equal(await attempt(31 | (511 << 16), sq, end), Csts.CFS, 'ACQ ends outside');
+  t.equal(await attempt(aqa, sq, rom.iova), Csts.CFS, 'ACQ in memory that is read only');
+  t.equal(await attempt(aqa, rom.iova, sq), Csts.RDY, 'ASQ in memory that is read only');
+  t.equal(await attempt(63 | (255 << 16), end, sq), Csts.RDY, 'ASQ up to the very end');
+  await client.enable();
+  t.ok(await works(client));
+});
+
+t.test('the sizes of I/O entries may be left for later', async (t) => {
+  const client = await start(t);
+  await client.disable();
+  client.admin.reset();
+  await client.writeRegister(offset.cc, Cc.EN);
+  t.equal(await enabledOrFailed(client), Csts.RDY);
+  t.ok(await works(client));
+});
+
+for (const [name, shn] of [
+  ['normal', 1],
+  ['abrupt', 2],
+] as const) {
+  t.test(`${name} shutdown`, async (t) => {
+    const client = await start(t);
+    const cc = await client.readRegister(offset.cc);
+    await client.writeRegister(offset.cc, cc | (shn << Cc.SHN_SHIFT));
+    for (;;) {
+      const csts = await client.readRegister(offset.csts);
+      if ((csts & Csts.SHST_MASK) === Csts.SHST_COMPLETE) {
+        break;
+      }
+      t.equal(csts & Csts.SHST_MASK, Csts.SHST_OCCURRING);
+    }
+    await client.disable();
+    t.equal(await client.readRegister(offset.csts), 0);
+    await client.enable();
+    t.ok(await works(client));
+  });
+}
+
+t.test('a disabled controller processes nothing', async (t) => {
+  const client = await start(t);
+  await client.disable();
+  const { sq, cq, doorbells } = client.admin.place;
+  sq.fill(0, 0, 16);
+  sq[0] = AdminOpcode.IDENTIFY;
+  sq[10] = Cns.CONTROLLER;
+  cq.fill(-1);
+  Atomics.store(doorbells!, 0, 1);
+  // As a message too, which the controller has dealt with when it is answered.
+  await write(client, 0x1000, 1, 0, 0, 0);
+  await client.readRegister(offset.csts);
+  t.ok(cq.every((word) => word === -1));
+  await client.enable();
+  t.ok(await works(client));
+});
