@@ -56,10 +56,14 @@ Napi::Value MapFile(const Napi::CallbackInfo& info) {
 Napi::Value MapAnonymous(const Napi::CallbackInfo& info) {
   Args args(info);
   size_t length = static_cast<size_t>(args.Integer(0, "length", 1, kMaxAddress - 1));
+  bool huge = info.Length() > 1 && args.Boolean(1, "hugePages");
   if (args.failed()) return {};
   size_t mapped = RoundUp(length, kPage);
-  void* at = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  int kind = huge ? MAP_PRIVATE | MAP_NORESERVE : MAP_SHARED;
+  void* at = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, kind | MAP_ANONYMOUS, -1, 0);
   if (at == MAP_FAILED) return ThrowErrno(info.Env(), errno, "mmap");
+  // A kernel without huge pages refuses; the memory serves all the same.
+  if (huge) madvise(at, mapped, MADV_HUGEPAGE);
   uintptr_t base = reinterpret_cast<uintptr_t>(at);
   return WrapMapping(info.Env(), {base, mapped, base, length, kPage, false});
 }

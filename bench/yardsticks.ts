@@ -8,7 +8,7 @@ import { type Load, runLoad } from './load.ts';
 
 /** Copies a second of pieces of `bytes` from random places of `size` bytes, as a RAM disk would, from TypeScript in batches. */
 export function copyRate(bytes: number, size: number, batch: number, seconds: number): number {
-  const source = new Uint8Array(native.mapAnonymous(size));
+  const source = new Uint8Array(native.mapAnonymous(size, true));
   source.fill(1);
   const target = new Uint8Array(native.mapAnonymous(bytes * batch));
   target.fill(1);

@@ -49,7 +49,7 @@ export class MallocBdev extends Disk {
 function allocate(bytes: number): SharedArrayBuffer {
   const length = Math.ceil(bytes / PAGE_SIZE) * PAGE_SIZE;
   try {
-    return native.mapAnonymous(length);
+    return native.mapAnonymous(length, true);
   } catch (error) {
     // Too large for a SharedArrayBuffer at all.
     throw error instanceof RangeError ? new ErrnoError('ENOMEM') : error;

@@ -18,8 +18,11 @@ export interface NativeAddon {
    * Writing to a mapping that is not `writable` ends the process (SIGSEGV): the caller keeps account of which ones are.
    */
   mapFile(fd: number, offset: number, length: number, writable: boolean): SharedArrayBuffer;
-  /** Zeroed anonymous memory, MAP_SHARED so that `mapAlias` can map it again. The caller rounds `length` up to pages. */
-  mapAnonymous(length: number): SharedArrayBuffer;
+  /**
+   * Zeroed anonymous memory, MAP_SHARED so that `mapAlias` can map it again. The caller rounds `length` up to pages.
+   * `hugePages`: MAP_PRIVATE instead (shared by the threads all the same), and the kernel is asked for huge pages.
+   */
+  mapAnonymous(length: number, hugePages?: boolean): SharedArrayBuffer;
   /**
    * Maps pieces of existing shared mappings once more, side by side: one contiguous SharedArrayBuffer.
    * All addresses and lengths are page aligned, and each piece lies in one mapping made by this addon. EINVAL if it is
