@@ -8,6 +8,7 @@ import type { CopyBatch } from '../io/copies.ts';
 import type { RegisteredFiles } from '../io/files.ts';
 import type { Ring } from '../io/ring.ts';
 import { Segments } from '../memory/segments.ts';
+import type { Op } from './op.ts';
 import type { Transfers } from './transfers.ts';
 
 /** The command under way. One per reactor, overwritten by each command. */
@@ -23,9 +24,6 @@ export class Request {
 
 /** What `submit` and `complete` return when the command is still under way; anything else is an NVMe status. */
 export const PENDING = -1;
-
-export const Op = { READ: 0, WRITE: 1, FLUSH: 2 } as const;
-export type Op = (typeof Op)[keyof typeof Op];
 
 export interface Backend {
   /** Commands need a slot, and finish through `complete`. */

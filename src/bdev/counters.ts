@@ -3,7 +3,7 @@
  * A read by main may fall between two counters of one command; each counter is exact.
  */
 import { MAX_BDEVS } from '../limits.ts';
-import { Op } from './backend.ts';
+import { Op } from './op.ts';
 
 /** Columns of a bdev's row. Read and write columns are `op` apart (see Op). */
 const Column = {

@@ -6,7 +6,7 @@ import { MAX_INFLIGHT, MAX_SEGMENTS } from '../limits.ts';
 import type { Segments } from '../memory/segments.ts';
 import { native } from '../native/index.ts';
 import { Iovec } from '../spec/uring.ts';
-import type { Op } from './backend.ts';
+import type { Op } from './op.ts';
 
 const IOVEC_WORDS = Iovec.size / 4;
 const BASE = Iovec.word('base');

@@ -6,8 +6,9 @@ import type { RegisteredFiles } from '../io/files.ts';
 import type { Ring } from '../io/ring.ts';
 import { Status } from '../spec/nvme.ts';
 import { RWF_DSYNC, UringOp } from '../spec/uring.ts';
-import { type Backend, type BackendContext, Op, PENDING, type Request } from './backend.ts';
+import { type Backend, type BackendContext, PENDING, type Request } from './backend.ts';
 import type { BackendDescriptor } from './bdev.ts';
+import { Op } from './op.ts';
 import type { Transfers } from './transfers.ts';
 
 const TWO_32 = 0x1_0000_0000;

@@ -5,8 +5,9 @@
  * Every dword of an SQE is read once. Every command taken ends in exactly one completion (or none, if its controller is reset meanwhile).
  */
 
-import { type Backend, type BackendContext, Op, PENDING } from '../bdev/backend.ts';
+import { type Backend, type BackendContext, PENDING } from '../bdev/backend.ts';
 import type { Counters } from '../bdev/counters.ts';
+import { Op } from '../bdev/op.ts';
 import { MAX_INFLIGHT } from '../limits.ts';
 import type { GuestMemory } from '../memory/guest.ts';
 import { mapPrps } from '../memory/prp.ts';

@@ -136,21 +136,21 @@ export class Target {
     });
   }
 
-  /** Takes over the size that the file has now. Rejects with EBUSY if that changed while a namespace uses it. */
+  /** Takes over the size that the file has now. Guests that use it are told. */
   rescan(name: string, module: 'aio' | 'uring'): Promise<void> {
-    return this.#change(() => {
+    return this.#change(async () => {
       const bdev = this.#bdevOf(name, module);
       if (bdev instanceof FileBdev) {
-        this.#resize(bdev, bdev.currentBlocks());
+        await this.#resize(bdev, bdev.currentBlocks());
       }
     });
   }
 
-  /** `mebibytes`: the new size. Rejects with EBUSY while a namespace uses it. */
+  /** `mebibytes`: the new size. Guests that use it are told. */
   resizeNull(name: string, mebibytes: number): Promise<void> {
-    return this.#change(() => {
+    return this.#change(async () => {
       const bdev = this.#bdevOf(name, 'null');
-      this.#resize(bdev, Math.floor((mebibytes * MIB) / bdev.blockSize));
+      await this.#resize(bdev, Math.floor((mebibytes * MIB) / bdev.blockSize));
     });
   }
 
@@ -162,15 +162,18 @@ export class Target {
     return bdev;
   }
 
-  #resize(bdev: Disk, numBlocks: number): void {
+  async #resize(bdev: Disk, numBlocks: number): Promise<void> {
     if (numBlocks === bdev.numBlocks) {
       return;
     }
-    const owner = this.bdevs.claimOf(bdev);
-    if (owner !== undefined) {
-      throw new ErrnoError('EBUSY', `bdev '${bdev.name}' is a namespace of ${owner}`);
-    }
     bdev.setNumBlocks(numBlocks);
+    const owner = this.#subsystems.get(this.bdevs.claimOf(bdev) ?? '');
+    for (const namespace of owner?.namespaces.values() ?? []) {
+      if (owner !== undefined && namespace.bdev === bdev) {
+        // To reactors and guests it is the namespace anew, in its new size.
+        await everyEndpoint(owner, (endpoint) => endpoint.addNamespace(namespace));
+      }
+    }
   }
 
   /** Removes the namespace that uses a bdev. */

@@ -114,8 +114,7 @@ export function bdevMethods(target: Target): RpcMethod[] {
   const rescan = (module: 'aio' | 'uring'): RpcMethod =>
     method({
       name: `bdev_${module}_rescan`,
-      summary:
-        'Takes over the size that the file has now; -16 if it changed while the bdev is a namespace.',
+      summary: 'Takes over the size that the file has now; guests that use it are told.',
       params: Name,
       call: async ({ name }) => {
         await target.rescan(name, module);
@@ -184,7 +183,7 @@ export function bdevMethods(target: Target): RpcMethod[] {
     deletion('null'),
     method({
       name: 'bdev_null_resize',
-      summary: 'Changes the size; -16 while the bdev is a namespace.',
+      summary: 'Changes the size; guests that use it are told.',
       params: Type.Object({
         name: Text('name or UUID of the bdev'),
         new_size: Uint('MiB', U32_MAX, 1),
