@@ -55,6 +55,8 @@ export class Controller {
   /** The admin queue is being worked on; and it was rung meanwhile. */
   #draining = false;
   #rung = false;
+  /** Goes on with a completion that waits for the memory of the admin queue. */
+  #wakeDrain = (): void => {};
   #keepAliveTimer: NodeJS.Timeout | undefined;
 
   constructor(config: ControllerConfig, host: ControllerHost) {
@@ -207,6 +209,7 @@ export class Controller {
       native.revoke(alias);
     }
     this.#queue = undefined;
+    this.#wakeDrain();
     this.#host.watchAdmin(false);
   }
 
@@ -319,6 +322,12 @@ export class Controller {
     sq.head = sq.head + 1 === sq.size ? 0 : sq.head + 1;
     cq.reserve();
     const outcome = await this.#execute(command);
+    while (this.#queue === queue && sq.stopped) {
+      // The memory of the queue went meanwhile.
+      await new Promise<void>((resolve) => {
+        this.#wakeDrain = resolve;
+      });
+    }
     if (this.#queue !== queue) {
       return true;
     }
@@ -354,7 +363,7 @@ export class Controller {
   /** Reports events for which the host parked a request. */
   #completeEvents(): void {
     const queue = this.#queue;
-    while (queue !== undefined && queue.cq.room(1) > 0) {
+    while (queue !== undefined && !queue.sq.stopped && queue.cq.room(1) > 0) {
       const next = this.#events.next();
       if (next === undefined) {
         return;
@@ -390,6 +399,7 @@ export class Controller {
     queue.sq.words = sqMemory?.words ?? new Int32Array(0);
     queue.cq.memory = cqMemory?.words ?? new Int32Array(0);
     queue.sq.stopped = sqMemory === undefined || cqMemory === undefined;
+    this.#wakeDrain();
     this.adminDoorbell();
   }
 

@@ -167,8 +167,9 @@ export class NvmeDevice implements VfioUserDevice {
     await this.#controller.reset();
     await this.#queues.detach();
     this.#options.reactors.unregister(this.#id);
-    for (const region of [...this.#memory.regions]) {
-      this.#drop(region);
+    for (const { iova, buffer } of [...this.#memory.regions]) {
+      this.#memory.remove(iova);
+      native.revoke(new DataView(buffer));
     }
     closeEventfds(this.#interrupts.release());
     native.revoke(this.#doorbells);
@@ -206,11 +207,12 @@ export class NvmeDevice implements VfioUserDevice {
   }
 
   async dmaUnmap(iova: number): Promise<void> {
-    const region = this.#memory.regions.find((other) => other.iova === iova);
+    // Out of the table first: a reactor that gets its first queue meanwhile must not learn of the region.
+    const region = this.#memory.remove(iova);
     if (region !== undefined) {
-      await this.#queues.unmap(iova);
-      this.#drop(region);
       this.#controller.memoryChanged();
+      await this.#queues.unmap(iova);
+      native.revoke(new DataView(region.buffer));
       native.reclaim();
     }
   }
@@ -219,11 +221,6 @@ export class NvmeDevice implements VfioUserDevice {
     for (const { iova } of [...this.#memory.regions]) {
       await this.dmaUnmap(iova);
     }
-  }
-
-  #drop(region: GuestRegion): void {
-    this.#memory.remove(region.iova);
-    native.revoke(new DataView(region.buffer));
   }
 
   // --- regions ------------------------------------------------------------------------------------------------------
