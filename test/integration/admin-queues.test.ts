@@ -1,0 +1,135 @@
+/** The rules for making and deleting I/O queues. NVMe Base 2.0 §5.4, §5.5, §5.6, §5.7, §5.27.1.5. */
+import t, { type Test } from 'tap';
+import { ClientMemory } from '../../src/client/memory.ts';
+import type { CommandFields } from '../../src/client/nvme.ts';
+import { AdminOpcode, Fid } from '../../src/spec/nvme.ts';
+import { AdminCaller, code } from '../helpers/admin.ts';
+import { createCq, createSq, deleteCq, deleteSq } from '../helpers/queues.ts';
+import { MIB, TestTarget } from '../helpers/target.ts';
+
+const PAGE = 4096;
+
+async function start(t: Test, transport = {}) {
+  const target = await TestTarget.start(t, { transport });
+  const client = await target.connect(await target.serve(await target.malloc(MIB)));
+  const admin = new AdminCaller(client);
+  const iova = client.memory.iova + client.memory.allocate(64 * PAGE);
+  const cq = async (qid: number, depth = 16, at = iova, vector?: number) =>
+    code(await createCq(client, { qid, depth, iova: at, ...(vector !== undefined && { vector }) }));
+  const sq = async (qid: number, cqid: number, depth = 16, at = iova + 32 * PAGE) =>
+    code(await createSq(client, { qid, depth, iova: at, cqid }));
+  const raw = async (fields: CommandFields) => code(await client.admin.execute(fields));
+  return { target, client, admin, iova, cq, sq, raw };
+}
+
+t.test('identifiers', async (t) => {
+  const { client, cq, sq } = await start(t);
+  t.equal(await cq(0), '1/01', 'the admin queue is there already');
+  t.equal(await cq(65), '1/01');
+  t.equal(await cq(0xffff), '1/01');
+  t.equal(await cq(64), '0/00');
+  t.equal(await cq(64), '1/01', 'in use');
+  t.equal(await sq(0, 64), '1/01');
+  t.equal(await sq(65, 64), '1/01');
+  t.equal(await sq(1, 0), '1/01', 'not the admin completion queue');
+  t.equal(await sq(1, 65), '1/01');
+  t.equal(await sq(1, 1), '1/00', 'no such completion queue');
+  t.equal(await sq(1, 64), '0/00');
+  t.equal(await sq(1, 64), '1/01', 'in use');
+  t.equal(await sq(2, 64), '0/00');
+  t.equal(code(await deleteCq(client, 64)), '1/0c', 'two submission queues need it');
+  t.equal(code(await deleteSq(client, 1)), '0/00');
+  t.equal(code(await deleteSq(client, 1)), '1/01');
+  t.equal(code(await deleteCq(client, 64)), '1/0c', 'one needs it');
+  t.equal(code(await deleteSq(client, 2)), '0/00');
+  t.equal(code(await deleteCq(client, 64)), '0/00');
+  t.equal(code(await deleteCq(client, 64)), '1/01');
+  for (const qid of [0, 5, 65, 0xffff]) {
+    t.equal(code(await deleteSq(client, qid)), '1/01');
+    t.equal(code(await deleteCq(client, qid)), '1/01');
+  }
+});
+
+t.test('sizes', async (t) => {
+  const { client, cq, sq } = await start(t, { maxQueueDepth: 1000 });
+  t.equal(await cq(1, 1), '1/02');
+  t.equal(await cq(1, 1001), '1/02');
+  t.equal(await cq(1, 65536), '1/02');
+  t.equal(await cq(1, 1000), '0/00');
+  t.equal(await cq(2, 2), '0/00');
+  t.equal(await sq(1, 1, 1), '1/02');
+  t.equal(await sq(1, 1, 1001), '1/02');
+  t.equal(await sq(1, 1, 1000), '0/00');
+  t.equal(await sq(2, 1, 2), '0/00');
+  t.equal(client.maxQueueEntries, 1000);
+});
+
+t.test('memory', async (t) => {
+  const { client, iova, cq, sq, raw } = await start(t);
+  const rom = new ClientMemory(4 * PAGE, 0x10_0000);
+  t.teardown(() => rom.close());
+  await client.vfio.dmaMap({ iova: rom.iova, size: rom.size, fd: rom.fd, writable: false });
+  for (const offset of [1, 4, 16, 64, 2048]) {
+    t.equal(await cq(1, 16, iova + offset), '0/13', `at byte ${offset} of a page`);
+  }
+  t.equal(await cq(1, 16, 0), '0/04', 'not mapped');
+  t.equal(await cq(1, 16, 2 ** 60), '0/04', 'far away');
+  t.equal(await cq(1, 16, rom.iova), '0/04', 'read only');
+  const end = client.memory.iova + client.memory.size;
+  t.equal(await cq(1, 257, end - PAGE), '0/04', 'ends outside');
+  t.equal(await cq(1, 256, end - PAGE), '0/00', 'up to the end');
+  t.equal(await sq(1, 1, 16, iova + 64), '0/13');
+  t.equal(await sq(1, 1, 16, 0), '0/04');
+  t.equal(await sq(1, 1, 65, end - PAGE), '0/04', 'ends outside');
+  t.equal(await sq(1, 1, 64, rom.iova), '0/00', 'a submission queue is only read');
+  // Not physically contiguous, which CAP.CQR rules out.
+  const scattered = { prp1: iova, cdw10: 2 | (15 << 16) };
+  t.equal(await raw({ ...scattered, opcode: AdminOpcode.CREATE_IO_CQ, cdw11: 0 }), '0/02');
+  t.equal(await raw({ ...scattered, opcode: AdminOpcode.CREATE_IO_SQ, cdw11: 1 << 16 }), '0/02');
+});
+
+t.test('interrupt vectors', async (t) => {
+  const { cq } = await start(t, { maxIoQpairsPerCtrlr: 4 });
+  t.equal(await cq(1, 16, undefined, 5), '1/08');
+  t.equal(await cq(1, 16, undefined, 0xffff), '1/08');
+  t.equal(await cq(1, 16, undefined, 4), '0/00');
+  t.equal(await cq(2, 16, undefined, 4), '0/00', 'vectors may be shared');
+  t.equal(await cq(3, 16, undefined, 0), '0/00', 'with the admin queue, too');
+});
+
+t.test('the number of queues', async (t) => {
+  const { client, admin, cq } = await start(t, { maxIoQpairsPerCtrlr: 10 });
+  const fid = Fid.NUMBER_OF_QUEUES;
+  const both = (sqs: number, cqs: number) => ((sqs - 1) | ((cqs - 1) << 16)) >>> 0;
+  t.equal((await admin.getFeature(fid)).dw0, both(10, 10));
+  t.match(await admin.setFeature(fid, both(64, 64)), { code: '0/00', dw0: both(10, 10) });
+  t.match(await admin.setFeature(fid, both(3, 3)), { code: '0/00', dw0: both(3, 3) });
+  t.equal((await admin.getFeature(fid)).dw0, both(3, 3));
+  t.match(await admin.setFeature(fid, both(2, 5)), { code: '0/00', dw0: both(5, 5) });
+  t.equal((await admin.setFeature(fid, both(65536, 1))).code, '0/02');
+  t.equal((await admin.setFeature(fid, both(1, 65536))).code, '0/02');
+  t.equal(await cq(6), '1/01', 'more than were granted');
+  t.equal(await cq(5), '0/00');
+  t.equal((await admin.setFeature(fid, both(10, 10))).code, '0/0c', 'queues are there already');
+  t.equal((await admin.getFeature(fid)).dw0, both(5, 5));
+  await client.disable();
+  await client.enable();
+  t.equal((await admin.getFeature(fid)).dw0, both(10, 10), 'a reset gives all of them back');
+  t.equal(await cq(10), '0/00');
+});
+
+t.test('as many as there can be, and all over again', async (t) => {
+  const { client, cq, sq } = await start(t);
+  for (let round = 0; round < 3; round++) {
+    for (let qid = 64; qid >= 1; qid--) {
+      t.equal(await cq(qid, 4096), '0/00');
+      t.equal(await sq(qid, 64, 16), '0/00', 'on the first completion queue');
+    }
+    for (let qid = 1; qid <= 64; qid++) {
+      t.equal(code(await deleteSq(client, qid)), '0/00');
+    }
+    for (let qid = 1; qid <= 64; qid++) {
+      t.equal(code(await deleteCq(client, qid)), '0/00');
+    }
+  }
+});
