@@ -4,6 +4,14 @@ import { AsyncEvent, Fid, Status } from '../spec/nvme.ts';
 /** KAS, in 100 ms units: Keep Alive timers are rounded up to 10 s. */
 export const KEEP_ALIVE_GRANULARITY = 100;
 
+/** The longest that a timer of Node's can be set to. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+function roundKeepAlive(ms: number): number {
+  const step = KEEP_ALIVE_GRANULARITY * 100;
+  return Math.ceil(ms / step) * step;
+}
+
 /** Bits 7:0 of the Asynchronous Event Configuration: SMART critical warnings. */
 const AEC_SMART_MASK = 0xff;
 const AEC_MASK = AEC_SMART_MASK | AsyncEvent.NAMESPACE_ATTRIBUTE;
@@ -79,8 +87,7 @@ export class Features {
 
   /** Milliseconds, rounded up to the granularity; 0: off. */
   get keepAliveMs(): number {
-    const step = KEEP_ALIVE_GRANULARITY * 100;
-    return Math.ceil(this.#values.get(Fid.KEEP_ALIVE_TIMER)! / step) * step;
+    return roundKeepAlive(this.#values.get(Fid.KEEP_ALIVE_TIMER)!);
   }
 
   /** Number of Queues: granted submission and completion queues, zero-based. */
@@ -173,7 +180,12 @@ export class Features {
       case Fid.ARBITRATION:
       case Fid.ERROR_RECOVERY:
       case Fid.INTERRUPT_COALESCING:
+        this.#values.set(fid, cdw11 >>> 0);
+        return ok();
       case Fid.KEEP_ALIVE_TIMER:
+        if (roundKeepAlive(cdw11 >>> 0) > MAX_TIMER_MS) {
+          return refused(Status.KEEP_ALIVE_TIMEOUT_INVALID);
+        }
         this.#values.set(fid, cdw11 >>> 0);
         return ok();
       default:

@@ -114,6 +114,7 @@ export const Status = {
   INVALID_NAMESPACE: generic(0x0b),
   COMMAND_SEQUENCE_ERROR: generic(0x0c),
   INVALID_PRP_OFFSET: generic(0x13),
+  KEEP_ALIVE_TIMEOUT_INVALID: generic(0x1a),
   NAMESPACE_WRITE_PROTECTED: generic(0x20),
   LBA_OUT_OF_RANGE: generic(0x80),
   CAPACITY_EXCEEDED: generic(0x81),
