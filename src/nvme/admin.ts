@@ -323,13 +323,6 @@ export class Admin {
   #abort(command: Command): Outcome {
     const sqid = command.cdw10 & 0xffff;
     const cid = command.cdw10 >>> 16;
-    if (sqid === 0 && this.#events.abort(cid)) {
-      this.abortedEvents.push(cid);
-      return SUCCESS;
-    }
-    return done(Status.SUCCESS, NOT_ABORTED);
+    return sqid === 0 && this.#events.abort(cid) ? SUCCESS : done(Status.SUCCESS, NOT_ABORTED);
   }
-
-  /** Event requests that an Abort took back: the controller completes them. */
-  readonly abortedEvents: number[] = [];
 }

@@ -331,6 +331,8 @@ export class Controller {
     if (this.#queue !== queue) {
       return true;
     }
+    // Before the Abort that did it, if there is room; else as soon as there is.
+    this.#completeAborted(queue);
     cq.unreserve();
     if (outcome !== 'parked') {
       this.#complete(queue, command.cid, outcome.status, outcome.dw0);
@@ -338,9 +340,6 @@ export class Controller {
         const { cid, nsid } = command;
         this.#logs.addError({ sqid: 0, cid, status: outcome.status, nsid });
       }
-    }
-    for (const cid of this.#admin.abortedEvents.splice(0)) {
-      this.#complete(queue, cid, Status.ABORTED_BY_REQUEST, 0);
     }
     return true;
   }
@@ -360,10 +359,24 @@ export class Controller {
     this.#host.signalAdmin();
   }
 
+  #completeAborted(queue: AdminQueue): void {
+    while (queue.cq.room(1) > 0) {
+      const cid = this.#events.nextAborted();
+      if (cid === undefined) {
+        return;
+      }
+      this.#complete(queue, cid, Status.ABORTED_BY_REQUEST, 0);
+    }
+  }
+
   /** Reports events for which the host parked a request. */
   #completeEvents(): void {
     const queue = this.#queue;
-    while (queue !== undefined && !queue.sq.stopped && queue.cq.room(1) > 0) {
+    if (queue === undefined || queue.sq.stopped) {
+      return;
+    }
+    this.#completeAborted(queue);
+    while (queue.cq.room(1) > 0) {
       const next = this.#events.next();
       if (next === undefined) {
         return;

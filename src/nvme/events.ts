@@ -15,12 +15,15 @@ export interface Event {
 export class AsyncEvents {
   /** Command ids of parked requests, oldest first. */
   #parked: number[] = [];
+  /** Command ids of requests that were taken back and are still to be completed. */
+  #aborted: number[] = [];
   #waiting: Event[] = [];
   /** Types reported and not yet read about, by log page. */
   readonly #silenced = new Map<number, number>();
 
   reset(): void {
     this.#parked = [];
+    this.#aborted = [];
     this.#waiting = [];
     this.#silenced.clear();
   }
@@ -34,11 +37,20 @@ export class AsyncEvents {
     return true;
   }
 
-  /** Takes back a parked request, for Abort. */
+  /** Takes back a parked request, for Abort. False if none has this command id. */
   abort(cid: number): boolean {
-    const found = this.#parked.includes(cid);
-    this.#parked = this.#parked.filter((parked) => parked !== cid);
-    return found;
+    const at = this.#parked.indexOf(cid);
+    if (at < 0) {
+      return false;
+    }
+    this.#parked.splice(at, 1);
+    this.#aborted.push(cid);
+    return true;
+  }
+
+  /** The next request to complete as aborted. */
+  nextAborted(): number | undefined {
+    return this.#aborted.shift();
   }
 
   /** Notes an event; the same event is not noted twice. */
