@@ -1,0 +1,144 @@
+/** Log pages. NVMe Base 2.0 §5.16. */
+import t, { type Test } from 'tap';
+import { NvmOpcode } from '../../src/spec/nvm.ts';
+import { AdminOpcode, Cns, ErrorLogEntry, Lid, SmartLog } from '../../src/spec/nvme.ts';
+import { AdminCaller } from '../helpers/admin.ts';
+import { MIB, TestTarget } from '../helpers/target.ts';
+
+async function start(t: Test) {
+  const target = await TestTarget.start(t);
+  const client = await target.connect(await target.serve(await target.malloc(4 * MIB)));
+  return { target, client, admin: new AdminCaller(client) };
+}
+
+const view = (data: Uint8Array) => new DataView(data.buffer, data.byteOffset, data.length);
+
+t.test('which pages there are', async (t) => {
+  const { admin } = await start(t);
+  const { code, data } = await admin.log(Lid.SUPPORTED, 1024);
+  t.equal(code, '0/00');
+  for (let lid = 0; lid < 256; lid++) {
+    const supported = (view(data).getUint32(4 * lid, true) & 1) === 1;
+    const answer = await admin.log(lid, 512);
+    t.equal(answer.code, supported ? '0/00' : '1/09', `LID ${lid}`);
+  }
+});
+
+t.test('commands and their effects', async (t) => {
+  const { client, admin } = await start(t);
+  const { data } = await admin.log(Lid.COMMAND_EFFECTS, 4096);
+  const effects = (opcode: number, io: boolean) =>
+    view(data).getUint32((io ? 1024 : 0) + 4 * opcode, true);
+  for (let opcode = 0; opcode < 256; opcode++) {
+    if (opcode !== AdminOpcode.ASYNC_EVENT_REQUEST) {
+      const { code } = await admin.call({ opcode, cdw10: 0xffff_ffff });
+      t.equal(effects(opcode, false) & 1, code === '0/01' ? 0 : 1, `admin opcode ${opcode}`);
+    }
+  }
+  const pair = await client.createQueuePair(1, 16);
+  for (let opcode = 0; opcode < 256; opcode++) {
+    const { status } = await pair.execute({ opcode, nsid: 1, prp1: admin.buffer });
+    t.equal(effects(opcode, true) & 1, (status & 0x7ff) === 0x001 ? 0 : 1, `I/O opcode ${opcode}`);
+  }
+  t.equal(effects(NvmOpcode.WRITE, true), 3, 'a write changes content');
+});
+
+t.test('offsets, lengths and buffers', async (t) => {
+  const { admin } = await start(t);
+  const whole = (await admin.log(Lid.COMMAND_EFFECTS, 4096)).data;
+  for (const [offset, bytes] of [
+    [0, 4],
+    [4, 4],
+    [1024, 16],
+    [4092, 4],
+    [1000, 3096],
+  ]) {
+    const { code, data } = await admin.log(Lid.COMMAND_EFFECTS, bytes, { cdw12: offset });
+    t.equal(code, '0/00');
+    t.same(data, whole.subarray(offset, offset + bytes), `${bytes} bytes from ${offset}`);
+  }
+  const { code, data } = await admin.log(Lid.SMART, 4096, { cdw12: 256 });
+  t.ok(code === '0/00' && data.subarray(256).every((byte) => byte === 0), 'zeros after its end');
+  t.equal((await admin.log(Lid.SMART, 4, { cdw12: 512 })).code, '0/00', 'at its end: nothing');
+  t.equal((await admin.log(Lid.SMART, 4, { cdw12: 516 })).code, '0/02', 'after its end');
+  t.equal((await admin.log(Lid.SMART, 4, { cdw13: 1 })).code, '0/02', 'far after its end');
+  for (const cdw12 of [1, 2, 3, 511]) {
+    t.equal((await admin.log(Lid.SMART, 4, { cdw12 })).code, '0/02', `offset ${cdw12}`);
+  }
+  const dwords = (count: number) => ({
+    cdw10: (Lid.SMART | (((count - 1) & 0xffff) << 16)) >>> 0,
+    cdw11: (count - 1) >>> 16,
+  });
+  t.equal((await admin.log(Lid.SMART, 4, dwords(2 ** 18 + 1))).code, '0/02', 'more than MDTS');
+  t.equal((await admin.log(Lid.SMART, 4, dwords(2 ** 32))).code, '0/02');
+  t.equal((await admin.log(Lid.SMART, 512, { prp1: 0 })).code, '0/04');
+  t.equal((await admin.log(Lid.SMART, 512, { prp1: admin.buffer + 2 })).code, '0/13');
+});
+
+t.test('SMART counts what was read and written', async (t) => {
+  const { client, admin } = await start(t);
+  const pair = await client.createQueuePair(1, 16);
+  const smart = async () => SmartLog.read(view((await admin.log(Lid.SMART, 512)).data));
+  t.match(await smart(), {
+    criticalWarning: 0,
+    availableSpare: 100,
+    percentageUsed: 0,
+    dataUnitsRead: 0,
+    dataUnitsWritten: 0,
+    hostReads: 0,
+    hostWrites: 0,
+    mediaErrors: 0,
+  });
+  const prp1 = admin.buffer;
+  const prp2 = prp1 + 4096;
+  for (let i = 0; i < 250; i++) {
+    const opcode = i < 100 ? NvmOpcode.READ : NvmOpcode.WRITE;
+    const { status } = await pair.execute({ opcode, nsid: 1, prp1, prp2, cdw10: i, cdw12: 15 });
+    t.equal(status, 0);
+  }
+  // A data unit is a thousand times 512 bytes, begun ones count.
+  t.match(await smart(), {
+    hostReads: 100,
+    dataUnitsRead: 2,
+    hostWrites: 150,
+    dataUnitsWritten: 3,
+  });
+});
+
+t.test('the error log', async (t) => {
+  const { admin } = await start(t);
+  const entries = async (count: number) => {
+    const { data } = await admin.log(Lid.ERROR, 64 * count);
+    return Array.from({ length: count }, (_, i) => ErrorLogEntry.read(view(data), 64 * i));
+  };
+  t.strictSame(
+    (await entries(2)).map(({ errorCount }) => errorCount),
+    [0, 0],
+  );
+  await admin.identify(Cns.NAMESPACE, 77);
+  await admin.call({ opcode: 0x7f, nsid: 5 });
+  t.match(await entries(3), [
+    { errorCount: 2, sqid: 0, status: 0x4001 << 1, parameterLocation: 0xffff, nsid: 5 },
+    { errorCount: 1, sqid: 0, status: 0x400b << 1, parameterLocation: 0xffff, nsid: 77 },
+    { errorCount: 0, sqid: 0, status: 0, nsid: 0 },
+  ]);
+  for (let i = 0; i < 100; i++) {
+    await admin.call({ opcode: 0x7f, nsid: i });
+  }
+  const all = await entries(64);
+  t.strictSame(
+    all.map(({ errorCount }) => errorCount),
+    Array.from({ length: 64 }, (_, i) => 102 - i),
+    'the newest 64',
+  );
+  const smart = SmartLog.read(view((await admin.log(Lid.SMART, 512)).data));
+  t.equal(smart.errorLogEntries, 102);
+});
+
+t.test('firmware slots', async (t) => {
+  const { client, admin } = await start(t);
+  const { data } = await admin.log(Lid.FIRMWARE_SLOT, 512);
+  const { fr } = await client.identifyController();
+  t.equal(data[0], 1, 'slot 1 is active');
+  t.same(data.subarray(8, 16), fr);
+});
