@@ -246,6 +246,7 @@ export class Controller {
     this.#features.reset();
     this.#logs.reset();
     await this.#host.resetQueues();
+    await this.#host.setWriteThrough(this.writeThrough);
   }
 
   /** Back to power-on, when nothing of the controller is in flight any more: function level reset, vfio-user reset, client gone. */

@@ -15,8 +15,9 @@ export interface Behaviour {
   /** Errno of what the kind of request fails with, or 0. */
   readonly read?: number;
   readonly write?: number;
+  /** Of syncs, and of writes that are to be on stable storage when they are done. */
   readonly fsync?: number;
-  /** Reads and writes move at most so many bytes. */
+  /** Reads give at most so many bytes. (Short writes the kernel goes on with by itself, and for FUSE at the wrong place.) */
   readonly most?: number;
 }
 
@@ -91,7 +92,12 @@ const EntryOut = struct('EntryOut', 40, {
 });
 const AttrOut = struct('AttrOut', 16, { attrValid: u64(0) });
 const OpenOut = struct('OpenOut', 16, { fh: u64(0), openFlags: u32(8) });
-const Transfer = struct('Transfer', 40, { fh: u64(0), offset: u64(8), size: u32(16) });
+const Transfer = struct('Transfer', 40, {
+  fh: u64(0),
+  offset: u64(8),
+  size: u32(16),
+  flags: u32(32),
+});
 const WriteOut = struct('WriteOut', 8, { size: u32(0) });
 
 const content = new Uint8Array(SIZE);
@@ -139,18 +145,20 @@ function transfer(opcode: number, unique: number, body: Uint8Array): void {
     reply(unique, fsyncError);
     return;
   }
-  const error = opcode === Op.READ ? readError : writeError;
+  const view = new DataView(body.buffer, body.byteOffset, body.length);
+  const { offset, size, flags } = Transfer.read(view);
+  const durable = opcode === Op.WRITE && (flags & constants.O_DSYNC) !== 0;
+  const error = opcode === Op.READ ? readError : writeError || (durable ? fsyncError : 0);
   if (error !== 0) {
     reply(unique, error);
     return;
   }
-  const { offset, size } = Transfer.read(new DataView(body.buffer, body.byteOffset, body.length));
-  const count = Math.max(0, Math.min(size, most ?? size, SIZE - offset));
+  const end = Math.min(offset + size, SIZE);
   if (opcode === Op.READ) {
-    reply(unique, 0, content.subarray(offset, offset + count));
+    reply(unique, 0, content.subarray(offset, Math.min(end, offset + (most ?? size))));
   } else {
-    content.set(body.subarray(Transfer.size, Transfer.size + count), offset);
-    reply(unique, 0, WriteOut.encode({ size: count }));
+    content.set(body.subarray(Transfer.size, Transfer.size + end - offset), offset);
+    reply(unique, 0, WriteOut.encode({ size: end - offset }));
   }
 }
 
