@@ -1,6 +1,11 @@
 // eventfds: how threads, the kernel and the VM wake each other.
+#include <fcntl.h>
+#include <limits.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
 
 #include "args.h"
 #include "module.h"
@@ -12,6 +17,20 @@ Napi::Value EventfdCreate(const Napi::CallbackInfo& info) {
   int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   if (fd < 0) return ThrowErrno(info.Env(), errno, "eventfd");
   return Napi::Number::New(info.Env(), fd);
+}
+
+// Another process's eventfd, to be signalled here: nothing else, and never to block on.
+Napi::Value EventfdAdopt(const Napi::CallbackInfo& info) {
+  Args args(info);
+  int fd = args.Descriptor(0, "fd");
+  if (args.failed()) return {};
+  char path[32], target[64] = {};
+  snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+  if (readlink(path, target, sizeof(target) - 1) < 0) return ThrowErrno(info.Env(), errno, "readlink");
+  if (strcmp(target, "anon_inode:[eventfd]") != 0) return ThrowErrno(info.Env(), EINVAL, "eventfd");
+  int flags = fcntl(fd, F_GETFL);
+  if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return ThrowErrno(info.Env(), errno, "fcntl");
+  return info.Env().Undefined();
 }
 
 // The only argument, as a descriptor; -1 (a bad descriptor) if it is none.
@@ -51,6 +70,7 @@ napi_value EventfdRead(napi_env env, napi_callback_info info) {
 
 void InitEvent(Napi::Env env, Napi::Object exports) {
   Export<EventfdCreate>(env, exports, "eventfdCreate");
+  Export<EventfdAdopt>(env, exports, "eventfdAdopt");
   ExportHot(env, exports, "eventfdSignal", EventfdSignal);
   ExportHot(env, exports, "eventfdRead", EventfdRead);
 }

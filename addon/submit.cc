@@ -59,6 +59,18 @@ Napi::Value RegisterFiles(const Napi::CallbackInfo& info) {
   return Register(info.Env(), ring, IORING_REGISTER_FILES, fds.data, fds.length);
 }
 
+Napi::Value UpdateFile(const Napi::CallbackInfo& info) {
+  Args args(info);
+  int ring = args.Descriptor(0, "ring");
+  int32_t index = static_cast<int32_t>(args.Integer(1, "index", 0, INT32_MAX));
+  int32_t fd = static_cast<int32_t>(args.Integer(2, "fd", -1, INT32_MAX));
+  if (args.failed()) return {};
+  io_uring_files_update update = {};
+  update.offset = static_cast<uint32_t>(index);
+  update.fds = reinterpret_cast<uintptr_t>(&fd);
+  return Register(info.Env(), ring, IORING_REGISTER_FILES_UPDATE, &update, 1);
+}
+
 Napi::Value RegisterBuffers(const Napi::CallbackInfo& info) {
   Args args(info);
   int ring = args.Descriptor(0, "ring");
@@ -100,6 +112,7 @@ Napi::Value RegisterWorkerCpus(const Napi::CallbackInfo& info) {
 void InitSubmit(Napi::Env env, Napi::Object exports) {
   ExportHot(env, exports, "uringEnter", Enter);
   Export<RegisterFiles>(env, exports, "uringRegisterFiles");
+  Export<UpdateFile>(env, exports, "uringUpdateFile");
   Export<RegisterBuffers>(env, exports, "uringRegisterBuffers");
   Export<RegisterWorkerCpus>(env, exports, "uringRegisterWorkerCpus");
 }

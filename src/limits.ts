@@ -26,8 +26,9 @@ export const MAX_ASYNC_EVENT_REQUESTS = 4;
 /** Entries of the error log page. */
 export const MAX_ERROR_LOG_ENTRIES = 64;
 
-/** DMA regions a client can map at the same time. */
-export const MAX_DMA_REGIONS = 65535;
+/** DMA regions with memory behind them: of one client, and of the process, which the kernel allows 65530 mappings. */
+export const MAX_CLIENT_REGIONS = 8192;
+export const MAX_REGIONS = 32768;
 /** IOVAs are exact as JavaScript numbers below this. Bytes. */
 export const MAX_IOVA = Number.MAX_SAFE_INTEGER;
 
@@ -35,8 +36,12 @@ export const MAX_IOVA = Number.MAX_SAFE_INTEGER;
 export const MAX_REACTORS = 64;
 /** Bdevs of one process. */
 export const MAX_BDEVS = 1024;
+/** Files a reactor has registered with its ring: two a bdev with O_DIRECT. Within what a process may open by default. */
+export const MAX_REGISTERED_FILES = 1024;
 /** Commands a reactor has in flight at a backend that completes later. */
-export const MAX_INFLIGHT = 1024;
+export const MAX_INFLIGHT = 2048;
+/** Of these, commands of one controller: a disk that hangs leaves room for the others. */
+export const MAX_CONTROLLER_INFLIGHT = 512;
 
 /** JSON-RPC: bytes of one request, and clients at the same time (as SPDK). */
 export const MAX_RPC_REQUEST_BYTES = 256 * 1024;

@@ -53,6 +53,8 @@ export class FileBdev extends Disk {
   readonly driverSpecific: Readonly<Record<string, unknown>>;
   readonly filename: string;
   #closed = false;
+  /** Under way in other threads: the descriptor must not become another file's meanwhile. */
+  #syncs = 0;
 
   private constructor(identity: BdevIdentity, options: FileBdevOptions, file: OpenFile) {
     super(identity, file.geometry);
@@ -97,14 +99,26 @@ export class FileBdev extends Disk {
 
   async sync(): Promise<void> {
     if (!this.readonly && !this.#closed) {
-      await fdatasyncAsync(this.backend.bufferedFd);
+      this.#syncs += 1;
+      try {
+        await fdatasyncAsync(this.backend.bufferedFd);
+      } finally {
+        this.#syncs -= 1;
+        this.#closeIfUnused();
+      }
+    }
+  }
+
+  #closeIfUnused(): void {
+    if (this.#closed && this.#syncs === 0) {
+      closeFile(this.backend);
     }
   }
 
   close(): void {
     if (!this.#closed) {
       this.#closed = true;
-      closeFile(this.backend);
+      this.#closeIfUnused();
     }
   }
 }

@@ -174,7 +174,7 @@ export class GuestMemory {
 
   /**
    * The memory of a queue: page aligned, contiguous in IOVA space, in one region or across several. Undefined if part of it is not
-   * mapped or may not be written as asked.
+   * mapped or may not be written as asked, or cannot be mapped side by side (huge pages).
    */
   queueMemory(iova: number, bytes: number, writable: boolean): QueueMemory | undefined {
     const addresses: number[] = [];
@@ -196,7 +196,11 @@ export class GuestMemory {
       lengths.push(length);
       done += length;
     }
-    const buffer = native.mapAlias(Float64Array.from(addresses), Float64Array.from(lengths));
-    return { words: new Int32Array(buffer, 0, bytes / 4), alias: new Uint8Array(buffer) };
+    try {
+      const buffer = native.mapAlias(Float64Array.from(addresses), Float64Array.from(lengths));
+      return { words: new Int32Array(buffer, 0, bytes / 4), alias: new Uint8Array(buffer) };
+    } catch {
+      return undefined;
+    }
   }
 }

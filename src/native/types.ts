@@ -91,6 +91,8 @@ export interface NativeAddon {
 
   /** A non-blocking, close-on-exec eventfd. */
   eventfdCreate(): number;
+  /** Makes an eventfd that another process passed non-blocking. EINVAL if the descriptor is anything but an eventfd. */
+  eventfdAdopt(fd: number): void;
   /** Hot. Adds 1. 0, or -errno (-EAGAIN: the counter is full, which still wakes the reader). */
   eventfdSignal(fd: number): number;
   /** Hot. Reads and clears: the count (up to 2^53 exact), 0 if not signalled, or -errno. */
@@ -117,6 +119,8 @@ export interface NativeAddon {
   ): number;
   /** IORING_REGISTER_FILES (replaces an earlier table). -1 leaves a slot empty. */
   uringRegisterFiles(ring: number, fds: Int32Array): void;
+  /** IORING_REGISTER_FILES_UPDATE of one slot of the table; -1 empties it. Operations under way keep the file they began with. */
+  uringUpdateFile(ring: number, index: number, fd: number): void;
   /** IORING_REGISTER_BUFFERS: [address, length] pairs. */
   uringRegisterBuffers(ring: number, pairs: Float64Array): void;
   /** IORING_REGISTER_IOWQ_AFF: where the kernel's workers for operations that block may run; by default where the ring's thread may. */

@@ -199,7 +199,7 @@ export class Admin {
     if (dwords * 4 > PAGE_SIZE << this.#config.mdts || offset % 4 !== 0) {
       return Status.INVALID_FIELD;
     }
-    const page = this.#logs.page(lid, this.#host.ioTotals());
+    const page = this.#logs.page(lid, () => this.#host.ioTotals());
     if (page === undefined) {
       return Status.INVALID_LOG_PAGE;
     }
@@ -247,6 +247,9 @@ export class Admin {
     }
     if ((command.cdw11 & QUEUE_PC) === 0) {
       return Status.INVALID_FIELD;
+    }
+    if (command.prp1 > Number.MAX_SAFE_INTEGER) {
+      return Status.DATA_TRANSFER_ERROR;
     }
     return command.prp1 % PAGE_SIZE === 0 ? Status.SUCCESS : Status.INVALID_PRP_OFFSET;
   }

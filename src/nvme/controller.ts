@@ -58,6 +58,8 @@ export class Controller {
   /** Goes on with a completion that waits for the memory of the admin queue. */
   #wakeDrain = (): void => {};
   #keepAliveTimer: NodeJS.Timeout | undefined;
+  /** A failure was logged. */
+  #complained = false;
 
   constructor(config: ControllerConfig, host: ControllerHost) {
     this.#host = host;
@@ -164,6 +166,7 @@ export class Controller {
     }
     this.#queue = queue;
     registers.csts = Csts.RDY;
+    this.#complained = false;
     this.#host.watchAdmin(true);
     this.#host.log.debug('controller enabled');
   }
@@ -193,14 +196,19 @@ export class Controller {
     }
     const sqMemory = memory.queueMemory(asq, sqSize * SQE_SIZE, false);
     const cqMemory = memory.queueMemory(acq, cqSize * CQE_SIZE, true);
+    const aliases = [sqMemory?.alias, cqMemory?.alias].filter((alias) => alias !== undefined);
     if (sqMemory === undefined || cqMemory === undefined) {
+      aliases.forEach((alias) => {
+        native.revoke(alias);
+      });
       return undefined;
     }
     Atomics.store(doorbells, 0, 0);
     Atomics.store(doorbells, 1, 0);
+    this.#host.sawAdminTail(0);
+    this.#host.sawAdminHead(undefined);
     const cq = new CompletionQueue(0, cqSize, cqMemory.words, doorbells, true, 0);
     const sq = new SubmissionQueue(0, sqSize, sqMemory.words, doorbells, cq);
-    const aliases = [sqMemory.alias, cqMemory.alias].filter((alias) => alias !== undefined);
     return { sq, cq, aliases };
   }
 
@@ -215,7 +223,10 @@ export class Controller {
 
   /** Fatal: nothing is processed until the host resets the controller. */
   fail(reason: string): void {
-    this.#host.log.warn({ reason }, 'controller failed: CSTS.CFS is set');
+    // Once, until the host has enabled it again: a host can fail as often as it likes.
+    const level = this.#complained ? 'debug' : 'warn';
+    this.#complained = true;
+    this.#host.log[level]({ reason }, 'controller failed: CSTS.CFS is set');
     this.#registers.csts |= Csts.CFS;
   }
 
@@ -281,11 +292,10 @@ export class Controller {
   /** The host rang an admin doorbell (or may have). */
   adminDoorbell(): void {
     this.#rung = true;
+    this.#look();
     if (!this.#draining) {
       this.#draining = true;
-      void this.#drain().finally(() => {
-        this.#draining = false;
-      });
+      void this.#drain();
     }
   }
 
@@ -305,14 +315,31 @@ export class Controller {
         }
       }
       this.#completeEvents();
+      this.#lookForRoom();
     }
+    // In the same turn as the last look at what was rung: nothing can come between.
+    this.#draining = false;
+  }
+
+  /** Tells the reactor that watches the doorbells what main has seen, before main acts on it: any other value wakes main again. */
+  #look(): void {
+    this.#host.sawAdminTail(Atomics.load(this.#host.doorbells, 0));
+    this.#lookForRoom();
+  }
+
+  /** The CQ's head matters only while completions wait for room. */
+  #lookForRoom(): void {
+    const head = Atomics.load(this.#host.doorbells, 1);
+    const full = this.#queue !== undefined && this.#queue.cq.room(1) < 1;
+    this.#host.sawAdminHead(full ? head : undefined);
   }
 
   /** Takes and completes one command. False if there is none, or no room for its completion. */
   async #executeNext(queue: AdminQueue): Promise<boolean> {
     const { sq, cq } = queue;
+    this.#look();
     const tail = sq.tail();
-    if (sq.badTail >= 0) {
+    if (sq.badTail) {
       this.#reportBadTail(sq);
     }
     if (tail === sq.head || sq.stopped || cq.room(1) < 1) {
@@ -387,11 +414,11 @@ export class Controller {
   }
 
   #reportBadTail(sq: SubmissionQueue): void {
-    if (sq.reportedTail !== sq.badTail) {
-      sq.reportedTail = sq.badTail;
+    if (!sq.reportedTail) {
+      sq.reportedTail = true;
       this.badDoorbell();
     }
-    sq.badTail = -1;
+    sq.badTail = false;
   }
 
   /** A DMA region under the admin queue may have gone (the queue rests) or come (it goes on). */

@@ -103,7 +103,7 @@ export class Features {
       return refused(Status.INVALID_FIELD);
     }
     if (select === Select.CAPABILITIES) {
-      return ok(fid === Fid.WRITE_ATOMICITY ? 0 : CAPABILITY_CHANGEABLE);
+      return ok(CAPABILITY_CHANGEABLE);
     }
     const current = select === Select.CURRENT;
     switch (fid) {

@@ -1,4 +1,4 @@
-/** What a controller needs of the place that it lives in. Implemented by `target/endpoint.ts`. */
+/** What a controller needs of the place that it lives in. Implemented by `target/device.ts`. */
 import type { GuestMemory } from '../memory/guest.ts';
 import type { Logger } from '../util/log.ts';
 import type { Namespace } from './namespace.ts';
@@ -46,6 +46,9 @@ export interface ControllerHost {
   setWriteThrough(enabled: boolean): Promise<void>;
   /** Whether the admin doorbells are to be watched. */
   watchAdmin(enabled: boolean): void;
+  /** Admin doorbell values that need no further look; undefined: a change of the CQ's head is of no interest. */
+  sawAdminTail(tail: number): void;
+  sawAdminHead(head: number | undefined): void;
   /** Completions were posted to the admin CQ: interrupts the host on vector 0. */
   signalAdmin(): void;
   /** The mask of INTMS/INTMC changed. */

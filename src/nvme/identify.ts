@@ -32,6 +32,8 @@ const FRMW = 1 | (1 << 1);
 const LPA = (1 << 1) | (1 << 2);
 /** A volatile write cache; Flush of all namespaces at once (NSID FFFFFFFFh) is not supported. */
 const VWC = 1 | (2 << 1);
+/** How long a shutdown may take, in which all data is made durable: the most that Linux waits. */
+const SHUTDOWN_US = 60_000_000;
 /** NSFEAT none, FLBAS 0: LBA format 0. */
 const RELATIVE_PERFORMANCE_BEST = 0;
 
@@ -55,6 +57,7 @@ export function identifyController(config: ControllerConfig): Uint8Array {
     mdts: config.mdts,
     cntlid: config.cntlid,
     ver: NVME_VERSION,
+    rtd3e: SHUTDOWN_US,
     oaes: AsyncEvent.NAMESPACE_ATTRIBUTE,
     cntrltype: CNTRLTYPE_IO,
     acl: 3,

@@ -8,7 +8,7 @@
 import { type Backend, type BackendContext, PENDING } from '../bdev/backend.ts';
 import type { Counters } from '../bdev/counters.ts';
 import { Op } from '../bdev/op.ts';
-import { MAX_INFLIGHT } from '../limits.ts';
+import { MAX_CONTROLLER_INFLIGHT, MAX_INFLIGHT } from '../limits.ts';
 import type { GuestMemory } from '../memory/guest.ts';
 import { mapPrps } from '../memory/prp.ts';
 import { native } from '../native/index.ts';
@@ -26,8 +26,9 @@ const TWO_32 = 0x1_0000_0000;
 /** Above this in the upper half, an LBA is not exact as a number; no bdev is that large. */
 const MAX_LBA_HI = 0x1f_ffff;
 
-/** Commands taken from one queue before the next has its turn. */
+/** Commands, and bytes copied for them, after which the next queue has its turn. */
 const BATCH = 64;
+const BATCH_BYTES = 1024 * 1024;
 /**
  * Completions, and copied bytes, after which completions are published before the batch is through: the host can go on while the rest is
  * worked on. At depth 32 this doubles the rate; each publication costs an ordered store, so fewer are not better.
@@ -45,8 +46,6 @@ export interface IoNamespace {
   readonly numBlocks: number;
   readonly readonly: boolean;
   readonly counters: Counters;
-  /** Commands in flight. */
-  inflight: number;
 }
 
 /** A controller as a reactor sees it. */
@@ -82,6 +81,7 @@ export class IoEngine {
   #freeCount = MAX_INFLIGHT;
   /** Time of the poll round in ns, at index 0. */
   readonly #now = new Float64Array(1);
+  #clockRead = false;
 
   constructor(context: BackendContext) {
     this.#context = context;
@@ -94,9 +94,15 @@ export class IoEngine {
     return MAX_INFLIGHT - this.#freeCount;
   }
 
+  /** A new poll round: the clock is read anew when somebody needs it. */
+  beginRound(): void {
+    this.#clockRead = false;
+  }
+
   /** Reads the clock, for latencies: once a round, not once a command. */
-  tick(): void {
+  readClock(): void {
     this.#now[0] = native.clock();
+    this.#clockRead = true;
   }
 
   /** Hot. Takes and starts what the host submitted, up to a batch. Returns how many commands it took. */
@@ -111,8 +117,10 @@ export class IoEngine {
     const copies = this.#context.copies;
     const words = sq.words;
     const room = Math.min(BATCH, cq.room(BATCH));
+    const request = this.#context.request;
     let taken = 0;
-    while (head !== tail && taken < room) {
+    let bytes = 0;
+    while (head !== tail && taken < room && bytes < BATCH_BYTES) {
       const base = head * SQE_WORDS;
       const cdw0 = words[base + CDW0];
       const status = this.#execute(queue, words, base, cdw0);
@@ -126,6 +134,7 @@ export class IoEngine {
         continue;
       }
       cq.stage(0, sq.qid, head, cdw0 >>> 16, status);
+      bytes += request.length;
       if (taken % PUBLISH_EVERY === 0 || copies.bytes >= PUBLISH_BYTES) {
         copies.flush();
         cq.publish();
@@ -142,6 +151,8 @@ export class IoEngine {
   #execute(queue: IoQueue, words: Int32Array, base: number, cdw0: number): number {
     const controller = queue.controller;
     const opcode = cdw0 & 0xff;
+    const request = this.#context.request;
+    request.length = 0;
     if ((cdw0 & (SQE_FUSE_MASK | SQE_PSDT_MASK)) !== 0) {
       return Status.INVALID_FIELD;
     }
@@ -161,8 +172,6 @@ export class IoEngine {
     if (namespace === undefined) {
       return Status.INVALID_NAMESPACE;
     }
-    const request = this.#context.request;
-    request.length = 0;
     if (op !== Op.FLUSH) {
       const lbaLo = words[base + SLBA];
       const lbaHi = words[base + SLBA + 1];
@@ -207,8 +216,11 @@ export class IoEngine {
 
   /** Starts a command that completes later: it holds a slot and a CQ entry until then. */
   #start(queue: IoQueue, namespace: IoNamespace, op: Op, cid: number, length: number): number {
-    if (this.#freeCount === 0) {
+    if (this.#freeCount === 0 || queue.controller.inflight >= MAX_CONTROLLER_INFLIGHT) {
       return BUSY;
+    }
+    if (!this.#clockRead) {
+      this.readClock();
     }
     const slot = this.#freeSlots[this.#freeCount - 1];
     const status = namespace.backend.submit(op, slot);
@@ -224,9 +236,7 @@ export class IoEngine {
     this.#slotBytes[slot] = length;
     this.#slotStart[slot] = this.#now[0];
     queue.sq.cq.reserve();
-    queue.sq.inflight += 1;
     queue.controller.inflight += 1;
-    namespace.inflight += 1;
     return PENDING;
   }
 
@@ -249,9 +259,7 @@ export class IoEngine {
     this.#freeSlots[this.#freeCount] = slot;
     this.#freeCount += 1;
     const { sq, controller } = queue;
-    sq.inflight -= 1;
     controller.inflight -= 1;
-    namespace.inflight -= 1;
     namespace.counters.count(this.#slotOp[slot], this.#slotBytes[slot], status);
     namespace.counters.time(this.#slotOp[slot], this.#now, this.#slotStart, slot);
     sq.cq.unreserve();

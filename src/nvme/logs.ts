@@ -63,14 +63,14 @@ export class Logs {
   }
 
   /** The whole page, or undefined if there is none of that identifier. */
-  page(lid: number, totals: IoTotals): Uint8Array | undefined {
+  page(lid: number, totals: () => IoTotals): Uint8Array | undefined {
     switch (lid) {
       case Lid.SUPPORTED:
         return this.#supported();
       case Lid.ERROR:
         return this.#errorPage();
       case Lid.SMART:
-        return this.#smart(totals);
+        return this.#smart(totals());
       case Lid.FIRMWARE_SLOT:
         return FirmwareSlotLog.encode({
           afi: 1,

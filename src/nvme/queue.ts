@@ -38,6 +38,9 @@ export class CompletionQueue {
   eventfd = -1;
   /** Completions were published that the host has not been interrupted for. */
   needsSignal = false;
+  /** It is in the reactor's lists: of queues to publish, and to signal. */
+  touched = false;
+  signalQueued = false;
 
   /** `doorbells`: 32-bit words from the first doorbell on. `words`: the queue's memory, zeroed by the host. */
   constructor(
@@ -142,15 +145,13 @@ export class SubmissionQueue {
   readonly tailIndex: number;
   /** Next entry to take. */
   head = 0;
-  /** Commands taken that have not completed. */
-  inflight = 0;
-  /** No further command is taken: the queue is being deleted, or its memory is unmapped. */
+  /** No further command is taken: memory of the queue or of its CQ is unmapped. */
   stopped = false;
   /** Completions go nowhere: the controller is being reset. */
   discarded = false;
-  /** A tail outside the queue that the host wrote, or -1; and the one already reported. */
-  badTail = -1;
-  reportedTail = -1;
+  /** The host's tail lies outside the queue; and that was reported. */
+  badTail = false;
+  reportedTail = false;
 
   constructor(
     qid: number,
@@ -180,7 +181,7 @@ export class SubmissionQueue {
     if (tail >>> 0 < this.size) {
       return tail;
     }
-    this.badTail = tail & 0x7fff_ffff;
+    this.badTail = true;
     return this.head;
   }
 }

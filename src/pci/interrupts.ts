@@ -25,10 +25,6 @@ export class Interrupts {
     this.#onUnmask = onUnmask;
   }
 
-  get vectors(): number {
-    return this.#msix.length;
-  }
-
   /** The eventfd of each vector as things stand, or -1. */
   table(): number[] {
     if (this.#msix.some((fd) => fd !== NONE)) {
@@ -62,7 +58,6 @@ export class Interrupts {
     return [before];
   }
 
-  /** True if INTx was masked and no longer is, or the other way round. */
   maskIntx(masked: boolean): void {
     this.#intxMasked = masked;
   }
@@ -97,6 +92,22 @@ export class Interrupts {
   release(): number[] {
     this.setResample(undefined);
     return [...this.disableMsix(), ...this.setIntx(undefined)];
+  }
+}
+
+/**
+ * Takes over descriptors that a client passed. Refuses all of them, and closes them, if one is no eventfd: anything else could block
+ * the thread that signals it.
+ */
+export function adoptEventfds(fds: readonly (number | undefined)[]): void {
+  const given = fds.filter((fd) => fd !== undefined);
+  try {
+    given.forEach((fd) => {
+      native.eventfdAdopt(fd);
+    });
+  } catch (error) {
+    closeEventfds(given);
+    throw error;
   }
 }
 

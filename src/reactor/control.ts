@@ -18,6 +18,17 @@ export const Word = {
 /** 64-bit floats of the control block, written by the reactor. Nanoseconds. */
 export const Time = { BUSY: 1, IDLE: 2 } as const;
 
+/** 32-bit words about a controller's admin doorbells, written by main. The reactor tells main of any other values. */
+export const AdminWord = {
+  TAIL: 0,
+  /** Or NOT_WAITING. */
+  HEAD: 1,
+  /** `admin` messages that main has taken: there is one under way at most. */
+  TAKEN: 2,
+} as const;
+export const NOT_WAITING = -1;
+export const ADMIN_WORDS_BYTES = 16;
+
 export const CONTROL_BYTES = 4096;
 
 /** What main hands to a reactor's thread at its start. */
@@ -56,7 +67,13 @@ export type Request =
     }
   | { readonly kind: 'detach'; readonly controller: number }
   /** Tell main when the host rings the admin doorbells. */
-  | { readonly kind: 'watch-admin'; readonly controller: number; readonly enabled: boolean }
+  | {
+      readonly kind: 'watch-admin';
+      readonly controller: number;
+      readonly enabled: boolean;
+      /** See AdminWord. */
+      readonly seen: SharedArrayBuffer;
+    }
   | { readonly kind: 'map'; readonly controller: number; readonly region: GuestRegion }
   | { readonly kind: 'unmap'; readonly controller: number; readonly iova: number }
   | {

@@ -12,7 +12,7 @@ import { native } from '../native/index.ts';
 import type { IoController, IoNamespace, IoQueue } from '../nvme/io.ts';
 import { CompletionQueue, SubmissionQueue } from '../nvme/queue.ts';
 import { CQE_SIZE, SQE_SIZE, Status } from '../spec/nvme.ts';
-import type { ControllerRequest, NamespaceDescriptor } from './control.ts';
+import { AdminWord, type ControllerRequest, type NamespaceDescriptor } from './control.ts';
 
 /** A queue's place in guest memory. */
 interface Placement {
@@ -38,8 +38,10 @@ interface ControllerState {
 export interface AdminWatch {
   readonly controller: number;
   readonly doorbells: Int32Array;
-  tail: number;
-  head: number;
+  /** See AdminWord. */
+  readonly seen: Int32Array;
+  /** `admin` messages sent; counted from what main had taken at the start. */
+  sent: number;
 }
 
 const DRAINS = new Set<ControllerRequest['kind']>([
@@ -48,6 +50,8 @@ const DRAINS = new Set<ControllerRequest['kind']>([
   'delete-sq',
   'reset',
   'remove-namespace',
+  // What completes after it is to be durable.
+  'write-through',
   // Replacing a namespace (its size changed) is a removal, too.
   'add-namespace',
 ]);
@@ -140,10 +144,16 @@ export class Controllers {
           this.#closeNamespace(state.io, nsid);
         }
         this.#controllers.delete(state.io.id);
-        this.#watch(state, false);
+        this.#unwatch(state);
         break;
       case 'watch-admin':
-        this.#watch(state, request.enabled);
+        this.#unwatch(state);
+        if (request.enabled) {
+          const seen = new Int32Array(request.seen);
+          const sent = Atomics.load(seen, AdminWord.TAKEN);
+          const { doorbells, io } = state;
+          this.watches.push({ controller: io.id, doorbells, seen, sent });
+        }
         break;
       case 'map':
         state.io.memory.add(request.region);
@@ -218,7 +228,6 @@ export class Controllers {
       numBlocks: bdev.numBlocks,
       readonly: bdev.readonly,
       counters: new Counters(this.#counters, bdev.index),
-      inflight: 0,
     };
     this.#closeNamespace(io, nsid);
     while (io.namespaces.length < nsid) {
@@ -234,16 +243,8 @@ export class Controllers {
     }
   }
 
-  #watch(state: ControllerState, enabled: boolean): void {
+  #unwatch(state: ControllerState): void {
     this.watches = this.watches.filter((watch) => watch.controller !== state.io.id);
-    if (enabled) {
-      this.watches.push({
-        controller: state.io.id,
-        doorbells: state.doorbells,
-        tail: 0,
-        head: 0,
-      });
-    }
   }
 
   #createCq(state: ControllerState, request: ControllerRequest & { kind: 'create-cq' }): number {
@@ -262,7 +263,8 @@ export class Controllers {
   }
 
   #createSq(state: ControllerState, request: ControllerRequest & { kind: 'create-sq' }): number {
-    const cq = state.cqs.get(request.cqid)?.cq;
+    const completion = state.cqs.get(request.cqid);
+    const cq = completion?.cq;
     const bytes = request.size * SQE_SIZE;
     const memory = state.io.memory.queueMemory(request.iova, bytes, false);
     if (cq === undefined || memory === undefined) {
@@ -271,6 +273,7 @@ export class Controllers {
     const { qid, size } = request;
     Atomics.store(state.doorbells, 2 * qid, 0);
     const sq = new SubmissionQueue(qid, size, memory.words, state.doorbells, cq);
+    sq.stopped = completion?.placement.suspended === true;
     const placement = { iova: request.iova, bytes, writable: false, alias: memory.alias };
     state.sqs.set(qid, {
       sq,

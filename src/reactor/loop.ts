@@ -15,7 +15,15 @@ import { MAX_INFLIGHT } from '../limits.ts';
 import { native } from '../native/index.ts';
 import { IoEngine, type IoQueue } from '../nvme/io.ts';
 import type { CompletionQueue } from '../nvme/queue.ts';
-import { type Message, type ReactorTask, type Reply, Time, Word } from './control.ts';
+import {
+  AdminWord,
+  type Message,
+  NOT_WAITING,
+  type ReactorTask,
+  type Reply,
+  Time,
+  Word,
+} from './control.ts';
 import { Controllers } from './controllers.ts';
 
 /** User data of the poll on the wake eventfd; slots are the other user data. */
@@ -35,6 +43,7 @@ const COPY_BATCH = 1024;
 const NOW = 0;
 const IDLE_SINCE = 1;
 const BUSY_SINCE = 2;
+const IDLE_ACCOUNTED = 3;
 
 export class Reactor {
   readonly #task: ReactorTask;
@@ -43,10 +52,13 @@ export class Reactor {
   readonly #controllers: Controllers;
   readonly #words: Int32Array;
   readonly #shared: Float64Array;
-  readonly #times = new Float64Array(3);
+  readonly #times = new Float64Array(4);
+  /** Queues to interrupt for at the end of the round. (An array that is emptied by its length is allocated anew.) */
   readonly #signals: CompletionQueue[] = [];
+  #signalCount = 0;
   /** Queues that got a completion from the ring in this round. */
   readonly #touched: CompletionQueue[] = [];
+  #touchedCount = 0;
   #messages = 0;
   #stopId = -1;
   /** Rounds without work, 0 after work. */
@@ -74,8 +86,30 @@ export class Reactor {
     );
   }
 
-  /** Returns when a `stop` message was carried out. */
+  /** Returns when a `stop` message was carried out. If it throws, nothing of this reactor is under way in the kernel any more. */
   run(): void {
+    try {
+      this.#run();
+    } finally {
+      this.#endIo();
+    }
+  }
+
+  /** Waits for the operations under way, whose buffers others may be about to reuse. Their commands are lost with the reactor. */
+  #endIo(): void {
+    while (this.#ring.inflight > 0) {
+      this.#ring.wait(this.#sleepUs);
+      const count = this.#ring.ready();
+      for (let i = 0; i < count; i++) {
+        if (this.#ring.userData(i) !== WAKE) {
+          this.#ring.inflight -= 1;
+        }
+      }
+      this.#ring.advance(count);
+    }
+  }
+
+  #run(): void {
     this.#ring.preparePoll(this.#task.wakeFd, WAKE);
     this.#post({ kind: 'ready', ringFd: this.#ring.fd });
     this.#times[BUSY_SINCE] = native.clock();
@@ -106,6 +140,7 @@ export class Reactor {
       this.#readMailbox(Atomics.load(this.#words, Word.MESSAGES));
       work += 1;
     }
+    this.#engine.beginRound();
     const polled = this.#controllers.polled;
     for (let i = 0; i < polled.length; i++) {
       const queue = polled[i];
@@ -113,7 +148,7 @@ export class Reactor {
       if (taken > 0) {
         work += taken;
         this.#publish(queue.sq.cq);
-      } else if (queue.sq.badTail >= 0) {
+      } else if (queue.sq.badTail) {
         this.#reportDoorbell(queue);
       }
     }
@@ -121,19 +156,19 @@ export class Reactor {
     if (this.#controllers.draining) {
       this.#controllers.advance();
     }
-    if (this.#signals.length > 0) {
+    if (this.#signalCount > 0) {
       this.#signal();
     }
-    this.#watchAdmin();
-    return work;
+    return work + this.#watchAdmin();
   }
 
+  /** Once a queue: a host can write nonsense faster than anyone can read about it. */
   #reportDoorbell({ sq, controller }: IoQueue): void {
-    if (sq.badTail !== sq.reportedTail) {
-      sq.reportedTail = sq.badTail;
+    if (!sq.reportedTail) {
+      sq.reportedTail = true;
       this.#post({ kind: 'bad-doorbell', controller: controller.id, qid: sq.qid });
     }
-    sq.badTail = -1;
+    sq.badTail = false;
   }
 
   #pollRing(): number {
@@ -145,7 +180,7 @@ export class Reactor {
     if (count === 0) {
       return 0;
     }
-    this.#engine.tick();
+    this.#engine.readClock();
     for (let i = 0; i < count; i++) {
       const slot = ring.userData(i);
       if (slot === WAKE) {
@@ -162,16 +197,18 @@ export class Reactor {
       }
     }
     ring.advance(count);
-    for (let i = 0; i < this.#touched.length; i++) {
+    for (let i = 0; i < this.#touchedCount; i++) {
+      this.#touched[i].touched = false;
       this.#publish(this.#touched[i]);
     }
-    this.#touched.length = 0;
+    this.#touchedCount = 0;
     return count;
   }
 
   #touch(cq: CompletionQueue): void {
-    if (!this.#touched.includes(cq)) {
-      this.#touched.push(cq);
+    if (!cq.touched) {
+      cq.touched = true;
+      this.#touched[this.#touchedCount++] = cq;
     }
   }
 
@@ -180,37 +217,49 @@ export class Reactor {
     if (cq.hasStaged) {
       cq.publish();
     }
-    if (cq.needsSignal) {
-      cq.needsSignal = false;
-      if (!this.#signals.includes(cq)) {
-        this.#signals.push(cq);
-      }
+    if (cq.needsSignal && !cq.signalQueued) {
+      cq.signalQueued = true;
+      this.#signals[this.#signalCount++] = cq;
     }
   }
 
   #signal(): void {
-    for (let i = 0; i < this.#signals.length; i++) {
-      const { eventfd } = this.#signals[i];
-      if (eventfd >= 0) {
-        native.eventfdSignal(eventfd);
+    for (let i = 0; i < this.#signalCount; i++) {
+      const cq = this.#signals[i];
+      cq.signalQueued = false;
+      cq.needsSignal = false;
+      if (cq.eventfd >= 0) {
+        native.eventfdSignal(cq.eventfd);
       }
     }
-    this.#signals.length = 0;
+    this.#signalCount = 0;
   }
 
-  /** The admin queue is main's; its doorbells lie in the same page as the others, so that only a poll can see them. */
-  #watchAdmin(): void {
+  /**
+   * The admin queue is main's; its doorbells lie in the same page as the others, so that only a poll can see them. Returns the number of
+   * controllers that main was told about.
+   */
+  #watchAdmin(): number {
     const watches = this.#controllers.watches;
+    let told = 0;
     for (let i = 0; i < watches.length; i++) {
-      const watch = watches[i];
-      const tail = watch.doorbells[0];
-      const head = watch.doorbells[1];
-      if (tail !== watch.tail || head !== watch.head) {
-        watch.tail = tail;
-        watch.head = head;
-        this.#post({ kind: 'admin', controller: watch.controller });
+      const { doorbells, seen, sent, controller } = watches[i];
+      const head = seen[AdminWord.HEAD];
+      if (
+        doorbells[0] === seen[AdminWord.TAIL] &&
+        (head === NOT_WAITING || doorbells[1] === head)
+      ) {
+        continue;
+      }
+      // Main may have taken a message of an earlier watch, too.
+      const taken = Atomics.load(seen, AdminWord.TAKEN);
+      if (((taken - sent) | 0) >= 0) {
+        watches[i].sent = (taken + 1) | 0;
+        told += 1;
+        this.#post({ kind: 'admin', controller });
       }
     }
+    return told;
   }
 
   #readMailbox(messages: number): void {
@@ -239,13 +288,19 @@ export class Reactor {
       Atomics.store(this.#words, Word.SLEEPING, 0);
     }
     if (this.#times[IDLE_SINCE] > 0) {
-      const now = native.clock();
-      this.#shared[Time.IDLE] += now - this.#times[IDLE_SINCE];
+      this.#times[NOW] = native.clock();
+      this.#accountIdle();
       this.#times[IDLE_SINCE] = 0;
-      this.#times[BUSY_SINCE] = now;
+      this.#times[BUSY_SINCE] = this.#times[NOW];
     }
     this.#idleRounds = 0;
     this.#sleepUs = FIRST_SLEEP_US;
+  }
+
+  /** Adds the time without work since it was last added. */
+  #accountIdle(): void {
+    this.#shared[Time.IDLE] += this.#times[NOW] - this.#times[IDLE_ACCOUNTED];
+    this.#times[IDLE_ACCOUNTED] = this.#times[NOW];
   }
 
   /** Nothing to do for some rounds: spin on, or announce a sleep, look once more, and sleep. */
@@ -254,8 +309,10 @@ export class Reactor {
     times[NOW] = native.clock();
     if (times[IDLE_SINCE] === 0) {
       times[IDLE_SINCE] = times[NOW];
+      times[IDLE_ACCOUNTED] = times[NOW];
       this.#shared[Time.BUSY] += times[NOW] - times[BUSY_SINCE];
     }
+    this.#accountIdle();
     const waitsForIo = this.#engine.inflight > 0;
     const spinNs = waitsForIo ? SPIN_WITH_IO_NS : this.#task.spinUs * 1000;
     if (times[NOW] - times[IDLE_SINCE] < spinNs) {

@@ -174,7 +174,7 @@ export class ReactorPool {
     }
   }
 
-  /** The thread's task is over: closes its ring, which ends what the kernel still did for it, and answers whoever waits. */
+  /** The thread's task is over, with nothing of it under way in the kernel: closes its ring and answers whoever waits. */
   #ended(slot: ReactorSlot, thread: Thread): void {
     if (slot.thread === thread) {
       slot.thread = undefined;
@@ -194,11 +194,12 @@ export class ReactorPool {
       return;
     }
     this.#options.log.error({ err: error, reactor: slot.index }, 'reactor died');
+    if (again) {
+      // First, so that requests wait in the new thread's port.
+      this.#launch(slot).catch(() => {});
+    }
     for (const events of this.#controllers.values()) {
       events.reactorLost(slot.index);
-    }
-    if (again) {
-      this.#launch(slot).catch(() => {});
     }
   }
 
@@ -213,9 +214,19 @@ export class ReactorPool {
     this.#controllers.delete(controller);
   }
 
-  /** The least loaded reactor; it counts as more loaded from now on, until `unload`. */
+  /** Some reactor lives. */
+  get alive(): boolean {
+    return this.#slots.some(({ thread }) => thread !== undefined);
+  }
+
+  /** The least loaded reactor; it counts as more loaded from now on, until `unload`. Throws ReactorLostError if none lives. */
   place(): number {
-    const slot = this.#slots.reduce((best, other) => (other.load < best.load ? other : best));
+    const [slot] = this.#slots
+      .filter(({ thread }) => thread !== undefined)
+      .sort((a, b) => a.load - b.load);
+    if (slot === undefined) {
+      throw new ReactorLostError(0);
+    }
     slot.load += 1;
     return slot.index;
   }

@@ -3,21 +3,27 @@
  * Made when a client has connected, dropped when it is gone: the next one finds a device that nobody used before.
  */
 import { closeSync } from 'node:fs';
-import { MAX_IO_QUEUE_PAIRS, PAGE_SIZE } from '../limits.ts';
+import { MAX_CLIENT_REGIONS, MAX_IO_QUEUE_PAIRS, MAX_REGIONS, PAGE_SIZE } from '../limits.ts';
 import { GuestMemory, type GuestRegion } from '../memory/guest.ts';
 import { native } from '../native/index.ts';
 import { Controller } from '../nvme/controller.ts';
 import type { ControllerHost, IoTotals } from '../nvme/host.ts';
 import type { Namespace as NvmeNamespace } from '../nvme/namespace.ts';
 import { ConfigSpace } from '../pci/config-space.ts';
-import { closeEventfds, Interrupts } from '../pci/interrupts.ts';
-import type { NamespaceDescriptor } from '../reactor/control.ts';
+import { adoptEventfds, closeEventfds, Interrupts } from '../pci/interrupts.ts';
+import {
+  ADMIN_WORDS_BYTES,
+  AdminWord,
+  type NamespaceDescriptor,
+  NOT_WAITING,
+} from '../reactor/control.ts';
 import type { ReactorPool } from '../reactor/pool.ts';
 import { DOORBELL_OFFSET } from '../spec/nvme.ts';
 import { CONFIG_SPACE_SIZE, PciCommand, PciHeader } from '../spec/pci.ts';
 import { IrqInfoFlag, PciIrq, PciRegion } from '../spec/vfio-user.ts';
 import type { Logger } from '../util/log.ts';
 import type { DeviceRegion, DmaRegion, IrqIndex, VfioUserDevice } from '../vfio-user/device.ts';
+import { Refusal } from '../vfio-user/refusal.ts';
 import { IoQueues } from './queues.ts';
 import type { ControllerInfo, Namespace, SubsystemView, TransportOptions } from './types.ts';
 
@@ -28,6 +34,9 @@ const DOORBELLS_SIZE = PAGE_SIZE;
 const BAR4_SIZE = 0x2000;
 const PBA_OFFSET = 0x1000;
 const FIRMWARE_REVISION = '0.1';
+
+/** DMA regions mapped in the whole process. */
+let mappedRegions = 0;
 
 export interface DeviceOptions {
   readonly subsystem: SubsystemView;
@@ -46,21 +55,31 @@ export class NvmeDevice implements VfioUserDevice {
   readonly #memory = new GuestMemory();
   readonly #bar0Fd: number;
   readonly #doorbells: Int32Array;
+  /** See AdminWord. */
+  readonly #adminSeen: Int32Array;
   readonly #config: ConfigSpace;
   readonly #msixTable = new Uint8Array(BAR4_SIZE);
   readonly #interrupts: Interrupts;
   readonly #queues: IoQueues;
   readonly #controller: Controller;
+  /** Survived accesses to memory that its owner had truncated, of all clients, when this one came. */
+  readonly #faults = native.faultCount();
 
   constructor(options: DeviceOptions) {
     const { subsystem, transport, reactors } = options;
     this.#options = options;
-    this.#cntlid = subsystem.allocateCntlid();
-    this.#log = options.log.child({ nqn: subsystem.nqn, cntlid: this.#cntlid });
-    // A file of its own for each client: an earlier one may still have its doorbells mapped.
-    this.#bar0Fd = native.memfdCreate('doorbell-bar0', DOORBELL_OFFSET + DOORBELLS_SIZE);
-    const doorbells = native.mapFile(this.#bar0Fd, DOORBELL_OFFSET, DOORBELLS_SIZE, true);
+    const { fd, doorbells } = makeDoorbells();
+    this.#bar0Fd = fd;
     this.#doorbells = new Int32Array(doorbells);
+    try {
+      this.#cntlid = subsystem.allocateCntlid();
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+    this.#log = options.log.child({ nqn: subsystem.nqn, cntlid: this.#cntlid });
+    const adminSeen = new SharedArrayBuffer(ADMIN_WORDS_BYTES);
+    this.#adminSeen = new Int32Array(adminSeen);
     const vectors = transport.maxIoQpairsPerCtrlr + 1;
     this.#interrupts = new Interrupts(vectors, () => this.#vectorsChanged());
     this.#config = new ConfigSpace(
@@ -71,17 +90,22 @@ export class NvmeDevice implements VfioUserDevice {
       { vectors, bar: PciRegion.BAR4, tableOffset: 0, pbaOffset: PBA_OFFSET },
     );
     this.#id = reactors.register({
-      adminDoorbell: () => this.#controller.adminDoorbell(),
+      adminDoorbell: () => {
+        Atomics.add(this.#adminSeen, AdminWord.TAKEN, 1);
+        this.#controller.adminDoorbell();
+      },
       badDoorbell: (qid) => this.#badDoorbell(qid),
       reactorLost: (reactor) => {
-        this.#queues.reactorLost(reactor);
-        this.#controller.fail(`reactor ${reactor} died`);
+        if (this.#queues.reactorLost(reactor)) {
+          this.#controller.fail(`reactor ${reactor} died`);
+        }
       },
     });
     this.#queues = new IoQueues({
       controller: this.#id,
       pool: reactors,
       doorbells,
+      adminSeen,
       memory: this.#memory,
       maxTransferBytes: transport.maxIoSize,
       writeThrough: () => this.#controller.writeThrough,
@@ -141,6 +165,8 @@ export class NvmeDevice implements VfioUserDevice {
       resetQueues: () => queues.reset(),
       setWriteThrough: (enabled) => queues.setWriteThrough(enabled),
       watchAdmin: (enabled) => queues.watchAdmin(enabled),
+      sawAdminTail: (tail) => Atomics.store(this.#adminSeen, AdminWord.TAIL, tail),
+      sawAdminHead: (head) => Atomics.store(this.#adminSeen, AdminWord.HEAD, head ?? NOT_WAITING),
       signalAdmin: () => this.#signalAdmin(),
       interruptMaskChanged: () => {
         this.#interrupts.pinMask = this.#controller.interruptMask;
@@ -167,15 +193,22 @@ export class NvmeDevice implements VfioUserDevice {
     await this.#controller.reset();
     await this.#queues.detach();
     this.#options.reactors.unregister(this.#id);
-    for (const { iova, buffer } of [...this.#memory.regions]) {
-      this.#memory.remove(iova);
-      native.revoke(new DataView(buffer));
+    for (const region of [...this.#memory.regions]) {
+      this.#memory.remove(region.iova);
+      revokeRegion(region);
     }
     closeEventfds(this.#interrupts.release());
     native.revoke(this.#doorbells);
     native.reclaim();
     closeSync(this.#bar0Fd);
     this.#options.subsystem.releaseCntlid(this.#cntlid);
+    const faults = native.faultCount() - this.#faults;
+    if (faults > 0) {
+      this.#log.warn(
+        { faults },
+        'a client took memory away while it was mapped: what was there is lost',
+      );
+    }
     this.#log.info('client gone');
   }
 
@@ -189,21 +222,26 @@ export class NvmeDevice implements VfioUserDevice {
 
   // --- memory -----------------------------------------------------------------------------------------------------
 
-  dmaMap({ iova, size, fd, offset, writable }: DmaRegion): void {
+  async dmaMap({ iova, size, fd, offset, writable }: DmaRegion): Promise<void> {
     if (fd === undefined) {
       // Memory that only messages could reach: remembered by the server, used by nobody.
       return;
     }
     let buffer: SharedArrayBuffer;
     try {
+      if (this.#memory.regions.length >= MAX_CLIENT_REGIONS || mappedRegions >= MAX_REGIONS) {
+        throw new Refusal('ENOSPC', 'too many DMA regions with memory behind them');
+      }
       buffer = native.mapFile(fd, offset, size, writable);
     } finally {
       closeSync(fd);
     }
     const region: GuestRegion = { iova, size, buffer, writable };
+    mappedRegions += 1;
     this.#memory.add(region);
-    void this.#queues.map(region);
     this.#controller.memoryChanged();
+    // A guest may use the memory as soon as this is answered: every reactor must know it by then.
+    await this.#queues.map(region);
   }
 
   async dmaUnmap(iova: number): Promise<void> {
@@ -212,7 +250,7 @@ export class NvmeDevice implements VfioUserDevice {
     if (region !== undefined) {
       this.#controller.memoryChanged();
       await this.#queues.unmap(iova);
-      native.revoke(new DataView(region.buffer));
+      revokeRegion(region);
       native.reclaim();
     }
   }
@@ -303,6 +341,7 @@ export class NvmeDevice implements VfioUserDevice {
     start: number,
     fds: readonly (number | undefined)[],
   ): Promise<void> {
+    adoptEventfds(fds);
     if (index === PciIrq.MSIX) {
       await this.#replaced(this.#interrupts.setMsix(start, fds));
     } else if (index === PciIrq.INTX) {
@@ -314,6 +353,7 @@ export class NvmeDevice implements VfioUserDevice {
   }
 
   setIrqUnmaskEventfd(index: number, fd: number | undefined): void {
+    adoptEventfds([fd]);
     if (index === PciIrq.INTX) {
       this.#interrupts.setResample(fd);
     } else if (fd !== undefined) {
@@ -402,6 +442,23 @@ export class NvmeDevice implements VfioUserDevice {
     }
     return totals;
   }
+}
+
+/** A file of its own for each client: an earlier one may still have its doorbells mapped. */
+function makeDoorbells(): { fd: number; doorbells: SharedArrayBuffer } {
+  const fd = native.memfdCreate('doorbell-bar0', DOORBELL_OFFSET + DOORBELLS_SIZE);
+  try {
+    return { fd, doorbells: native.mapFile(fd, DOORBELL_OFFSET, DOORBELLS_SIZE, true) };
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+/** The memory is nobody's any more. */
+function revokeRegion(region: GuestRegion): void {
+  native.revoke(new DataView(region.buffer));
+  mappedRegions -= 1;
 }
 
 /** What a reactor needs of a namespace: plain data. */

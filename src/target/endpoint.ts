@@ -123,8 +123,8 @@ class CurrentDevice implements VfioUserDevice {
     return this.#connected.irqs;
   }
 
-  dmaMap(region: DmaRegion): void {
-    this.#connected.dmaMap(region);
+  dmaMap(region: DmaRegion): Promise<void> {
+    return this.#connected.dmaMap(region);
   }
 
   dmaUnmap(iova: number): Promise<void> {

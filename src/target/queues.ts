@@ -9,6 +9,7 @@ import type { CqRequest, SqRequest } from '../nvme/host.ts';
 import type { ControllerRequest, NamespaceDescriptor } from '../reactor/control.ts';
 import { ReactorLostError, type ReactorPool } from '../reactor/pool.ts';
 import { Status } from '../spec/nvme.ts';
+import { ErrnoError } from '../util/errors.ts';
 
 /** A request without the controller it is about. */
 type Ask<T = ControllerRequest> = T extends ControllerRequest ? Omit<T, 'controller'> : never;
@@ -17,6 +18,8 @@ export interface IoQueuesOptions {
   readonly controller: number;
   readonly pool: ReactorPool;
   readonly doorbells: SharedArrayBuffer;
+  /** See AdminWord. */
+  readonly adminSeen: SharedArrayBuffer;
   readonly memory: GuestMemory;
   readonly maxTransferBytes: number;
   readonly writeThrough: () => boolean;
@@ -31,8 +34,9 @@ export class IoQueues {
   /** qid → reactor. */
   readonly #cqs = new Map<number, number>();
   readonly #sqs = new Map<number, number>();
-  /** Watches the admin doorbells. */
+  /** Watches the admin doorbells, when they are to be watched. */
   #home: number | undefined;
+  #watching = false;
 
   constructor(options: IoQueuesOptions) {
     this.#options = options;
@@ -60,21 +64,29 @@ export class IoQueues {
     }
   }
 
-  async #tellAll(ask: Ask): Promise<void> {
-    await Promise.all([...this.#attached].map((reactor) => this.#tell(reactor, ask)));
+  /** Resolves with the first status that is not success, if there is one. */
+  async #tellAll(ask: Ask): Promise<number> {
+    const told = [...this.#attached].map((reactor) => this.#tell(reactor, ask));
+    const statuses = await Promise.all(told);
+    return statuses.find((status) => status !== Status.SUCCESS) ?? Status.SUCCESS;
   }
 
   #attach(reactor: number): void {
     if (!this.#attached.has(reactor)) {
       this.#attached.add(reactor);
       const { doorbells, memory, maxTransferBytes, writeThrough, namespaces } = this.#options;
-      void this.#tell(reactor, {
+      const attached = this.#tell(reactor, {
         kind: 'attach',
         doorbells,
         maxTransferBytes,
         writeThrough: writeThrough(),
         regions: memory.regions,
         namespaces: namespaces(),
+      });
+      void attached.then((status) => {
+        if (status !== Status.SUCCESS) {
+          this.#attached.delete(reactor);
+        }
       });
     }
   }
@@ -144,15 +156,14 @@ export class IoQueues {
     this.#sqs.clear();
   }
 
+  /** The same reactor watches for as long as it lives. */
   watchAdmin(enabled: boolean): void {
-    if (enabled && this.#home === undefined) {
-      this.#home = this.#options.pool.place();
+    const { pool, adminSeen: seen } = this.#options;
+    if (enabled !== this.#watching && pool.alive) {
+      this.#watching = enabled;
+      this.#home ??= pool.place();
       this.#attach(this.#home);
-      void this.#tell(this.#home, { kind: 'watch-admin', enabled });
-    } else if (!enabled && this.#home !== undefined) {
-      void this.#tell(this.#home, { kind: 'watch-admin', enabled });
-      this.#options.pool.unload(this.#home);
-      this.#home = undefined;
+      void this.#tell(this.#home, { kind: 'watch-admin', enabled, seen });
     }
   }
 
@@ -171,7 +182,10 @@ export class IoQueues {
   }
 
   async addNamespace(namespace: NamespaceDescriptor): Promise<void> {
-    await this.#tellAll({ kind: 'add-namespace', namespace });
+    const status = await this.#tellAll({ kind: 'add-namespace', namespace });
+    if (status !== Status.SUCCESS) {
+      throw new ErrnoError('ENOMEM', `no reactor could open namespace ${namespace.nsid}`);
+    }
   }
 
   async removeNamespace(nsid: number): Promise<void> {
@@ -192,9 +206,10 @@ export class IoQueues {
     }
   }
 
-  /** A reactor died: its queues are gone; the admin watch moves on. */
-  reactorLost(reactor: number): void {
+  /** A reactor died: its queues are gone; the admin watch moves on. True if the controller had queues there. */
+  reactorLost(reactor: number): boolean {
     this.#attached.delete(reactor);
+    const before = this.#sqs.size + this.#cqs.size;
     for (const [qid, other] of this.#sqs) {
       if (other === reactor) {
         this.#sqs.delete(qid);
@@ -206,17 +221,28 @@ export class IoQueues {
       }
     }
     if (this.#home === reactor) {
-      this.#options.pool.unload(reactor);
+      this.#leaveHome();
+      if (this.#watching) {
+        this.#watching = false;
+        this.watchAdmin(true);
+      }
+    }
+    return this.#sqs.size + this.#cqs.size < before;
+  }
+
+  #leaveHome(): void {
+    if (this.#home !== undefined) {
+      this.#options.pool.unload(this.#home);
       this.#home = undefined;
-      this.watchAdmin(true);
     }
   }
 
   /** The controller goes: resolves when no reactor knows it any more. */
   async detach(): Promise<void> {
-    this.watchAdmin(false);
+    this.#watching = false;
     await this.#tellAll({ kind: 'detach' });
     this.#attached.clear();
+    this.#leaveHome();
     for (const qid of [...this.#cqs.keys()]) {
       this.#forgetCq(qid);
     }

@@ -1,6 +1,13 @@
 /** DMA_MAP and DMA_UNMAP: the client's list of mapped ranges, and all checks on it. vfio-user: DMA_MAP, DMA_UNMAP. */
-import { MAX_DMA_REGIONS, MAX_IOVA } from '../limits.ts';
-import { DMA_PAGE_SIZE, DmaMap, DmaMapFlag, DmaUnmap, DmaUnmapFlag } from '../spec/vfio-user.ts';
+import { MAX_IOVA } from '../limits.ts';
+import {
+  DEFAULT_MAX_DMA_MAPS,
+  DMA_PAGE_SIZE,
+  DmaMap,
+  DmaMapFlag,
+  DmaUnmap,
+  DmaUnmapFlag,
+} from '../spec/vfio-user.ts';
 import { Refusal } from './refusal.ts';
 import { DONE, type Handler, readSized } from './request.ts';
 
@@ -79,8 +86,8 @@ export const dmaMap: Handler = async ({ device, dma }, request) => {
   if (dma.overlaps(address, size)) {
     throw new Refusal('EEXIST', `DMA_MAP of ${size} bytes at ${address} overlaps a mapped range`);
   }
-  if (dma.count >= MAX_DMA_REGIONS) {
-    throw new Refusal('ENOSPC', `${MAX_DMA_REGIONS} ranges are mapped already`);
+  if (dma.count >= DEFAULT_MAX_DMA_MAPS) {
+    throw new Refusal('ENOSPC', `${DEFAULT_MAX_DMA_MAPS} ranges are mapped already`);
   }
   await device.dmaMap({
     iova: address,

@@ -30,7 +30,7 @@ function openFds(): number {
 }
 
 function residentKiB(): number {
-  return Number(/RssShmem:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]);
+  return Number(/RssAnon:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]);
 }
 
 t.test('null', async (t) => {
