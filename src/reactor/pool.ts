@@ -298,6 +298,8 @@ export class ReactorPool {
 
 /** The reactor is dead, and with it the queues it had. */
 export class ReactorLostError extends Error {
+  override readonly name = 'ReactorLostError';
+
   constructor(reactor: number) {
     super(`reactor ${reactor} died`);
   }
