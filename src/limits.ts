@@ -15,8 +15,6 @@ export const MDTS = 8;
 export const MAX_TRANSFER_BYTES = PAGE_SIZE << MDTS;
 /** Pieces a transfer can fall into: one a page, and one more when it does not start on a page boundary. */
 export const MAX_SEGMENTS = (1 << MDTS) + 1;
-/** MSI-X vectors: one a queue pair, and one for the admin queue. */
-export const MAX_VECTORS = MAX_IO_QUEUE_PAIRS + 1;
 
 /** Namespaces of a subsystem (default of `max_namespaces` and its ceiling). */
 export const DEFAULT_NAMESPACES = 32;

@@ -48,7 +48,7 @@ export abstract class Disk implements Bdev {
     return this.#numBlocks;
   }
 
-  /** Only while no namespace uses the bdev: reactors know the size they were told. Throws InvalidError. */
+  /** Reactors that use the bdev must be told: they know the size they were given. Throws InvalidError. */
   setNumBlocks(numBlocks: number): void {
     checkGeometry(this.blockSize, numBlocks);
     this.#numBlocks = numBlocks;

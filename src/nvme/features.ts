@@ -23,7 +23,8 @@ const TEMPERATURE_MASK = 0xffff;
 const TEMPERATURE_SENSOR_SHIFT = 16;
 const TEMPERATURE_UNDER_SHIFT = 20;
 const ALL_SENSORS = 15;
-const DEFAULT_OVER_TEMPERATURE = 343;
+/** Kelvin: 70 °C. WCTEMP, and the threshold until the host sets one. */
+export const WARNING_TEMPERATURE = 343;
 
 /** Select field of Get Features. */
 const Select = { CURRENT: 0, DEFAULT: 1, SAVED: 2, CAPABILITIES: 3 } as const;
@@ -41,7 +42,7 @@ const refused = (status: number): FeatureResult => ({ status, dw0: 0 });
 const DEFAULTS: ReadonlyMap<number, number> = new Map([
   [Fid.ARBITRATION, 7],
   [Fid.POWER_MANAGEMENT, 0],
-  [Fid.TEMPERATURE_THRESHOLD, DEFAULT_OVER_TEMPERATURE],
+  [Fid.TEMPERATURE_THRESHOLD, WARNING_TEMPERATURE],
   [Fid.ERROR_RECOVERY, 0],
   [Fid.VOLATILE_WRITE_CACHE, 1],
   [Fid.INTERRUPT_COALESCING, 0],

@@ -16,12 +16,11 @@ import {
   SQE_SHIFT,
 } from '../spec/nvme.ts';
 import { PCI_SUBSYSTEM_VENDOR_ID, PCI_VENDOR_ID } from '../spec/pci.ts';
-import { KEEP_ALIVE_GRANULARITY } from './features.ts';
+import { KEEP_ALIVE_GRANULARITY, WARNING_TEMPERATURE } from './features.ts';
 import type { ControllerConfig } from './host.ts';
 import type { Namespace } from './namespace.ts';
 
-/** Kelvin: 70 °C and 85 °C. */
-export const WARNING_TEMPERATURE = 343;
+/** Kelvin: 85 °C. */
 const CRITICAL_TEMPERATURE = 358;
 /** The OUI that SPDK uses, which belongs to the project's PCI vendor. */
 const IEEE = Uint8Array.from([0x8d, 0x6b, 0x50]);
@@ -38,7 +37,7 @@ const SHUTDOWN_US = 60_000_000;
 const RELATIVE_PERFORMANCE_BEST = 0;
 
 /** ASCII, padded with spaces, as SN, MN and FR want. */
-function padded(text: string, width: number): Uint8Array {
+export function padded(text: string, width: number): Uint8Array {
   return new Uint8Array(Buffer.from(text.padEnd(width).slice(0, width), 'latin1'));
 }
 

@@ -12,6 +12,7 @@ import {
   SmartLog,
 } from '../spec/nvme.ts';
 import type { IoTotals } from './host.ts';
+import { padded } from './identify.ts';
 
 /** Kelvin: a virtual disk keeps cool at 40 °C. */
 const TEMPERATURE = 313;
@@ -74,7 +75,7 @@ export class Logs {
       case Lid.FIRMWARE_SLOT:
         return FirmwareSlotLog.encode({
           afi: 1,
-          frs1: new Uint8Array(Buffer.from(this.#firmwareRevision.padEnd(8).slice(0, 8), 'latin1')),
+          frs1: padded(this.#firmwareRevision, 8),
         });
       case Lid.CHANGED_NAMESPACES:
         return this.#changedPage();

@@ -110,7 +110,6 @@ export const Status = {
   /** Retryable: no DNR. */
   INTERNAL_ERROR: 0x06,
   ABORTED_BY_REQUEST: 0x07,
-  ABORTED_SQ_DELETION: 0x08,
   INVALID_NAMESPACE: generic(0x0b),
   COMMAND_SEQUENCE_ERROR: generic(0x0c),
   INVALID_PRP_OFFSET: generic(0x13),
@@ -118,7 +117,6 @@ export const Status = {
   NAMESPACE_WRITE_PROTECTED: generic(0x20),
   LBA_OUT_OF_RANGE: generic(0x80),
   CAPACITY_EXCEEDED: generic(0x81),
-  NAMESPACE_NOT_READY: 0x82,
   // Command specific (SCT 1)
   COMPLETION_QUEUE_INVALID: specific(0x00),
   INVALID_QUEUE_IDENTIFIER: specific(0x01),
@@ -128,8 +126,6 @@ export const Status = {
   INVALID_LOG_PAGE: specific(0x09),
   INVALID_QUEUE_DELETION: specific(0x0c),
   FEATURE_NOT_SAVEABLE: specific(0x0d),
-  FEATURE_NOT_CHANGEABLE: specific(0x0e),
-  CONFLICTING_ATTRIBUTES: specific(0x80),
   // Media and data integrity (SCT 2)
   WRITE_FAULT: media(0x80),
   UNRECOVERED_READ_ERROR: media(0x81),

@@ -90,11 +90,3 @@ export const MsixCapability = struct('MsixCapability', 12, {
 export const MSIX_CAPABILITY_ID = 0x11;
 export const MSIX_CONTROL_ENABLE = 1 << 15;
 export const MSIX_CONTROL_FUNCTION_MASK = 1 << 14;
-
-/** One entry of the MSI-X table. PCI Local Bus 3.0 §6.8.2.6. */
-export const MsixEntry = struct('MsixEntry', 16, {
-  addressLow: u32(0),
-  addressHigh: u32(4),
-  data: u32(8),
-  vectorControl: u32(12),
-});

@@ -35,9 +35,7 @@ export const UringOp = {
 } as const;
 
 export const UringSetup = {
-  CLAMP: 1 << 4,
   SUBMIT_ALL: 1 << 7,
-  COOP_TASKRUN: 1 << 8,
   TASKRUN_FLAG: 1 << 9,
   SINGLE_ISSUER: 1 << 12,
   DEFER_TASKRUN: 1 << 13,
