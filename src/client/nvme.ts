@@ -54,6 +54,9 @@ export class NvmeClient {
   readonly #eventfds: readonly number[];
   readonly #polls: readonly FdPoll[];
   readonly #queues = new Map<number, QueuePair>();
+  /** Offsets of buffers that no admin command uses. */
+  readonly #adminBuffers: number[] = [];
+  #closed = false;
 
   /** Connects, maps memory and doorbells, resets and enables the controller. */
   static async connect(path: string, options: NvmeClientOptions = {}): Promise<NvmeClient> {
@@ -215,13 +218,16 @@ export class NvmeClient {
     this.#queues.delete(qid);
   }
 
-  /** One admin command with a data buffer of whole pages that the device fills (at most two pages: no PRP list). */
+  /** One admin command with a data buffer that the device fills: at most two pages, so that it needs no PRP list. */
   async adminRead(fields: CommandFields, bytes: number): Promise<Uint8Array> {
-    const offset = this.memory.allocate(bytes);
-    const prp1 = this.memory.iova + offset;
-    const prp2 = bytes > PAGE ? prp1 + PAGE : 0;
-    succeeded(await this.admin.execute({ ...fields, prp1, prp2 }));
-    return this.memory.bytes(offset, bytes).slice();
+    const offset = this.#adminBuffers.pop() ?? this.memory.allocate(2 * PAGE);
+    try {
+      const prp1 = this.memory.iova + offset;
+      succeeded(await this.admin.execute({ ...fields, prp1, prp2: prp1 + PAGE }));
+      return this.memory.bytes(offset, bytes).slice();
+    } finally {
+      this.#adminBuffers.push(offset);
+    }
   }
 
   async identifyController(): Promise<StructValues<(typeof IdentifyController)['fields']>> {
@@ -250,6 +256,10 @@ export class NvmeClient {
 
   /** Hangs up. The server drops everything of this client. */
   close(): void {
+    if (this.#closed) {
+      return;
+    }
+    this.#closed = true;
     this.#abandonQueues();
     for (const poll of this.#polls) {
       poll.close();
