@@ -6,8 +6,9 @@ import assert from 'node:assert/strict';
 import type { QueuePair } from '../../src/client/queue-pair.ts';
 import { MAX_TRANSFER_BYTES } from '../../src/limits.ts';
 import { CDW12_FUA, NvmOpcode } from '../../src/spec/nvm.ts';
-import type { Random } from './random.ts';
-import { type PagePool, Scatter } from './scatter.ts';
+import { Random } from './random.ts';
+import { PagePool, Scatter } from './scatter.ts';
+import { MIB, type TestTarget } from './target.ts';
 
 export interface Workload {
   readonly pairs: readonly QueuePair[];
@@ -95,4 +96,32 @@ async function transfer(
 /** Page aligned, block aligned, or any dword. */
 function chooseOffset(random: Random): number {
   return random.pick([0, random.below(8) * 512, random.below(1024) * 4]);
+}
+
+/** A guest that does as it should, on a disk of its own, until told to stop. Throws if anything is not as it should be. */
+export async function neighbour(target: TestTarget): Promise<() => Promise<void>> {
+  const bdevs = [await target.malloc(4 * MIB), await target.file(target.image(4 * MIB))];
+  const client = await target.connect(await target.serve(...bdevs), { memoryBytes: 16 * MIB });
+  const pairs = [await client.createQueuePair(1, 16), await client.createQueuePair(2, 16)];
+  const random = new Random();
+  const pool = new PagePool(random).add(client.memory, 2048);
+  const copies = bdevs.map(() => new Uint8Array(4 * MIB));
+  let stopped = false;
+  let rounds = 0;
+  const work = async () => {
+    while (!stopped || rounds === 0) {
+      for (const [i, copy] of copies.entries()) {
+        const load = { pairs, workers: 3, nsid: i + 1, blockSize: 512, copy, pool, random };
+        await runWorkload({ ...load, commands: 5, maxBytes: 64 * 1024 });
+      }
+      rounds += 1;
+      assert.equal((await client.identifyController()).vid, 0x4e58);
+    }
+  };
+  const working = work();
+  working.catch(() => {});
+  return () => {
+    stopped = true;
+    return working;
+  };
 }

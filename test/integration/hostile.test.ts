@@ -7,44 +7,15 @@ import t from 'tap';
 import { ClientMemory } from '../../src/client/memory.ts';
 import type { NvmeClient } from '../../src/client/nvme.ts';
 import { CQE_SIZE, SQE_SIZE } from '../../src/spec/nvme.ts';
-import { runWorkload } from '../helpers/integrity.ts';
+import { neighbour } from '../helpers/integrity.ts';
 import { createCq, createSq, room } from '../helpers/queues.ts';
 import { Random } from '../helpers/random.ts';
-import { PagePool } from '../helpers/scatter.ts';
 import { MIB, TestTarget } from '../helpers/target.ts';
 
 const PAGE = 4096;
 const DEPTH = 64;
 
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
-
-/** A guest that does as it should, on a disk of its own, until told to stop. Throws if anything is not as it should be. */
-async function neighbour(target: TestTarget): Promise<() => Promise<void>> {
-  const bdevs = [await target.malloc(4 * MIB), await target.file(target.image(4 * MIB))];
-  const client = await target.connect(await target.serve(...bdevs), { memoryBytes: 16 * MIB });
-  const pairs = [await client.createQueuePair(1, 16), await client.createQueuePair(2, 16)];
-  const random = new Random();
-  const pool = new PagePool(random).add(client.memory, 2048);
-  const copies = bdevs.map(() => new Uint8Array(4 * MIB));
-  let stopped = false;
-  let rounds = 0;
-  const work = async () => {
-    while (!stopped || rounds === 0) {
-      for (const [i, copy] of copies.entries()) {
-        const load = { pairs, workers: 3, nsid: i + 1, blockSize: 512, copy, pool, random };
-        await runWorkload({ ...load, commands: 5, maxBytes: 64 * 1024 });
-      }
-      rounds += 1;
-      assert.equal((await client.identifyController()).vid, 0x4e58);
-    }
-  };
-  const working = work();
-  working.catch(() => {});
-  return () => {
-    stopped = true;
-    return working;
-  };
-}
 
 /** Addresses of a guest that has a megabyte at `IOVA`, a page that is read only, and no shame. */
 const IOVA = 0x4000_0000;
