@@ -1,0 +1,89 @@
+/** Which eventfd each vector has: MSI-X while any of it is connected, else the pin, unless something keeps that quiet. */
+import { closeSync, readdirSync } from 'node:fs';
+import t, { type Test } from 'tap';
+import { native } from '../../src/native/index.ts';
+import { closeEventfds, Interrupts } from '../../src/pci/interrupts.ts';
+
+const openFds = () => readdirSync('/proc/self/fd').length;
+
+function start(t: Test, vectors = 4) {
+  let unmasked = 0;
+  const interrupts = new Interrupts(vectors, () => {
+    unmasked += 1;
+  });
+  t.teardown(() => closeEventfds(interrupts.release()));
+  return { interrupts, unmasked: () => unmasked };
+}
+
+t.test('MSI-X and the pin', async (t) => {
+  const { interrupts } = start(t);
+  const [pin, a, b] = [native.eventfdCreate(), native.eventfdCreate(), native.eventfdCreate()];
+  t.strictSame(interrupts.table(), [-1, -1, -1, -1]);
+  t.strictSame(interrupts.setIntx(pin), [-1]);
+  t.strictSame(interrupts.table(), [pin, pin, pin, pin], 'every vector pulls the pin');
+  t.strictSame(interrupts.setMsix(1, [a, b]), [-1, -1]);
+  t.strictSame(interrupts.table(), [-1, a, b, -1], 'one vector is enough to end that');
+  t.strictSame(interrupts.setMsix(1, [undefined, a]), [a, b]);
+  t.strictSame(interrupts.table(), [-1, -1, a, -1]);
+  t.strictSame(interrupts.setMsix(2, [undefined]), [a]);
+  t.strictSame(interrupts.table(), [pin, pin, pin, pin]);
+  t.strictSame(interrupts.setIntx(undefined), [pin]);
+  closeEventfds([pin, -1, a, b]);
+});
+
+t.test('what keeps the pin quiet', async (t) => {
+  const { interrupts } = start(t);
+  const pin = native.eventfdCreate();
+  interrupts.setIntx(pin);
+  const quiet = [-1, -1, -1, -1];
+  const loud = [pin, pin, pin, pin];
+  interrupts.maskIntx(true);
+  t.strictSame(interrupts.table(), quiet);
+  interrupts.intxDisabled = true;
+  interrupts.maskIntx(false);
+  t.strictSame(interrupts.table(), quiet);
+  interrupts.intxDisabled = false;
+  t.strictSame(interrupts.table(), loud);
+  interrupts.pinMask = 0b0101;
+  t.strictSame(interrupts.table(), [-1, pin, -1, pin], 'INTMS, vector by vector');
+  interrupts.pinMask = 0;
+  t.strictSame(interrupts.table(), loud);
+  const vector = native.eventfdCreate();
+  interrupts.maskIntx(true);
+  interrupts.pinMask = -1;
+  interrupts.setMsix(0, [vector]);
+  t.strictSame(interrupts.table(), [vector, -1, -1, -1], 'MSI-X does not care');
+});
+
+t.test('the eventfd that unmasks', async (t) => {
+  const { interrupts, unmasked } = start(t);
+  const pin = native.eventfdCreate();
+  interrupts.setIntx(pin);
+  const resample = native.eventfdCreate();
+  interrupts.setResample(resample);
+  interrupts.maskIntx(true);
+  native.eventfdSignal(resample);
+  while (unmasked() === 0) {
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  t.equal(interrupts.table()[0], pin);
+  const before = openFds();
+  interrupts.setResample(native.eventfdCreate());
+  t.equal(openFds(), before, 'the old one is closed');
+  interrupts.setResample(undefined);
+  t.equal(openFds(), before - 1);
+});
+
+t.test('everything is given back', async (t) => {
+  const before = openFds();
+  const interrupts = new Interrupts(3, () => {});
+  interrupts.setMsix(0, [native.eventfdCreate(), undefined, native.eventfdCreate()]);
+  interrupts.setIntx(native.eventfdCreate());
+  interrupts.setResample(native.eventfdCreate());
+  closeEventfds(interrupts.release());
+  t.equal(openFds(), before);
+  t.strictSame(interrupts.table(), [-1, -1, -1]);
+  const fd = native.eventfdCreate();
+  closeSync(fd);
+  t.equal(openFds(), before);
+});
