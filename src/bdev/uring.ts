@@ -38,7 +38,12 @@ export class UringBackend implements Backend {
   constructor(descriptor: BackendDescriptor & { kind: 'uring' }, context: BackendContext) {
     this.#files = context.files;
     this.#file = context.files.add(descriptor.fd);
-    this.#bufferedFile = context.files.add(descriptor.bufferedFd);
+    try {
+      this.#bufferedFile = context.files.add(descriptor.bufferedFd);
+    } catch (error) {
+      context.files.release(this.#file);
+      throw error;
+    }
     this.#alignmentMask = descriptor.alignment - 1;
     this.#ring = context.ring;
     this.#request = context.request;

@@ -130,12 +130,12 @@ export class Controllers {
 
   #perform(state: ControllerState | undefined, request: ControllerRequest): number {
     if (request.kind === 'attach') {
-      this.#attach(request);
-      return Status.SUCCESS;
+      return this.#attach(request);
     }
     if (state === undefined) {
-      // Detached, or never there: nothing is left to take away, and nothing can be added.
-      return Status.INTERNAL_ERROR;
+      // Detached, or never there: nothing is left to change or take away, and no queue can be made.
+      const makesQueue = request.kind === 'create-cq' || request.kind === 'create-sq';
+      return makesQueue ? Status.INTERNAL_ERROR : Status.SUCCESS;
     }
     switch (request.kind) {
       case 'detach':
@@ -195,7 +195,8 @@ export class Controllers {
     return Status.SUCCESS;
   }
 
-  #attach(request: ControllerRequest & { kind: 'attach' }): void {
+  /** Whatever comes of its namespaces, the controller is there: one that cannot be opened is missing. */
+  #attach(request: ControllerRequest & { kind: 'attach' }): number {
     const memory = new GuestMemory();
     for (const region of request.regions) {
       memory.add(region);
@@ -208,9 +209,6 @@ export class Controllers {
       writeThrough: request.writeThrough,
       inflight: 0,
     };
-    for (const namespace of request.namespaces) {
-      this.#addNamespace(io, namespace);
-    }
     this.#controllers.set(request.controller, {
       io,
       doorbells: new Int32Array(request.doorbells),
@@ -218,6 +216,15 @@ export class Controllers {
       sqs: new Map(),
       waiting: [],
     });
+    let status: number = Status.SUCCESS;
+    for (const namespace of request.namespaces) {
+      try {
+        this.#addNamespace(io, namespace);
+      } catch {
+        status = Status.INTERNAL_ERROR;
+      }
+    }
+    return status;
   }
 
   #addNamespace(io: IoController, { nsid, bdev }: NamespaceDescriptor): void {

@@ -104,6 +104,7 @@ export class NvmeDevice implements VfioUserDevice {
     this.#queues = new IoQueues({
       controller: this.#id,
       pool: reactors,
+      log: this.#log,
       doorbells,
       adminSeen,
       memory: this.#memory,

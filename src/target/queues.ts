@@ -10,6 +10,7 @@ import type { ControllerRequest, NamespaceDescriptor } from '../reactor/control.
 import { ReactorLostError, type ReactorPool } from '../reactor/pool.ts';
 import { Status } from '../spec/nvme.ts';
 import { ErrnoError } from '../util/errors.ts';
+import type { Logger } from '../util/log.ts';
 
 /** A request without the controller it is about. */
 type Ask<T = ControllerRequest> = T extends ControllerRequest ? Omit<T, 'controller'> : never;
@@ -17,6 +18,7 @@ type Ask<T = ControllerRequest> = T extends ControllerRequest ? Omit<T, 'control
 export interface IoQueuesOptions {
   readonly controller: number;
   readonly pool: ReactorPool;
+  readonly log: Logger;
   readonly doorbells: SharedArrayBuffer;
   /** See AdminWord. */
   readonly adminSeen: SharedArrayBuffer;
@@ -85,7 +87,7 @@ export class IoQueues {
       });
       void attached.then((status) => {
         if (status !== Status.SUCCESS) {
-          this.#attached.delete(reactor);
+          this.#options.log.error({ reactor }, 'a reactor could not open every namespace');
         }
       });
     }

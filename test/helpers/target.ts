@@ -7,7 +7,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Logger, pino } from 'pino';
 import { NvmeClient, type NvmeClientOptions } from '../../src/client/nvme.ts';
-import { MAX_IO_QUEUE_PAIRS, MAX_QUEUE_ENTRIES, MAX_TRANSFER_BYTES } from '../../src/limits.ts';
+import {
+  DEFAULT_NAMESPACES,
+  MAX_IO_QUEUE_PAIRS,
+  MAX_QUEUE_ENTRIES,
+  MAX_TRANSFER_BYTES,
+} from '../../src/limits.ts';
 import { native } from '../../src/native/index.ts';
 import { ReactorPool } from '../../src/reactor/pool.ts';
 import { Endpoint } from '../../src/target/endpoint.ts';
@@ -32,6 +37,8 @@ export interface TestTargetOptions {
   readonly reactors?: number;
   readonly transport?: Partial<TransportOptions>;
   readonly log?: Logger;
+  /** Longest sleep of an idle reactor. Microseconds. */
+  readonly maxSleepUs?: number;
 }
 
 /** Where a subsystem is served. */
@@ -50,7 +57,8 @@ export class TestTarget {
 
   /** Stopped at the end of the test. */
   static async start(t: Test, options: TestTargetOptions = {}): Promise<TestTarget> {
-    const { reactors = 1, transport = {}, log = pino({ level: 'silent' }) } = options;
+    const { reactors = 1, transport = {}, maxSleepUs = 100 } = options;
+    const { log = pino({ level: 'silent' }) } = options;
     const folder = mkdtempSync(join(tmpdir(), 'db-'));
     t.teardown(() => rmSync(folder, { recursive: true, force: true }));
     const cpus = native.getAffinity();
@@ -58,7 +66,7 @@ export class TestTarget {
       { length: reactors },
       (_, i) => cpus[(cpus.length - 1 + i) % cpus.length],
     );
-    const pool = await ReactorPool.start({ cores, spinUs: 0, maxSleepUs: 100, log });
+    const pool = await ReactorPool.start({ cores, spinUs: 0, maxSleepUs, log });
     t.teardown(() => pool.stop());
     const target = new Target({
       log,
@@ -118,7 +126,11 @@ export class TestTarget {
   async serve(...bdevs: string[]): Promise<Served> {
     const name = this.#name('s');
     const nqn = `nqn.2026-11.io.doorbell:${name}`;
-    await this.target.createSubsystem({ nqn, allowAnyHost: true });
+    await this.target.createSubsystem({
+      nqn,
+      allowAnyHost: true,
+      ...(bdevs.length > DEFAULT_NAMESPACES && { maxNamespaces: bdevs.length }),
+    });
     for (const bdev of bdevs) {
       await this.target.addNamespace(nqn, bdev, {});
     }

@@ -1,0 +1,248 @@
+/** Reactors: what wakes them, what they count, which file they use, and the loss of their ring. */
+import assert from 'node:assert/strict';
+import {
+  closeSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import t from 'tap';
+import type { NvmeClient } from '../../src/client/nvme.ts';
+import { NvmOpcode } from '../../src/spec/nvm.ts';
+import { Csts, Register } from '../../src/spec/nvme.ts';
+import { code } from '../helpers/admin.ts';
+import { FuseDisk, noFuse } from '../helpers/fuse.ts';
+import { runWorkload } from '../helpers/integrity.ts';
+import { Random } from '../helpers/random.ts';
+import { PagePool } from '../helpers/scatter.ts';
+import { MIB, TestTarget } from '../helpers/target.ts';
+
+const { READ, WRITE, FLUSH } = NvmOpcode;
+
+t.test('doorbells that come as messages end the longest sleep', async (t) => {
+  // A reactor that is not woken sleeps for longer than this test may take.
+  const target = await TestTarget.start(t, {
+    maxSleepUs: 60_000_000,
+    transport: { disableMappableBar0: true },
+  });
+  const bdevs = [await target.malloc(MIB), await target.file(target.image(MIB))];
+  const client = await target.connect(await target.serve(...bdevs));
+  const pairs = [await client.createQueuePair(1, 8), await client.createQueuePair(2, 2)];
+  for (let i = 0; i < 40; i++) {
+    for (const pair of pairs) {
+      for (const nsid of [1, 2]) {
+        assert.equal((await pair.execute({ opcode: FLUSH, nsid })).status, 0);
+      }
+    }
+    // Long enough for a reactor to fall asleep.
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+  await client.deleteQueuePair(1);
+  await client.disable();
+  t.pass('each command was seen');
+});
+
+t.test('what was done is counted, once', async (t) => {
+  const target = await TestTarget.start(t, { reactors: 2 });
+  const names = [await target.malloc(MIB), await target.file(target.image(MIB))];
+  const client = await target.connect(await target.serve(...names));
+  const pairs = [await client.createQueuePair(1, 8), await client.createQueuePair(2, 8)];
+  const prp1 = client.memory.iova + client.memory.allocate(4096);
+  for (const [i, name] of names.entries()) {
+    const nsid = i + 1;
+    for (let n = 0; n < 30; n++) {
+      const pair = pairs[n % 2];
+      await pair.execute({ opcode: READ, nsid, prp1, cdw10: n, cdw12: 7 });
+      await pair.execute({ opcode: WRITE, nsid, prp1, cdw10: n, cdw12: 0 });
+      await pair.execute({ opcode: FLUSH, nsid });
+      await pair.execute({ opcode: READ, nsid, prp1, cdw10: 1_000_000 });
+    }
+    const { index } = target.target.bdevs.get(name);
+    const [first, second] = [0, 1].map((reactor) => target.pool.iostat(index, reactor));
+    t.equal(first.numReadOps + second.numReadOps, 30);
+    t.equal(first.bytesRead + second.bytesRead, 30 * 4096);
+    t.equal(first.numWriteOps + second.numWriteOps, 30);
+    t.equal(first.bytesWritten + second.bytesWritten, 30 * 512);
+    t.equal(first.errors + second.errors, 0, 'a command that is refused never reached the disk');
+    t.equal(first.numReadOps, 15, 'each reactor its own');
+    target.pool.resetIostat(index);
+    t.equal(target.pool.iostat(index, 0).numReadOps, 0);
+  }
+});
+
+t.test('a descriptor number that is used again', async (t) => {
+  const target = await TestTarget.start(t);
+  const served = await target.serve(await target.malloc(MIB));
+  const staying = await target.connect(await target.serve(await target.malloc(MIB)));
+  const other = await staying.createQueuePair(1, 8);
+  const numbers = new Set<number>();
+  for (let round = 0; round < 12; round++) {
+    const path = target.image(MIB);
+    writeFileSync(path, Buffer.alloc(MIB, round + 1));
+    const bdev = await target.file(path, { direct: round % 2 === 1 });
+    const backend = target.target.bdevs.get(bdev).backend;
+    numbers.add(backend.kind === 'uring' ? backend.fd : -1);
+    const add = () => target.target.addNamespace(served.nqn, bdev, { nsid: 2 });
+    const remove = () => target.target.deleteBdev(bdev, 'uring');
+    // Before the guest comes or after; gone before the guest or after.
+    if (round % 3 !== 0) {
+      await add();
+    }
+    const client = await target.connect(served);
+    const pair = await client.createQueuePair(1, 8);
+    if (round % 3 === 0) {
+      await add();
+    }
+    const offset = client.memory.allocate(4096);
+    const bytes = client.memory.bytes(offset, 4096);
+    const command = { nsid: 2, prp1: client.memory.iova + offset, cdw10: 8, cdw12: 7 };
+    assert.equal((await pair.execute({ ...command, opcode: READ })).status, 0);
+    t.ok(
+      bytes.every((byte) => byte === round + 1),
+      'the new file is read',
+    );
+    bytes.fill(0xee);
+    assert.equal((await pair.execute({ ...command, opcode: WRITE })).status, 0);
+    t.equal(readFileSync(path)[4096], 0xee, 'the new file is written');
+    if (round % 2 === 0) {
+      await remove();
+      client.close();
+    } else {
+      client.close();
+      await remove();
+    }
+    assert.equal((await other.execute({ opcode: FLUSH, nsid: 1 })).status, 0);
+  }
+  t.ok(numbers.size < 12, `${numbers.size} numbers for 12 files`);
+});
+
+t.test('more files than a reactor can have registered', { timeout: 60_000 }, async (t) => {
+  const target = await TestTarget.start(t);
+  const serve = async (count: number) => {
+    const bdevs: string[] = [];
+    for (let i = 0; i < count; i++) {
+      bdevs.push(await target.file(target.image(4096), { direct: true }));
+    }
+    return target.serve(...bdevs);
+  };
+  // Two registered files each: the first two guests have 1000 of 1024.
+  const first = await target.connect(await serve(250));
+  const second = await target.connect(await serve(250));
+  for (const client of [first, second]) {
+    const pair = await client.createQueuePair(1, 8);
+    assert.equal((await pair.execute({ opcode: FLUSH, nsid: 250 })).status, 0);
+  }
+  const late = await serve(20);
+  const outcomes = async (client: NvmeClient): Promise<string> => {
+    const pair = await client.createQueuePair(1, 32);
+    const done: string[] = [];
+    for (let nsid = 1; nsid <= 20; nsid++) {
+      done.push(code(await pair.execute({ opcode: FLUSH, nsid })));
+    }
+    return done.join(' ');
+  };
+  const twelve = [...new Array(12).fill('0/00'), ...new Array(8).fill('0/0b')].join(' ');
+  for (let round = 0; round < 3; round++) {
+    const third = await target.connect(late);
+    t.equal(await outcomes(third), twelve, 'twelve disks fit, the others are missing');
+    third.close();
+  }
+  first.close();
+  const third = await target.connect(late);
+  t.equal(await outcomes(third), new Array(20).fill('0/00').join(' '), 'now all of them fit');
+});
+
+/** The descriptors of rings as large as a reactor's; Node's own are smaller. */
+function reactorRings(): number[] {
+  return readdirSync('/proc/self/fd')
+    .map(Number)
+    .filter((fd) => {
+      try {
+        const link = readlinkSync(`/proc/self/fd/${fd}`);
+        const mask = /^SqMask:\s*0x(\w+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'));
+        return link.includes('io_uring') && parseInt(mask?.[1] ?? '0', 16) >= 1023;
+      } catch {
+        return false;
+      }
+    });
+}
+
+/** Puts a file in the place of a ring: the kernel refuses what the reactor asks of it from now on. */
+function breakRing(ring: number): void {
+  closeSync(ring);
+  const spare: number[] = [];
+  for (let fd = openSync('/dev/null', 'r'); fd !== ring; fd = openSync('/dev/null', 'r')) {
+    spare.push(fd);
+  }
+  spare.forEach((fd) => {
+    closeSync(fd);
+  });
+}
+
+async function failed(client: NvmeClient): Promise<void> {
+  while (((await client.readRegister(Register.offset.csts)) & Csts.CFS) === 0) {
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+t.test('the kernel refuses a ring under load', { timeout: 60_000 }, async (t) => {
+  const random = new Random();
+  t.comment(`SEED=${random.seed}`);
+  const target = await TestTarget.start(t, { reactors: 2 });
+  const path = target.image(4 * MIB);
+  const bdev = await target.file(path);
+  const client = await target.connect(await target.serve(bdev), { memoryBytes: 64 * MIB });
+  const pool = new PagePool(random).add(client.memory, 8192);
+  for (let round = 0; round < 3; round++) {
+    // A reactor that dies in its first second is taken for one that cannot live.
+    await new Promise((resolve) => setTimeout(resolve, 1100));
+    await client.enable();
+    const pairs = [await client.createQueuePair(1, 16), await client.createQueuePair(2, 16)];
+    const copy = new Uint8Array(readFileSync(path));
+    const load = { pairs, nsid: 1, blockSize: 512, copy, pool, random, maxBytes: 65536 };
+    await runWorkload({ ...load, workers: 4, commands: 20 });
+    t.ok(readFileSync(path).equals(copy), 'what was completed is there');
+    const endless = runWorkload({ ...load, workers: 4, commands: 1_000_000 });
+    const ended = t.rejects(endless, /gone/);
+    breakRing(reactorRings()[round % 2]);
+    await failed(client);
+    await client.disable();
+    for (const pair of pairs) {
+      pair.abandon();
+    }
+    await ended;
+  }
+  await client.enable();
+  const pairs = [await client.createQueuePair(1, 16), await client.createQueuePair(2, 16)];
+  const copy = new Uint8Array(readFileSync(path));
+  const load = { pairs, nsid: 1, blockSize: 512, copy, pool, random, maxBytes: 65536 };
+  await runWorkload({ ...load, workers: 4, commands: 20 });
+  t.equal(reactorRings().length, 2, 'two reactors poll');
+});
+
+t.test('main goes on while a disk hangs', { skip: noFuse }, async (t) => {
+  const disk = await FuseDisk.mount(t, MIB);
+  const target = await TestTarget.start(t);
+  const served = await target.serve(await target.file(disk.path));
+  const client = await target.connect(served);
+  const pair = await client.createQueuePair(1, 8);
+  const prp1 = client.memory.iova + client.memory.allocate(4096);
+  await disk.behave({ hold: true });
+  const read = pair.execute({ opcode: READ, nsid: 1, prp1 });
+  await disk.held(1);
+  // Other subsystems are made, served and removed meanwhile.
+  for (let i = 0; i < 5; i++) {
+    const bdev = await target.malloc(MIB);
+    const { nqn, socket } = await target.serve(bdev);
+    const guest = await target.connect({ nqn, socket });
+    const queue = await guest.createQueuePair(1, 8);
+    t.equal((await queue.execute({ opcode: FLUSH, nsid: 1 })).status, 0);
+    guest.close();
+    await target.target.deleteSubsystem(nqn);
+    await target.target.deleteBdev(bdev, 'malloc');
+  }
+  await disk.behave({});
+  t.equal((await read).status, 0);
+});
