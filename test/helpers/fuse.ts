@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import type { Behaviour, Notice } from './fuse-server.ts';
 import type { Test } from './target.ts';
 
+const { PATH } = process.env;
 const SERVER = fileURLToPath(new URL('fuse-server.js', import.meta.url));
 
 /** Why there can be no such disk here; false if there can. */
@@ -36,7 +37,8 @@ export class FuseDisk {
   /** Mounted; unmounted at the end of the test, which the target's end must come before: start the target after this. */
   static async mount(t: Test, bytes: number): Promise<FuseDisk> {
     const folder = mkdtempSync(join(tmpdir(), 'db-fuse-'));
-    const child = fork(SERVER, [folder, String(bytes)]);
+    // Without the loaders of the test's process.
+    const child = fork(SERVER, [folder, String(bytes)], { execArgv: [], env: { PATH } });
     const over = new Promise((resolve) => child.once('exit', resolve));
     t.teardown(async () => {
       spawnSync('umount', ['-l', folder]);

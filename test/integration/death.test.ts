@@ -29,7 +29,10 @@ class Guest {
 
   constructor(socket: string, firstNumber: number) {
     this.child = fork(GUEST, [socket, String(firstNumber)], {
-      stdio: ['ignore', 1, 'ignore', 'ipc'],
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+      // Without the loaders of the test's process.
+      execArgv: [],
+      env: {},
     });
     this.over = new Promise((resolve) => this.child.once('close', resolve));
     this.child.on('message', (progress: Progress) => {
