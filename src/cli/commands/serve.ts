@@ -1,0 +1,111 @@
+/** `doorbell serve`: runs a target until a signal ends it. */
+import { type Command, Option } from 'commander';
+import { parseCpuList, parseCpuMask } from '../../app/cpus.ts';
+import { parseSize } from '../../app/size.ts';
+import { LOG_LEVELS, type LogLevel } from '../../util/log.ts';
+import { integer, parsed, rpcSocketOption } from '../options.ts';
+
+interface ServeFlags {
+  readonly disk: string[];
+  readonly defaultDisk?: string;
+  readonly diskSize: number;
+  readonly socketDir?: string;
+  readonly rpcSocket: string;
+  readonly cpumask?: number[];
+  readonly cores?: number[];
+  readonly spinUs: number;
+  readonly maxSleepUs: number;
+  readonly direct?: true;
+  readonly readonly?: true;
+  readonly blockSize?: string;
+  readonly logLevel: LogLevel;
+}
+
+/** Adds `serve` to the program. */
+export function addServe(program: Command): void {
+  program
+    .command('serve')
+    .description('Serve disks to a VM. Without a disk, wait to be configured through JSON-RPC.')
+    .addOption(
+      new Option('-d, --disk <path>', 'a file or block device to serve; may be repeated')
+        .argParser((path: string, paths: string[]) => [...paths, path])
+        .default([], 'none'),
+    )
+    .option('--default-disk <file>', 'the file to serve if no --disk is given; made if absent')
+    .addOption(
+      new Option('--disk-size <size>', 'size of a default disk that is made')
+        .argParser(parsed(parseSize))
+        .default(2 ** 30, '1G'),
+    )
+    .option(
+      '--socket-dir <folder>',
+      'folder of the vfio-user socket (default: $XDG_RUNTIME_DIR/doorbell, or /run/doorbell)',
+    )
+    .addOption(rpcSocketOption('-r, --rpc-socket'))
+    .addOption(
+      new Option(
+        '-m, --cpumask <mask>',
+        'CPUs of the reactors: 0x6 or [1,2] (default: all but one)',
+      )
+        .argParser(parsed(parseCpuMask))
+        .conflicts('cores'),
+    )
+    .addOption(
+      new Option('--cores <list>', 'the same as a list: 1,2 or 1-2').argParser(
+        parsed(parseCpuList),
+      ),
+    )
+    .addOption(
+      new Option('--spin-us <n>', 'how long an idle reactor polls before it sleeps, in µs')
+        .argParser(integer(0, 1_000_000_000))
+        .default(100),
+    )
+    .addOption(
+      new Option('--max-sleep-us <n>', 'how long an idle reactor sleeps at most, in µs')
+        .argParser(integer(1, 1_000_000))
+        .default(1000),
+    )
+    .option('--direct', 'bypass the page cache (O_DIRECT)')
+    .option('--readonly', 'write protect the disks')
+    .addOption(
+      new Option(
+        '--block-size <bytes>',
+        'logical block size (default: 512, or what a device has)',
+      ).choices(['512', '4096']),
+    )
+    .addOption(
+      new Option('--log-level <level>', 'what to log on stderr')
+        .choices([...LOG_LEVELS])
+        .default('info'),
+    )
+    .addHelpText(
+      'after',
+      `
+Examples:
+  doorbell serve --default-disk disk.img          make a 1 GiB disk image, and serve it
+  doorbell serve --disk root.img --disk /dev/sdb  two namespaces
+  doorbell serve -r /var/tmp/spdk.sock            wait for SPDK's rpc.py
+
+Ctrl-C stops cleanly; a second one at once.`,
+    )
+    .action(async (flags: ServeFlags) => {
+      // Loaded when needed: a client needs neither the addon nor the reactors.
+      const { runTarget } = await import('../../app/main.ts');
+      await runTarget(
+        {
+          disks: flags.disk,
+          defaultDisk: flags.defaultDisk,
+          diskSize: flags.diskSize,
+          socketDir: flags.socketDir,
+          rpcSocket: flags.rpcSocket,
+          cpus: flags.cores ?? flags.cpumask,
+          spinUs: flags.spinUs,
+          maxSleepUs: flags.maxSleepUs,
+          direct: flags.direct ?? false,
+          readonly: flags.readonly ?? false,
+          blockSize: flags.blockSize === undefined ? undefined : Number(flags.blockSize),
+        },
+        flags.logLevel,
+      );
+    });
+}
