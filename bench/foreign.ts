@@ -35,7 +35,7 @@ const folder = mkdtempSync(join(tmpdir(), 'doorbell-bench-'));
 const rows: { depth: number; iops: number; runs: number[] }[] = [];
 try {
   const initiator = buildInitiator(folder);
-  const target = await startTarget(reactorCpu);
+  const target = await startTarget({ cpus: [reactorCpu] });
   try {
     // Only now: a child inherits what its parent may use.
     native.setAffinity([initiatorCpu]);

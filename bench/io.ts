@@ -120,7 +120,7 @@ function makeFile(path: string): void {
   closeSync(fd);
 }
 
-const target = await startTarget(reactorCpu);
+const target = await startTarget({ cpus: [reactorCpu] });
 // Only now: a child inherits what its parent may use.
 native.setAffinity([clientCpu]);
 try {

@@ -9,53 +9,85 @@ import { callRpc } from '../src/rpc/client.ts';
 const CLI = fileURLToPath(new URL('../src/cli/doorbell.js', import.meta.url));
 const START_TIMEOUT_MS = 20_000;
 
+export interface BenchTargetOptions {
+  /** Processors of the reactors, one each. */
+  readonly cpus: readonly number[];
+  /** Further arguments of `doorbell serve`. */
+  readonly args?: readonly string[];
+  /** Parameters of nvmf_create_transport, over those of a bench. */
+  readonly transport?: Readonly<Record<string, unknown>>;
+}
+
 export interface BenchTarget {
   readonly pid: number;
+  /** From the start of the process to the first answer of its JSON-RPC socket. Milliseconds. */
+  readonly startMs: number;
   rpc(method: string, params?: unknown): Promise<unknown>;
-  /** Serves a bdev that exists, as namespace 1 of a subsystem of its own. Returns the vfio-user socket. */
-  serve(bdev: string): Promise<string>;
+  /** Serves bdevs that exist as namespaces 1, 2, … of a subsystem of its own. Resolves with the vfio-user socket. */
+  serve(...bdevs: string[]): Promise<string>;
   stop(): Promise<void>;
 }
 
-/** Starts `doorbell serve` with one reactor on the given processor. */
-export async function startTarget(
-  cpu: number,
-  extra: readonly string[] = [],
-): Promise<BenchTarget> {
+/** Starts `doorbell serve`. */
+export async function startTarget({
+  cpus,
+  args = [],
+  transport = {},
+}: BenchTargetOptions): Promise<BenchTarget> {
   const folder = mkdtempSync(join(tmpdir(), 'doorbell-bench-'));
   const socket = join(folder, 'rpc.sock');
-  const args = [CLI, 'serve', '-r', socket, '--cores', String(cpu), '--log-level', 'warn'];
-  const child = spawn(process.execPath, [...args, ...extra], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
+  const start = performance.now();
+  const child = spawn(
+    process.execPath,
+    [CLI, 'serve', '-r', socket, '--cores', cpus.join(), '--log-level', 'warn', ...args],
+    { stdio: ['ignore', 'ignore', 'inherit'] },
+  );
+  const kill = (): boolean => child.kill('SIGKILL');
+  process.on('exit', kill);
   const rpc = (method: string, params?: unknown): Promise<unknown> =>
     callRpc(socket, method, params);
-  await answering(child, () => rpc('spdk_get_version'));
-  await rpc('nvmf_create_transport', {
-    trtype: 'VFIOUSER',
-    max_queue_depth: 1024,
-    max_io_size: 1024 * 1024,
-  });
+  const stop = async (): Promise<void> => {
+    if (child.exitCode === null && child.signalCode === null) {
+      child.kill('SIGTERM');
+      await new Promise((resolve) => child.once('exit', resolve));
+    }
+    process.off('exit', kill);
+    rmSync(folder, { recursive: true, force: true });
+  };
+  let startMs: number;
+  try {
+    await answering(child, () => rpc('spdk_get_version'));
+    startMs = performance.now() - start;
+    await rpc('nvmf_create_transport', {
+      trtype: 'VFIOUSER',
+      max_queue_depth: 1024,
+      max_io_size: 1024 * 1024,
+      ...transport,
+    });
+  } catch (error) {
+    await stop();
+    throw error;
+  }
   let served = 0;
   return {
     pid: child.pid!,
+    startMs,
     rpc,
-    async serve(bdev) {
+    async serve(...bdevs) {
       served += 1;
       const nqn = `nqn.2026-11.io.doorbell:bench${served}`;
       const traddr = join(folder, String(served));
       mkdirSync(traddr);
-      await rpc('nvmf_create_subsystem', { nqn, allow_any_host: true });
-      await rpc('nvmf_subsystem_add_ns', { nqn, namespace: { bdev_name: bdev } });
+      const max_namespaces = Math.max(32, bdevs.length);
+      await rpc('nvmf_create_subsystem', { nqn, allow_any_host: true, max_namespaces });
+      for (const bdev_name of bdevs) {
+        await rpc('nvmf_subsystem_add_ns', { nqn, namespace: { bdev_name } });
+      }
       const listen_address = { trtype: 'VFIOUSER', traddr };
       await rpc('nvmf_subsystem_add_listener', { nqn, listen_address });
       return join(traddr, 'cntrl');
     },
-    async stop() {
-      child.kill('SIGTERM');
-      await new Promise((resolve) => child.once('exit', resolve));
-      rmSync(folder, { recursive: true, force: true });
-    },
+    stop,
   };
 }
 
@@ -69,7 +101,7 @@ async function answering(child: ChildProcess, ask: () => Promise<unknown>): Prom
       if (Date.now() > deadline || child.exitCode !== null) {
         throw error;
       }
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      await new Promise((resolve) => setTimeout(resolve, 5));
     }
   }
 }

@@ -15,6 +15,7 @@ import {
   DOORBELL_OFFSET,
   IDENTIFY_SIZE,
   IdentifyController,
+  OACS_DOORBELL_BUFFER_CONFIG,
   Register,
   SQE_SHIFT,
   SQE_SIZE,
@@ -23,7 +24,7 @@ import {
 import { PciIrq, PciRegion } from '../spec/vfio-user.ts';
 import type { StructValues } from '../util/struct.ts';
 import { ClientMemory } from './memory.ts';
-import { type Completion, QueuePair } from './queue-pair.ts';
+import { type Completion, QueuePair, type QueuePairPlace } from './queue-pair.ts';
 import { type VersionOptions, VfioClient } from './vfio.ts';
 
 export interface NvmeClientOptions {
@@ -33,6 +34,8 @@ export interface NvmeClientOptions {
   readonly mapDoorbells?: boolean;
   /** Connect MSI-X eventfds and wait for them, instead of polling. */
   readonly interrupts?: boolean;
+  /** Give the device shadow doorbells for the I/O queues (Doorbell Buffer Config), as Linux does; rejects if it has no use for them. */
+  readonly shadowDoorbells?: boolean;
   readonly adminDepth?: number;
   readonly version?: VersionOptions;
 }
@@ -50,7 +53,10 @@ export class NvmeClient {
   readonly admin: QueuePair;
   /** CAP.MQES + 1. */
   readonly maxQueueEntries: number;
+  /** Signals that came on the MSI-X eventfds, those that came together counted one by one. */
+  interruptCount = 0;
   readonly #doorbells: Int32Array | undefined;
+  #shadow: QueuePairPlace['shadow'];
   readonly #eventfds: readonly number[];
   readonly #polls: readonly FdPoll[];
   readonly #queues = new Map<number, QueuePair>();
@@ -72,6 +78,7 @@ export class NvmeClient {
       const adminDepth = options.adminDepth ?? 32;
       client = new NvmeClient(vfio, memory, doorbells, eventfds, adminDepth, { capLo });
       await client.enable();
+      if (options.shadowDoorbells === true) await client.#configureShadowDoorbells();
       return client;
     } catch (error) {
       if (client === undefined) {
@@ -102,8 +109,8 @@ export class NvmeClient {
     void vfio.closed.then(() => this.#abandonQueues());
     this.#polls = eventfds.map((fd, vector) => {
       const poll = new native.FdPoll(fd, () => {
-        native.eventfdRead(fd);
-        this.#queues.get(vector)?.poll();
+        this.interruptCount += Math.max(0, native.eventfdRead(fd));
+        this.#queues.get(vector)?.onInterrupt();
       });
       poll.start(true, false);
       return poll;
@@ -125,6 +132,7 @@ export class NvmeClient {
       cq: new Int32Array(this.memory.buffer, cqOffset, (cqDepth * CQE_SIZE) / 4),
       interrupts: this.#eventfds.length > 0,
       doorbells,
+      ...(this.#shadow !== undefined && { shadow: this.#shadow }),
       writeDoorbell: (index, value) => {
         const data = new Uint8Array(4);
         new DataView(data.buffer).setUint32(0, value, true);
@@ -133,6 +141,26 @@ export class NvmeClient {
     });
     this.#queues.set(qid, pair);
     return pair;
+  }
+
+  /** For the queues made after it. NVMe Base 2.0 §5.8. */
+  async #configureShadowDoorbells(): Promise<void> {
+    if (((await this.identifyController()).oacs & OACS_DOORBELL_BUFFER_CONFIG) === 0) {
+      throw new Error('the controller has no shadow doorbells');
+    }
+    const { memory } = this;
+    const [doorbells, eventIndexes] = [memory.allocate(PAGE), memory.allocate(PAGE)];
+    succeeded(
+      await this.admin.execute({
+        opcode: AdminOpcode.DOORBELL_BUFFER_CONFIG,
+        prp1: memory.iova + doorbells,
+        prp2: memory.iova + eventIndexes,
+      }),
+    );
+    this.#shadow = {
+      doorbells: new Int32Array(memory.buffer, doorbells, PAGE / 4),
+      eventIndexes: new Int32Array(memory.buffer, eventIndexes, PAGE / 4),
+    };
   }
 
   readRegister(offset: number): Promise<number> {

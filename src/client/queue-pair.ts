@@ -18,6 +18,8 @@ export interface QueuePairPlace {
   readonly interrupts: boolean;
   /** The mapped doorbells, or undefined: then `writeDoorbell` sends them. */
   readonly doorbells: Int32Array | undefined;
+  /** Shadow doorbells, and the values the device wants to be told of by a real one; indexed as the doorbells. */
+  readonly shadow?: { readonly doorbells: Int32Array; readonly eventIndexes: Int32Array };
   readonly writeDoorbell: (index: number, value: number) => void;
 }
 
@@ -64,6 +66,8 @@ export class QueuePair {
   #abandoned = false;
   /** Commands submitted and not completed. */
   inflight = 0;
+  /** Called when the queue's vector was signalled. */
+  onInterrupt: () => void = () => this.poll();
   /** Completions of the last `poll`: command ids and status fields. */
   readonly doneIds: Int32Array;
   readonly doneStatus: Int32Array;
@@ -136,11 +140,25 @@ export class QueuePair {
 
   /** Tells the device about what was pushed. */
   ring(): void {
-    const { doorbells, qid } = this.place;
+    this.#writeDoorbell(2 * this.place.qid, this.#sqTail);
+  }
+
+  #writeDoorbell(index: number, value: number): void {
+    const { shadow, doorbells } = this.place;
+    if (shadow !== undefined) {
+      const old = shadow.doorbells[index];
+      // A store and a load in sequence (both are seq-cst): either the device sees the value, or this side its event index.
+      Atomics.store(shadow.doorbells, index, value);
+      const event = Atomics.load(shadow.eventIndexes, index);
+      // NVMe Base 2.0 §B.5: is the event index among the values passed over, modulo 2^16?
+      if (((value - event - 1) & 0xffff) >= ((value - old) & 0xffff)) {
+        return;
+      }
+    }
     if (doorbells !== undefined) {
-      Atomics.store(doorbells, 2 * qid, this.#sqTail);
+      Atomics.store(doorbells, index, value);
     } else {
-      this.place.writeDoorbell(2 * qid, this.#sqTail);
+      this.place.writeDoorbell(index, value);
     }
   }
 
@@ -172,12 +190,7 @@ export class QueuePair {
     }
     if (count > 0) {
       this.inflight -= count;
-      const { doorbells, qid } = this.place;
-      if (doorbells !== undefined) {
-        Atomics.store(doorbells, 2 * qid + 1, this.#cqHead);
-      } else {
-        this.place.writeDoorbell(2 * qid + 1, this.#cqHead);
-      }
+      this.#writeDoorbell(2 * this.place.qid + 1, this.#cqHead);
     }
     return count;
   }

@@ -145,7 +145,11 @@ export const AdminOpcode = {
   GET_FEATURES: 0x0a,
   ASYNC_EVENT_REQUEST: 0x0c,
   KEEP_ALIVE: 0x18,
+  DOORBELL_BUFFER_CONFIG: 0x7c,
 } as const;
+
+/** OACS bit: Doorbell Buffer Config is supported. NVMe Base 2.0 figure 275. */
+export const OACS_DOORBELL_BUFFER_CONFIG = 1 << 8;
 
 /** Identify CNS values. NVMe Base 2.0 figure 273. */
 export const Cns = {
