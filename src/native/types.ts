@@ -140,6 +140,8 @@ export interface NativeAddon {
   setTimerSlack(ns: number): void;
   /** Hot. CLOCK_MONOTONIC in ns. */
   clock(): number;
+  /** A clock that writes to `time[0]`, over a SharedArrayBuffer, and so allocates nothing: what `clock` returns is a heap number. */
+  bindClock(time: Float64Array): () => void;
 
   // --- block devices ------------------------------------------------------------------------------------------------
 

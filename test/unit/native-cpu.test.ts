@@ -77,3 +77,17 @@ t.test('the clock is CLOCK_MONOTONIC in nanoseconds', async (t) => {
   const uptime = Number(readFileSync('/proc/uptime', 'utf8').split(' ')[0]) * 1e9;
   t.ok(uptime + 1e9 >= now, 'not more than the time since boot');
 });
+
+t.test('a bound clock writes to memory', async (t) => {
+  const time = new Float64Array(new SharedArrayBuffer(16));
+  const read = native.bindClock(time);
+  const before = native.clock();
+  read();
+  t.ok(time[0] >= before && time[0] <= native.clock());
+  t.equal(time[1], 0);
+  const type = { code: 'ERR_INVALID_ARG_TYPE' };
+  t.throws(() => native.bindClock(new Float64Array(1)), type, 'memory that can be moved');
+  t.throws(() => native.bindClock([0] as unknown as Float64Array), type);
+  const empty = new Float64Array(new SharedArrayBuffer(0));
+  t.throws(() => native.bindClock(empty), { code: 'ERR_OUT_OF_RANGE' });
+});
