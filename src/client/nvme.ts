@@ -4,7 +4,7 @@
  */
 import { closeSync } from 'node:fs';
 import { type FdPoll, native } from '../native/index.ts';
-import { IdentifyNamespace } from '../spec/nvm.ts';
+import { IDENTIFY_SIZE, IdentifyController, IdentifyNamespace } from '../spec/identify.ts';
 import {
   AdminOpcode,
   Cc,
@@ -13,8 +13,6 @@ import {
   CQE_SIZE,
   Csts,
   DOORBELL_OFFSET,
-  IDENTIFY_SIZE,
-  IdentifyController,
   OACS_DOORBELL_BUFFER_CONFIG,
   Register,
   SQE_SHIFT,

@@ -6,11 +6,11 @@
 import { PAGE_SIZE } from '../limits.ts';
 import { mapPrps } from '../memory/prp.ts';
 import { Segments } from '../memory/segments.ts';
+import { IDENTIFY_SIZE } from '../spec/identify.ts';
 import {
   AdminOpcode,
   Cns,
   Fid,
-  IDENTIFY_SIZE,
   Lid,
   NSID_ALL,
   SQE_FUSE_MASK,

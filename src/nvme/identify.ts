@@ -1,20 +1,18 @@
 /** The Identify command's data structures. NVMe Base 2.0 §5.17. Owned by main. */
 import { MAX_ASYNC_EVENT_REQUESTS, MAX_ERROR_LOG_ENTRIES } from '../limits.ts';
 import {
-  IdentifyNamespace,
-  IdentifyNamespaceIndependent,
-  NSATTR_WRITE_PROTECTED,
-  NSTAT_READY,
-} from '../spec/nvm.ts';
-import {
-  AsyncEvent,
-  CQE_SHIFT,
   IDENTIFY_SIZE,
   IdentifyController,
+  IdentifyNamespace,
+  IdentifyNamespaceIndependent,
+  LbaFormat,
+  NamespaceDescriptor,
   Nidt,
-  NVME_VERSION,
-  SQE_SHIFT,
-} from '../spec/nvme.ts';
+  NSATTR_WRITE_PROTECTED,
+  NSTAT_READY,
+  PowerState,
+} from '../spec/identify.ts';
+import { AsyncEvent, CQE_SHIFT, NVME_VERSION, SQE_SHIFT } from '../spec/nvme.ts';
 import { PCI_SUBSYSTEM_VENDOR_ID, PCI_VENDOR_ID } from '../spec/pci.ts';
 import { KEEP_ALIVE_GRANULARITY, WARNING_TEMPERATURE } from './features.ts';
 import type { ControllerConfig } from './host.ts';
@@ -33,6 +31,8 @@ const LPA = (1 << 1) | (1 << 2);
 const VWC = 1 | (2 << 1);
 /** How long a shutdown may take, in which all data is made durable: the most that Linux waits. */
 const SHUTDOWN_US = 60_000_000;
+/** Power state 0: 25 W, in hundredths. */
+const MAX_POWER = 2500;
 /** NSFEAT none, FLBAS 0: LBA format 0. */
 const RELATIVE_PERFORMANCE_BEST = 0;
 
@@ -42,9 +42,6 @@ export function padded(text: string, width: number): Uint8Array {
 }
 
 export function identifyController(config: ControllerConfig): Uint8Array {
-  const power = new Uint8Array(32);
-  // Power state 0: at most 25 W, in hundredths.
-  new DataView(power.buffer).setUint16(0, 2500, true);
   return IdentifyController.encode({
     vid: PCI_VENDOR_ID,
     ssvid: PCI_SUBSYSTEM_VENDOR_ID,
@@ -74,7 +71,7 @@ export function identifyController(config: ControllerConfig): Uint8Array {
     vwc: VWC,
     mnan: config.maxNamespaces,
     subnqn: new Uint8Array(Buffer.from(`${config.subnqn}\0`, 'utf8')),
-    psd0: power,
+    psds: PowerState.encode({ mp: MAX_POWER }),
   });
 }
 
@@ -94,8 +91,10 @@ export function identifyNamespace(namespace: Namespace | undefined): Uint8Array 
     nsattr: namespace.readonly ? NSATTR_WRITE_PROTECTED : 0,
     nguid: hex(namespace.nguid ?? ''),
     eui64: hex(namespace.eui64 ?? ''),
-    lbaf0Ds: Math.log2(namespace.blockSize),
-    lbaf0Rp: RELATIVE_PERFORMANCE_BEST,
+    lbafs: LbaFormat.encode({
+      ds: Math.log2(namespace.blockSize),
+      rp: RELATIVE_PERFORMANCE_BEST,
+    }),
   });
 }
 
@@ -136,9 +135,9 @@ export function namespaceDescriptors(namespace: Namespace): Uint8Array {
   const out = new Uint8Array(IDENTIFY_SIZE);
   let at = 0;
   for (const [type, value] of descriptors) {
-    out.set([type, value.length, 0, 0], at);
-    out.set(value, at + 4);
-    at += 4 + value.length;
+    out.set(NamespaceDescriptor.encode({ nidt: type, nidl: value.length }), at);
+    out.set(value, at + NamespaceDescriptor.size);
+    at += NamespaceDescriptor.size + value.length;
   }
   return out;
 }

@@ -163,59 +163,10 @@ export const Cns = {
   INDEPENDENT_NAMESPACE: 0x08,
 } as const;
 
-export const IDENTIFY_SIZE = 4096;
-
-/** Identify Controller, CNS 01h. NVMe Base 2.0 figure 275; only the fields this controller sets. */
-export const IdentifyController = struct('IdentifyController', IDENTIFY_SIZE, {
-  vid: u16(0),
-  ssvid: u16(2),
-  sn: bytes(4, 20),
-  mn: bytes(24, 40),
-  fr: bytes(64, 8),
-  rab: u8(72),
-  ieee: bytes(73, 3),
-  cmic: u8(76),
-  mdts: u8(77),
-  cntlid: u16(78),
-  ver: u32(80),
-  rtd3r: u32(84),
-  rtd3e: u32(88),
-  oaes: u32(92),
-  ctratt: u32(96),
-  cntrltype: u8(111),
-  oacs: u16(256),
-  acl: u8(258),
-  aerl: u8(259),
-  frmw: u8(260),
-  lpa: u8(261),
-  elpe: u8(262),
-  npss: u8(263),
-  wctemp: u16(266),
-  cctemp: u16(268),
-  kas: u16(320),
-  sqes: u8(512),
-  cqes: u8(513),
-  maxcmd: u16(514),
-  nn: u32(516),
-  oncs: u16(520),
-  fuses: u16(522),
-  fna: u8(524),
-  vwc: u8(525),
-  awun: u16(526),
-  awupf: u16(528),
-  sgls: u32(536),
-  mnan: u32(540),
-  subnqn: bytes(768, 256),
-  psd0: bytes(2048, 32),
-});
-
 /** Bits of OAES and of the Asynchronous Event Configuration feature. */
 export const AsyncEvent = {
   NAMESPACE_ATTRIBUTE: 1 << 8,
 } as const;
-
-/** Namespace identification descriptor types, CNS 03h. NVMe Base 2.0 figure 277. */
-export const Nidt = { EUI64: 1, NGUID: 2, UUID: 3, CSI: 4 } as const;
 
 /** Log page identifiers. NVMe Base 2.0 figure 202. */
 export const Lid = {
@@ -246,6 +197,7 @@ export const SmartLog = struct('SmartLog', 512, {
   availableSpare: u8(3),
   availableSpareThreshold: u8(4),
   percentageUsed: u8(5),
+  enduranceGroupWarnings: u8(6),
   dataUnitsRead: u64(32),
   dataUnitsWritten: u64(48),
   hostReads: u64(64),
@@ -256,6 +208,12 @@ export const SmartLog = struct('SmartLog', 512, {
   unsafeShutdowns: u64(144),
   mediaErrors: u64(160),
   errorLogEntries: u64(176),
+  warningTemperatureMinutes: u32(192),
+  criticalTemperatureMinutes: u32(196),
+  thermal1Transitions: u32(216),
+  thermal2Transitions: u32(220),
+  thermal1Seconds: u32(224),
+  thermal2Seconds: u32(228),
 });
 
 /** Firmware Slot Information log. NVMe Base 2.0 figure 209. */

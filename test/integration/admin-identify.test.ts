@@ -1,7 +1,7 @@
 /** Identify, what every admin command has in common, and commands that there are not. NVMe Base 2.0 §5.17. */
 import t, { type Test } from 'tap';
-import { IdentifyNamespace } from '../../src/spec/nvm.ts';
-import { AdminOpcode, Cns, IdentifyController } from '../../src/spec/nvme.ts';
+import { IdentifyController, IdentifyNamespace, LbaFormat } from '../../src/spec/identify.ts';
+import { AdminOpcode, Cns } from '../../src/spec/nvme.ts';
 import { AdminCaller, doNotRetry } from '../helpers/admin.ts';
 import { MIB, TestTarget } from '../helpers/target.ts';
 
@@ -35,7 +35,7 @@ t.test('controller', async (t) => {
   const { served, admin, target } = await start(t);
   const { code, data } = await admin.identify(Cns.CONTROLLER);
   t.equal(code, '0/00');
-  const { sn, mn, fr, subnqn, ieee, psd0, ...numbers } = IdentifyController.read(view(data));
+  const { sn, mn, fr, subnqn, ieee, psds, ...numbers } = IdentifyController.read(view(data));
   t.match(numbers, {
     vid: 0x4e58,
     ssvid: 0x4e58,
@@ -67,7 +67,7 @@ t.test('controller', async (t) => {
   t.match(text(fr), /^[\x21-\x7e][\x20-\x7e]{7}$/);
   t.equal(text(subnqn), served.nqn.padEnd(256, '\0'));
   t.notOk(zeros(ieee));
-  t.notOk(zeros(psd0.subarray(0, 2)), 'power state 0 says what it needs');
+  t.notOk(zeros(psds.subarray(0, 2)), 'power state 0 says what it needs');
   // Another controller of the subsystem is another controller.
   const address = { traddr: target.folder, trsvcid: '', adrfam: '' };
   const socket = await target.target.addListener(served.nqn, address);
@@ -79,7 +79,9 @@ t.test('namespaces', async (t) => {
   const { admin } = await start(t);
   const first = await admin.identify(Cns.NAMESPACE, 1);
   t.equal(first.code, '0/00');
-  t.match(IdentifyNamespace.read(view(first.data)), {
+  const { lbafs, ...fields } = IdentifyNamespace.read(view(first.data));
+  t.strictSame(LbaFormat.read(view(lbafs)), { ms: 0, ds: 9, rp: 0 });
+  t.match(fields, {
     nsze: 2048,
     ncap: 2048,
     nuse: 2048,
@@ -87,12 +89,11 @@ t.test('namespaces', async (t) => {
     nlbaf: 0,
     flbas: 0,
     nsattr: 0,
-    lbaf0Ms: 0,
-    lbaf0Ds: 9,
   });
   const third = await admin.identify(Cns.NAMESPACE, 3);
   const { nguid, eui64, ...numbers } = IdentifyNamespace.read(view(third.data));
-  t.match(numbers, { nsze: 512, ncap: 512, nuse: 512, nsattr: 1, lbaf0Ds: 12 });
+  t.match(numbers, { nsze: 512, ncap: 512, nuse: 512, nsattr: 1 });
+  t.equal(LbaFormat.read(view(numbers.lbafs)).ds, 12);
   t.equal(hex(nguid), UUID.replaceAll('-', ''));
   t.equal(hex(eui64), EUI64);
   for (const cns of [Cns.NAMESPACE, Cns.CSI_NAMESPACE, Cns.INDEPENDENT_NAMESPACE]) {

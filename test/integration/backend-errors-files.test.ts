@@ -117,8 +117,8 @@ t.test('a block device: its block size, its data, its errors', async (t) => {
     const bdev = await target.file(loop.output, { direct });
     const served = await target.serve(bdev);
     const client = await target.connect(served);
-    const { lbaf0Ds, nsze } = await client.identifyNamespace(1);
-    t.strictSame({ lbaf0Ds, nsze }, { lbaf0Ds: 12, nsze: 1024 });
+    const { lbafs, nsze } = await client.identifyNamespace(1);
+    t.strictSame({ ds: lbafs[2], nsze }, { ds: 12, nsze: 1024 });
     const random = new Random();
     t.comment(`SEED=${random.seed}`);
     const pool = new PagePool(random).add(client.memory, 4096);

@@ -1,15 +1,12 @@
 /** Structures against the specifications' own figures: a size and some offsets each, written down a second time on purpose. */
 import t from 'tap';
-import { IdentifyNamespace } from '../../src/spec/nvm.ts';
 import {
-  Cqe,
-  ErrorLogEntry,
   IdentifyController,
-  Register,
-  SmartLog,
-  Sqe,
-  Status,
-} from '../../src/spec/nvme.ts';
+  IdentifyNamespace,
+  LbaFormat,
+  PowerState,
+} from '../../src/spec/identify.ts';
+import { Cqe, ErrorLogEntry, Register, SmartLog, Sqe, Status } from '../../src/spec/nvme.ts';
 import { MsixCapability, PcieCapability, PciHeader, PmCapability } from '../../src/spec/pci.ts';
 import { Iovec, UringCqe, UringSqe } from '../../src/spec/uring.ts';
 import type { Fields, Struct } from '../../src/util/struct.ts';
@@ -54,7 +51,26 @@ check(IdentifyController, 4096, {
   vwc: 525,
   sgls: 536,
   subnqn: 768,
-  psd0: 2048,
+  psds: 2048,
+  rrls: 100,
+  cntrltype: 111,
+  crdt3: 132,
+  mec: 255,
+  elpe: 262,
+  wctemp: 266,
+  unvmcap: 296,
+  rpmbs: 312,
+  kas: 320,
+  sanicap: 328,
+  hmmaxd: 336,
+  anatt: 342,
+  pels: 352,
+  megcap: 368,
+  icsvscc: 530,
+  maxcna: 560,
+  mcdqpc: 586,
+  ioccsz: 1792,
+  ofcs: 1804,
 });
 check(IdentifyNamespace, 4096, {
   nsze: 0,
@@ -64,9 +80,18 @@ check(IdentifyNamespace, 4096, {
   nsattr: 99,
   nguid: 104,
   eui64: 120,
-  lbaf0Ms: 128,
-  lbaf0Ds: 130,
+  lbafs: 128,
+  nawun: 34,
+  noiob: 46,
+  nvmcap: 48,
+  nows: 72,
+  mcl: 76,
+  kpiodaag: 84,
+  anagrpid: 92,
+  endgid: 102,
 });
+check(LbaFormat, 4, { ms: 0, ds: 2, rp: 3 });
+check(PowerState, 32, { mp: 0, flags: 3, enlat: 4, exlat: 8, rrt: 12, idlp: 16, actp: 20 });
 check(SmartLog, 512, {
   compositeTemperature: 1,
   dataUnitsRead: 32,
@@ -74,6 +99,9 @@ check(SmartLog, 512, {
   powerCycles: 112,
   mediaErrors: 160,
   errorLogEntries: 176,
+  warningTemperatureMinutes: 192,
+  thermal1Transitions: 216,
+  thermal2Seconds: 228,
 });
 check(ErrorLogEntry, 64, { sqid: 8, cid: 10, status: 12, lba: 16, nsid: 24 });
 check(PciHeader, 64, {
