@@ -14,6 +14,7 @@
         "addon/event.cc",
         "addon/uring.cc",
         "addon/submit.cc",
+        "addon/clock.cc",
         "addon/cpu.cc",
         "addon/block.cc",
         "addon/copy.cc"

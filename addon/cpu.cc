@@ -1,8 +1,7 @@
-// The calling thread: its processors, id, name, timer slack; and the clock.
+// The calling thread: its processors, id, name, timer slack.
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <vector>
@@ -65,47 +64,6 @@ Napi::Value SetTimerSlack(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-double Now() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<double>(now.tv_sec) * 1e9 + static_cast<double>(now.tv_nsec);
-}
-
-napi_value Clock(napi_env env, napi_callback_info) {
-  napi_value result = nullptr;
-  napi_create_double(env, Now(), &result);
-  return result;
-}
-
-napi_value ClockBound(napi_env env, napi_callback_info info) {
-  void* time = nullptr;
-  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &time);
-  *static_cast<double*>(time) = Now();
-  return nullptr;
-}
-
-// A clock that writes to memory: a number that is returned would be allocated. Its `time` property keeps the memory alive.
-Napi::Value BindClock(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  Args args(info);
-  Span<double> time = args.Doubles(0, "time");
-  if (!args.failed() && time.length == 0) args.Range("time", "must have an element");
-  if (args.failed()) return {};
-  napi_value buffer = nullptr;
-  napi_get_typedarray_info(env, info[0], nullptr, nullptr, nullptr, &buffer, nullptr);
-  bool movable = true;
-  napi_is_arraybuffer(env, buffer, &movable);
-  if (movable) {  // postMessage could take its memory away
-    ThrowArgument<Napi::TypeError>(env, "ERR_INVALID_ARG_TYPE", "\"time\" must view a SharedArrayBuffer");
-    return {};
-  }
-  napi_value function = nullptr;
-  napi_create_function(env, "clockBound", NAPI_AUTO_LENGTH, ClockBound, time.data, &function);
-  Napi::Object object(env, function);
-  object.DefineProperty(Napi::PropertyDescriptor::Value("time", info[0], napi_default));  // for good
-  return object;
-}
-
 }  // namespace
 
 void InitCpu(Napi::Env env, Napi::Object exports) {
@@ -114,8 +72,6 @@ void InitCpu(Napi::Env env, Napi::Object exports) {
   Export<GetTid>(env, exports, "getTid");
   Export<SetThreadName>(env, exports, "setThreadName");
   Export<SetTimerSlack>(env, exports, "setTimerSlack");
-  ExportHot(env, exports, "clock", Clock);
-  Export<BindClock>(env, exports, "bindClock");
 }
 
 }  // namespace doorbell

@@ -37,6 +37,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitEvent(env, exports);
   InitUring(env, exports);
   InitSubmit(env, exports);
+  InitClock(env, exports);
   InitCpu(env, exports);
   InitBlock(env, exports);
   InitCopy(env, exports);

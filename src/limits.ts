@@ -3,6 +3,9 @@
 /** Memory page size of the controller (CC.MPS = 0) and of DMA mappings. Bytes. */
 export const PAGE_SIZE = 4096;
 
+/** The doorbells in BAR0, and a page that shadows them. Bytes. */
+export const DOORBELLS_BYTES = PAGE_SIZE;
+
 /** I/O queue pairs a controller offers (qid 1 to 64). */
 export const MAX_IO_QUEUE_PAIRS = 64;
 /** Entries of an I/O queue (CAP.MQES + 1). */

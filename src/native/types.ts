@@ -138,10 +138,12 @@ export interface NativeAddon {
   setThreadName(name: string): void;
   /** PR_SET_TIMERSLACK of this thread, in ns. */
   setTimerSlack(ns: number): void;
-  /** Hot. CLOCK_MONOTONIC in ns. */
+  /** CLOCK_MONOTONIC in ns. */
   clock(): number;
-  /** A clock that writes to `time[0]`, over a SharedArrayBuffer, and so allocates nothing: what `clock` returns is a heap number. */
-  bindClock(time: Float64Array): () => void;
+  /** A hot `clock` that allocates nothing: writes into `times[index]` (0 by default). `times` views a SharedArrayBuffer. */
+  bindClock(times: Float64Array): (index?: number) => void;
+  /** The same for the processor time of the calling thread (CLOCK_THREAD_CPUTIME_ID). */
+  bindThreadClock(times: Float64Array): (index?: number) => void;
 
   // --- block devices ------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
  *
  * A command arrives as a copy, so that the host cannot change it meanwhile. Each ends in one `Outcome`.
  */
-import { PAGE_SIZE } from '../limits.ts';
+import { MAX_IOVA, PAGE_SIZE } from '../limits.ts';
 import { mapPrps } from '../memory/prp.ts';
 import { Segments } from '../memory/segments.ts';
 import { IDENTIFY_SIZE } from '../spec/identify.ts';
@@ -31,6 +31,7 @@ import {
   namespaceDescriptors,
 } from './identify.ts';
 import type { Logs } from './logs.ts';
+import type { ShadowPages } from './shadow.ts';
 
 export type Command = StructValues<(typeof Sqe)['fields']>;
 
@@ -56,6 +57,7 @@ export class Admin {
   readonly #logs: Logs;
   readonly #events: AsyncEvents;
   readonly #keepAlive: () => void;
+  readonly #setShadow: (pages: ShadowPages) => boolean;
   readonly #segments = new Segments();
   /** I/O completion queues. New objects at each reset: a command that waits for a reactor meanwhile changes the old ones. */
   #cqs = new Set<number>();
@@ -71,6 +73,8 @@ export class Admin {
       readonly events: AsyncEvents;
       /** The host gave a sign of life, or changed how often it has to. */
       readonly keepAlive: () => void;
+      /** The admin queue finds its doorbells in these pages from now on; false if they are not in guest memory. */
+      readonly setShadow: (pages: ShadowPages) => boolean;
     },
   ) {
     this.#config = config;
@@ -79,6 +83,7 @@ export class Admin {
     this.#logs = parts.logs;
     this.#events = parts.events;
     this.#keepAlive = parts.keepAlive;
+    this.#setShadow = parts.setShadow;
   }
 
   /** All I/O queues are gone. */
@@ -115,6 +120,8 @@ export class Admin {
         return this.#abort(command);
       case AdminOpcode.ASYNC_EVENT_REQUEST:
         return this.#events.park(command.cid) ? 'parked' : done(Status.ASYNC_EVENT_REQUEST_LIMIT);
+      case AdminOpcode.DOORBELL_BUFFER_CONFIG:
+        return done(await this.#shadowDoorbells(command));
       case AdminOpcode.KEEP_ALIVE:
         this.#keepAlive();
         return SUCCESS;
@@ -321,6 +328,22 @@ export class Admin {
     const status = await this.#host.deleteSq(qid);
     sqs.delete(qid);
     return status;
+  }
+
+  /** Doorbell Buffer Config, §5.8. */
+  async #shadowDoorbells({ prp1, prp2 }: Command): Promise<number> {
+    if (!this.#config.shadowDoorbells) {
+      return Status.INVALID_OPCODE;
+    }
+    if (prp1 % PAGE_SIZE !== 0 || prp2 % PAGE_SIZE !== 0 || prp1 === prp2) {
+      return Status.INVALID_FIELD;
+    }
+    const pages: ShadowPages = { doorbells: prp1, eventIdx: prp2 };
+    if (Math.max(prp1, prp2) > MAX_IOVA || !this.#setShadow(pages)) {
+      return Status.DATA_TRANSFER_ERROR;
+    }
+    await this.#host.setShadow(pages);
+    return Status.SUCCESS;
   }
 
   #abort(command: Command): Outcome {

@@ -30,6 +30,7 @@ import type { ControllerConfig, ControllerHost } from './host.ts';
 import { Logs } from './logs.ts';
 import { CompletionQueue, SQE_WORDS, SubmissionQueue } from './queue.ts';
 import { Registers } from './registers.ts';
+import { ShadowDoorbells, type ShadowPages } from './shadow.ts';
 
 /** Commands taken from the admin queue before other work of the event loop has its turn. */
 const BATCH = 32;
@@ -50,6 +51,7 @@ export class Controller {
   readonly #events = new AsyncEvents();
   readonly #admin: Admin;
   #queue: AdminQueue | undefined;
+  #shadow: ShadowDoorbells | undefined;
   /** A reset is under way: CC.EN is 0 and CSTS.RDY still 1. */
   #resetting: Promise<void> | undefined;
   /** The admin queue is being worked on; and it was rung meanwhile. */
@@ -65,12 +67,13 @@ export class Controller {
     this.#host = host;
     this.#registers = new Registers(config.maxQueueEntries);
     this.#features = new Features(config.maxIoQueuePairs);
-    this.#logs = new Logs(config.firmwareRevision);
+    this.#logs = new Logs(config.firmwareRevision, config.shadowDoorbells);
     this.#admin = new Admin(config, host, {
       features: this.#features,
       logs: this.#logs,
       events: this.#events,
       keepAlive: () => this.#restartKeepAlive(),
+      setShadow: (pages) => this.#setShadow(pages),
     });
   }
 
@@ -217,6 +220,7 @@ export class Controller {
       native.revoke(alias);
     }
     this.#queue = undefined;
+    this.#shadow = undefined;
     this.#wakeDrain();
     this.#host.watchAdmin(false);
   }
@@ -299,6 +303,43 @@ export class Controller {
     }
   }
 
+  /**
+   * The host rang an admin doorbell (0: SQ tail, 1: CQ head) with a message. Hosts that have shadow doorbells are to write those, too, but
+   * Linux leaves them out for the admin queue: what was rung counts.
+   */
+  adminRung(index: number, value: number): void {
+    const shadow = this.#shadow?.words;
+    if (shadow !== undefined) {
+      Atomics.store(shadow.doorbells, index, value);
+    }
+    this.adminDoorbell();
+  }
+
+  #setShadow(pages: ShadowPages): boolean {
+    const shadow = new ShadowDoorbells(pages, this.#host.memory);
+    if (shadow.words === undefined) {
+      return false;
+    }
+    for (const index of [0, 1]) {
+      Atomics.store(shadow.words.doorbells, index, Atomics.load(this.#host.doorbells, index));
+    }
+    this.#shadow = shadow;
+    this.#placeDoorbells();
+    return true;
+  }
+
+  /** Where the host writes the admin queue's doorbells. */
+  get #doorbells(): Int32Array {
+    return this.#shadow?.words?.doorbells ?? this.#host.doorbells;
+  }
+
+  #placeDoorbells(): void {
+    if (this.#queue !== undefined) {
+      this.#queue.sq.doorbells = this.#doorbells;
+      this.#queue.cq.doorbells = this.#doorbells;
+    }
+  }
+
   async #drain(): Promise<void> {
     while (this.#rung) {
       this.#rung = false;
@@ -323,15 +364,28 @@ export class Controller {
 
   /** Tells the reactor that watches the doorbells what main has seen, before main acts on it: any other value wakes main again. */
   #look(): void {
-    this.#host.sawAdminTail(Atomics.load(this.#host.doorbells, 0));
+    const tail = Atomics.load(this.#doorbells, 0);
+    this.#host.sawAdminTail(tail);
+    this.#askToRing(0, tail);
     this.#lookForRoom();
   }
 
   /** The CQ's head matters only while completions wait for room. */
   #lookForRoom(): void {
-    const head = Atomics.load(this.#host.doorbells, 1);
+    const head = Atomics.load(this.#doorbells, 1);
     const full = this.#queue !== undefined && this.#queue.cq.room(1) < 1;
     this.#host.sawAdminHead(full ? head : undefined);
+    if (full) {
+      this.#askToRing(1, head);
+    }
+  }
+
+  /** A host with shadow doorbells is to ring when it goes on from here. */
+  #askToRing(index: number, from: number): void {
+    const shadow = this.#shadow?.words;
+    if (shadow !== undefined) {
+      Atomics.store(shadow.eventIdx, index, from);
+    }
   }
 
   /** Takes and completes one command. False if there is none, or no room for its completion. */
@@ -439,7 +493,10 @@ export class Controller {
     );
     queue.sq.words = sqMemory?.words ?? new Int32Array(0);
     queue.cq.memory = cqMemory?.words ?? new Int32Array(0);
-    queue.sq.stopped = sqMemory === undefined || cqMemory === undefined;
+    this.#shadow?.find(memory);
+    this.#placeDoorbells();
+    const shadowLost = this.#shadow !== undefined && this.#shadow.words === undefined;
+    queue.sq.stopped = sqMemory === undefined || cqMemory === undefined || shadowLost;
     this.#wakeDrain();
     this.adminDoorbell();
   }

@@ -2,6 +2,7 @@
 import type { GuestMemory } from '../memory/guest.ts';
 import type { Logger } from '../util/log.ts';
 import type { Namespace } from './namespace.ts';
+import type { ShadowPages } from './shadow.ts';
 
 /** Parameters of Create I/O Completion Queue, checked. */
 export interface CqRequest {
@@ -43,6 +44,8 @@ export interface ControllerHost {
   deleteSq(qid: number): Promise<number>;
   /** Drops all I/O queues; commands in flight end without completion. */
   resetQueues(): Promise<void>;
+  /** I/O queues find their doorbells in these pages, until `resetQueues`. */
+  setShadow(pages: ShadowPages): Promise<void>;
   setWriteThrough(enabled: boolean): Promise<void>;
   /** Whether the admin doorbells are to be watched. */
   watchAdmin(enabled: boolean): void;
@@ -70,4 +73,6 @@ export interface ControllerConfig {
   readonly maxIoQueuePairs: number;
   /** MDTS: log2 of the largest transfer in pages. */
   readonly mdts: number;
+  /** Doorbell Buffer Config is offered. */
+  readonly shadowDoorbells: boolean;
 }

@@ -12,7 +12,13 @@ import {
   NSTAT_READY,
   PowerState,
 } from '../spec/identify.ts';
-import { AsyncEvent, CQE_SHIFT, NVME_VERSION, SQE_SHIFT } from '../spec/nvme.ts';
+import {
+  AsyncEvent,
+  CQE_SHIFT,
+  NVME_VERSION,
+  OACS_DOORBELL_BUFFER_CONFIG,
+  SQE_SHIFT,
+} from '../spec/nvme.ts';
 import { PCI_SUBSYSTEM_VENDOR_ID, PCI_VENDOR_ID } from '../spec/pci.ts';
 import { KEEP_ALIVE_GRANULARITY, WARNING_TEMPERATURE } from './features.ts';
 import type { ControllerConfig } from './host.ts';
@@ -56,6 +62,7 @@ export function identifyController(config: ControllerConfig): Uint8Array {
     rtd3e: SHUTDOWN_US,
     oaes: AsyncEvent.NAMESPACE_ATTRIBUTE,
     cntrltype: CNTRLTYPE_IO,
+    oacs: config.shadowDoorbells ? OACS_DOORBELL_BUFFER_CONFIG : 0,
     acl: 3,
     aerl: MAX_ASYNC_EVENT_REQUESTS - 1,
     frmw: FRMW,

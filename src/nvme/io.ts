@@ -80,7 +80,8 @@ export class IoEngine {
   readonly #freeSlots = new Int32Array(MAX_INFLIGHT);
   #freeCount = MAX_INFLIGHT;
   /** Time of the poll round in ns, at index 0. */
-  readonly #now = new Float64Array(1);
+  readonly #now = new Float64Array(new SharedArrayBuffer(8));
+  readonly #clock = native.bindClock(this.#now);
   #clockRead = false;
 
   constructor(context: BackendContext) {
@@ -101,7 +102,7 @@ export class IoEngine {
 
   /** Reads the clock, for latencies: once a round, not once a command. */
   readClock(): void {
-    this.#now[0] = native.clock();
+    this.#clock(0);
     this.#clockRead = true;
   }
 
@@ -141,6 +142,7 @@ export class IoEngine {
       }
     }
     sq.head = head;
+    sq.hush();
     if (copies.pending) {
       copies.flush();
     }

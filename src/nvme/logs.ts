@@ -33,6 +33,7 @@ export interface LoggedError {
 
 export class Logs {
   readonly #firmwareRevision: string;
+  readonly #shadowDoorbells: boolean;
   readonly #started = Date.now();
   /** Newest first. */
   #errors: (LoggedError & { readonly count: number })[] = [];
@@ -40,8 +41,10 @@ export class Logs {
   #changed = new Set<number>();
   #unsafeShutdowns = 0;
 
-  constructor(firmwareRevision: string) {
+  /** `shadowDoorbells`: Doorbell Buffer Config is among the commands. */
+  constructor(firmwareRevision: string, shadowDoorbells: boolean) {
     this.#firmwareRevision = firmwareRevision;
+    this.#shadowDoorbells = shadowDoorbells;
   }
 
   /** What a controller reset forgets. */
@@ -80,7 +83,7 @@ export class Logs {
       case Lid.CHANGED_NAMESPACES:
         return this.#changedPage();
       case Lid.COMMAND_EFFECTS:
-        return effects();
+        return effects(this.#shadowDoorbells);
       default:
         return undefined;
     }
@@ -155,11 +158,13 @@ export class Logs {
   }
 }
 
-function effects(): Uint8Array {
+function effects(shadowDoorbells: boolean): Uint8Array {
   const out = new Uint8Array(EFFECTS_LOG_SIZE);
   const view = new DataView(out.buffer);
   for (const opcode of Object.values(AdminOpcode)) {
-    view.setUint32(4 * opcode, Effects.CSUPP, true);
+    if (opcode !== AdminOpcode.DOORBELL_BUFFER_CONFIG || shadowDoorbells) {
+      view.setUint32(4 * opcode, Effects.CSUPP, true);
+    }
   }
   view.setUint32(EFFECTS_IO_OFFSET + 4 * NvmOpcode.FLUSH, Effects.CSUPP, true);
   view.setUint32(EFFECTS_IO_OFFSET + 4 * NvmOpcode.READ, Effects.CSUPP, true);

@@ -5,6 +5,8 @@
  * Completions are staged in guest memory and published together: the first one's phase bit is written last, with a release store, and a
  * driver that looks at its head entry sees nothing before that.
  */
+import { DOORBELLS_BYTES } from '../limits.ts';
+import { native } from '../native/index.ts';
 import { CQE_SIZE, Cqe, SQE_SIZE } from '../spec/nvme.ts';
 
 export const SQE_WORDS = SQE_SIZE / 4;
@@ -13,14 +15,17 @@ const CQE_DW0 = Cqe.word('dw0');
 const CQE_DW1 = Cqe.word('dw1');
 const CQE_SQHD = Cqe.word('sqhd');
 const CQE_CID = Cqe.word('cid');
+/** In place of event indexes where the doorbell page is not shadowed: nobody reads them. */
+export const NO_EVENT_INDEXES = new Int32Array(DOORBELLS_BYTES / 4);
 
 export class CompletionQueue {
   readonly qid: number;
   /** Entries. */
   readonly size: number;
   #words: Int32Array;
-  readonly #doorbells: Int32Array;
-  readonly #headIndex: number;
+  /** Where the host writes its head: the doorbell page, or its shadow. */
+  doorbells: Int32Array;
+  readonly headIndex: number;
   #tail = 0;
   #phase = 1;
   /** Commands taken from its SQs that complete later. */
@@ -36,6 +41,10 @@ export class CompletionQueue {
   readonly vector: number;
   /** Where to signal, or -1 if the client connected no eventfd to the vector. */
   eventfd = -1;
+  /** A host that is still busy with the last interrupt is not interrupted again. */
+  adaptive = false;
+  /** The tail when the host was last interrupted. */
+  #signalled = 0;
   /** Completions were published that the host has not been interrupted for. */
   needsSignal = false;
   /** It is in the reactor's lists: of queues to publish, and to signal. */
@@ -54,8 +63,8 @@ export class CompletionQueue {
     this.qid = qid;
     this.size = size;
     this.#words = words;
-    this.#doorbells = doorbells;
-    this.#headIndex = 2 * qid + 1;
+    this.doorbells = doorbells;
+    this.headIndex = 2 * qid + 1;
     this.interrupts = interrupts;
     this.vector = vector;
   }
@@ -67,7 +76,7 @@ export class CompletionQueue {
 
   /** The host's head, as it wrote it. A value outside the queue counts as "nothing consumed". */
   #head(): number {
-    const head = Atomics.load(this.#doorbells, this.#headIndex);
+    const head = Atomics.load(this.doorbells, this.headIndex);
     return head >>> 0 < this.size ? head : this.#tail + 1 === this.size ? 0 : this.#tail + 1;
   }
 
@@ -134,6 +143,36 @@ export class CompletionQueue {
   get pending(): boolean {
     return this.#head() !== this.#tail;
   }
+
+  /**
+   * The host has not yet consumed what it was last interrupted for: it is going to look for more when it does. (A lone completion finds
+   * the host waiting.)
+   */
+  get hostBusy(): boolean {
+    const unseen = distance(this.#head(), this.#tail, this.size);
+    return this.adaptive && unseen > distance(this.#signalled, this.#tail, this.size);
+  }
+
+  /** Interrupts the host for all that was published. */
+  signal(): void {
+    this.needsSignal = false;
+    this.#signalled = this.#tail;
+    if (this.eventfd >= 0) {
+      native.eventfdSignal(this.eventfd);
+    }
+  }
+
+  /** The queue is gone: nothing is signalled any more. */
+  close(): void {
+    this.needsSignal = false;
+    this.eventfd = -1;
+  }
+}
+
+/** Steps from `from` to `to` round a queue. */
+function distance(from: number, to: number, size: number): number {
+  const steps = to - from;
+  return steps < 0 ? steps + size : steps;
 }
 
 export class SubmissionQueue {
@@ -141,8 +180,13 @@ export class SubmissionQueue {
   readonly size: number;
   readonly cq: CompletionQueue;
   words: Int32Array;
-  readonly doorbells: Int32Array;
+  /** Where the host writes its tail: the doorbell page, or its shadow. */
+  doorbells: Int32Array;
+  /** Event indexes beside a shadow page; otherwise words that nobody reads. See `hush`. */
+  eventIdx: Int32Array = NO_EVENT_INDEXES;
   readonly tailIndex: number;
+  /** The head when the event index was last written. */
+  #hushedAt = 0;
   /** Next entry to take. */
   head = 0;
   /** No further command is taken: memory of the queue or of its CQ is unmapped. */
@@ -183,5 +227,34 @@ export class SubmissionQueue {
     }
     this.badTail = true;
     return this.head;
+  }
+
+  /**
+   * Keeps the host from ringing while its shadow page is polled (NVMe Base 2.0 §5.8, shadow doorbells): it rings when its tail passes the
+   * event index, so that is kept behind it. Once half a lap is enough.
+   */
+  hush(): void {
+    const head = this.head;
+    if (2 * distance(this.#hushedAt, head, this.size) > this.size) {
+      this.hushNow();
+    }
+  }
+
+  hushNow(): void {
+    this.#hushedAt = this.head;
+    Atomics.store(this.eventIdx, this.tailIndex, (this.head === 0 ? this.size : this.head) - 1);
+  }
+
+  /**
+   * Asks the host to ring when it goes on: with its next command or, if commands wait for room in the CQ, when it consumes completions.
+   * The caller looks at the queue once more before it sleeps.
+   */
+  arm(): void {
+    const { cq } = this;
+    const tail = Atomics.load(this.doorbells, this.tailIndex);
+    Atomics.store(this.eventIdx, this.tailIndex, tail);
+    if (tail !== this.head) {
+      Atomics.store(this.eventIdx, cq.headIndex, Atomics.load(cq.doorbells, cq.headIndex));
+    }
   }
 }

@@ -6,6 +6,7 @@
  */
 import type { BdevDescriptor } from '../bdev/bdev.ts';
 import type { GuestRegion } from '../memory/guest.ts';
+import type { ShadowPages } from '../nvme/shadow.ts';
 
 /** 32-bit words of the control block. */
 export const Word = {
@@ -13,10 +14,19 @@ export const Word = {
   MESSAGES: 0,
   /** Written by the reactor: 1 while it sleeps or is about to, so that a doorbell written by main must wake it. */
   SLEEPING: 1,
+  /** Written by main: 1 when the process ends and nobody waits for the reactor. */
+  EXITING: 2,
 } as const;
 
-/** 64-bit floats of the control block, written by the reactor. Nanoseconds. */
-export const Time = { BUSY: 1, IDLE: 2 } as const;
+/** 64-bit floats of the control block, written by the reactor. */
+export const Total = {
+  /** Nanoseconds with and without work. */
+  BUSY: 2,
+  IDLE: 3,
+  /** Waits in the kernel with nothing to do; interrupts of I/O queues. */
+  SLEEPS: 4,
+  INTERRUPTS: 5,
+} as const;
 
 /** 32-bit words about a controller's admin doorbells, written by main. The reactor tells main of any other values. */
 export const AdminWord = {
@@ -60,6 +70,9 @@ export type Request =
       readonly controller: number;
       /** Doorbell page: 32-bit words, SQ y tail at 2y, CQ y head at 2y + 1. */
       readonly doorbells: SharedArrayBuffer;
+      /** The client cannot map the page: main writes there what the client sends, and wakes the reactor. */
+      readonly trapped: boolean;
+      readonly shadow: ShadowPages | undefined;
       readonly maxTransferBytes: number;
       readonly writeThrough: boolean;
       readonly regions: readonly GuestRegion[];
@@ -85,6 +98,8 @@ export type Request =
       readonly interrupts: boolean;
       readonly vector: number;
       readonly eventfd: number;
+      /** No interrupt while the host is busy with the last one. */
+      readonly adaptive: boolean;
     }
   | {
       readonly kind: 'create-sq';
@@ -106,6 +121,8 @@ export type Request =
       readonly namespace: NamespaceDescriptor;
     }
   | { readonly kind: 'remove-namespace'; readonly controller: number; readonly nsid: number }
+  /** The host writes its doorbells there, too. */
+  | { readonly kind: 'shadow'; readonly controller: number; readonly shadow: ShadowPages }
   | { readonly kind: 'write-through'; readonly controller: number; readonly enabled: boolean }
   | { readonly kind: 'stop' };
 

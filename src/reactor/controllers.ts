@@ -10,7 +10,8 @@ import { openBackend } from '../bdev/open.ts';
 import { GuestMemory } from '../memory/guest.ts';
 import { native } from '../native/index.ts';
 import type { IoController, IoNamespace, IoQueue } from '../nvme/io.ts';
-import { CompletionQueue, SubmissionQueue } from '../nvme/queue.ts';
+import { CompletionQueue, NO_EVENT_INDEXES, SubmissionQueue } from '../nvme/queue.ts';
+import { ShadowDoorbells } from '../nvme/shadow.ts';
 import { CQE_SIZE, SQE_SIZE, Status } from '../spec/nvme.ts';
 import { AdminWord, type ControllerRequest, type NamespaceDescriptor } from './control.ts';
 
@@ -28,6 +29,9 @@ interface Placement {
 interface ControllerState {
   readonly io: IoController;
   readonly doorbells: Int32Array;
+  /** The client cannot map the doorbells: each write that matters wakes the reactor. */
+  readonly trapped: boolean;
+  shadow: ShadowDoorbells | undefined;
   readonly cqs: Map<number, { cq: CompletionQueue; placement: Placement }>;
   readonly sqs: Map<number, IoQueue & { placement: Placement }>;
   /** Requests that wait for the commands in flight. */
@@ -64,6 +68,8 @@ export class Controllers {
   /** Submission queues to poll: those of controllers that are not draining. */
   polled: IoQueue[] = [];
   watches: AdminWatch[] = [];
+  /** Some doorbells change without a word to anyone: the reactor has to look at them from time to time. */
+  unheard = false;
   /** Some controller waits for its commands in flight. */
   draining = false;
 
@@ -112,10 +118,26 @@ export class Controllers {
 
   #choosePolled(): void {
     this.polled = [];
+    this.unheard = this.watches.length > 0;
     for (const state of this.#controllers.values()) {
       if (state.waiting.length === 0) {
         this.polled.push(...state.sqs.values());
       }
+      this.unheard ||= !state.trapped && state.sqs.size > 0;
+    }
+  }
+
+  /** Before a sleep: hosts with shadow doorbells are to ring. */
+  arm(): void {
+    for (const { sq } of this.polled) {
+      sq.arm();
+    }
+  }
+
+  /** After it: they need not. */
+  hush(): void {
+    for (const { sq } of this.polled) {
+      sq.hushNow();
     }
   }
 
@@ -168,6 +190,7 @@ export class Controllers {
         return this.#createSq(state, request);
       case 'delete-cq':
         this.#release(state.cqs.get(request.qid)?.placement);
+        state.cqs.get(request.qid)?.cq.close();
         state.cqs.delete(request.qid);
         break;
       case 'delete-sq':
@@ -187,6 +210,11 @@ export class Controllers {
         break;
       case 'remove-namespace':
         this.#closeNamespace(state.io, request.nsid);
+        break;
+      case 'shadow':
+        state.shadow = new ShadowDoorbells(request.shadow, state.io.memory);
+        this.#copyDoorbells(state);
+        this.#placeDoorbells(state);
         break;
       case 'write-through':
         state.io.writeThrough = request.enabled;
@@ -212,6 +240,8 @@ export class Controllers {
     this.#controllers.set(request.controller, {
       io,
       doorbells: new Int32Array(request.doorbells),
+      trapped: request.trapped,
+      shadow: request.shadow && new ShadowDoorbells(request.shadow, memory),
       cqs: new Map(),
       sqs: new Map(),
       waiting: [],
@@ -260,10 +290,12 @@ export class Controllers {
     if (memory === undefined) {
       return Status.DATA_TRANSFER_ERROR;
     }
-    Atomics.store(state.doorbells, 2 * request.qid + 1, 0);
+    this.#clearDoorbell(state, 2 * request.qid + 1);
     const { qid, size, interrupts, vector } = request;
     const cq = new CompletionQueue(qid, size, memory.words, state.doorbells, interrupts, vector);
     cq.eventfd = request.eventfd;
+    cq.adaptive = request.adaptive;
+    cq.doorbells = state.shadow?.words?.doorbells ?? state.doorbells;
     const placement = { iova: request.iova, bytes, writable: true, alias: memory.alias };
     state.cqs.set(qid, { cq, placement: { ...placement, suspended: false } });
     return Status.SUCCESS;
@@ -278,15 +310,16 @@ export class Controllers {
       return cq === undefined ? Status.COMPLETION_QUEUE_INVALID : Status.DATA_TRANSFER_ERROR;
     }
     const { qid, size } = request;
-    Atomics.store(state.doorbells, 2 * qid, 0);
+    this.#clearDoorbell(state, 2 * qid);
     const sq = new SubmissionQueue(qid, size, memory.words, state.doorbells, cq);
-    sq.stopped = completion?.placement.suspended === true;
     const placement = { iova: request.iova, bytes, writable: false, alias: memory.alias };
     state.sqs.set(qid, {
       sq,
       controller: state.io,
       placement: { ...placement, suspended: false },
     });
+    this.#placeDoorbells(state);
+    sq.hushNow();
     return Status.SUCCESS;
   }
 
@@ -294,8 +327,50 @@ export class Controllers {
     for (const { placement } of [...state.sqs.values(), ...state.cqs.values()]) {
       this.#release(placement);
     }
+    for (const { cq } of state.cqs.values()) {
+      cq.close();
+    }
     state.sqs.clear();
     state.cqs.clear();
+    state.shadow = undefined;
+  }
+
+  /** A new queue begins at 0. */
+  #clearDoorbell(state: ControllerState, index: number): void {
+    Atomics.store(state.doorbells, index, 0);
+    const shadow = state.shadow?.words;
+    if (shadow !== undefined) {
+      Atomics.store(shadow.doorbells, index, 0);
+      Atomics.store(shadow.eventIdx, index, 0);
+    }
+  }
+
+  /** The shadow of a queue that is there already begins with what the host rang. */
+  #copyDoorbells(state: ControllerState): void {
+    const shadow = state.shadow?.words?.doorbells;
+    if (shadow !== undefined) {
+      const qids = [
+        ...[...state.sqs.keys()].map((q) => 2 * q),
+        ...[...state.cqs.keys()].map((q) => 2 * q + 1),
+      ];
+      for (const index of qids) {
+        Atomics.store(shadow, index, Atomics.load(state.doorbells, index));
+      }
+    }
+  }
+
+  /** Tells the queues where their doorbells are, and stops those that miss some of their memory. */
+  #placeDoorbells(state: ControllerState): void {
+    const { shadow, doorbells } = state;
+    const lost = shadow !== undefined && shadow.words === undefined;
+    for (const { cq } of state.cqs.values()) {
+      cq.doorbells = shadow?.words?.doorbells ?? doorbells;
+    }
+    for (const { sq, placement } of state.sqs.values()) {
+      sq.doorbells = shadow?.words?.doorbells ?? doorbells;
+      sq.eventIdx = shadow?.words?.eventIdx ?? NO_EVENT_INDEXES;
+      sq.stopped = lost || placement.suspended || state.cqs.get(sq.cq.qid)!.placement.suspended;
+    }
   }
 
   #release(placement: Placement | undefined): void {
@@ -326,8 +401,9 @@ export class Controllers {
         placement.suspended = true;
         sq.words = new Int32Array(0);
       }
-      sq.stopped = placement.suspended || state.cqs.get(sq.cq.qid)!.placement.suspended;
     }
+    state.shadow?.find(state.io.memory);
+    this.#placeDoorbells(state);
   }
 
   /** Memory came: queues that rested for it go on. */
@@ -348,8 +424,9 @@ export class Controllers {
       if (placement.suspended) {
         sq.words = find(placement) ?? new Int32Array(0);
       }
-      sq.stopped = placement.suspended || state.cqs.get(sq.cq.qid)!.placement.suspended;
     }
+    state.shadow?.find(state.io.memory);
+    this.#placeDoorbells(state);
   }
 }
 

@@ -2,8 +2,10 @@
  * The reactor: mailbox → doorbells → I/O engine → io_uring → completions → interrupts → rest. Runs until told to stop, on a worker
  * thread whose event loop never turns.
  *
- * Idle, it polls on for `spinUs`, then sleeps in io_uring (woken by a completion or by main's eventfd), each sleep twice as long as the
- * one before, up to `maxSleepUs`: a client that maps the doorbells writes them without telling anyone.
+ * Idle, it polls on for `spinUs`, then sleeps in io_uring, woken by a completion or by main's eventfd. A client that maps the doorbells
+ * writes them without telling anyone; for its sake a sleep lasts a fraction of the time that was idle so far, so that no command waits
+ * much longer than the host has; and, once long idle, as long as keeps the cost of waking up under IDLE_SHARE. Where every doorbell that
+ * matters is heard (trapped, or shadowed and trapped), it sleeps until there is something to do.
  */
 import { receiveMessageOnPort } from 'node:worker_threads';
 import { type BackendContext, Request } from '../bdev/backend.ts';
@@ -21,7 +23,7 @@ import {
   NOT_WAITING,
   type ReactorTask,
   type Reply,
-  Time,
+  Total,
   Word,
 } from './control.ts';
 import { Controllers } from './controllers.ts';
@@ -30,12 +32,22 @@ import { Controllers } from './controllers.ts';
 const WAKE = -1;
 /** Poll rounds without work between two looks at the clock. */
 const ROUNDS_PER_CLOCK = 64;
-/** The first sleep, and the shortest worth its system call. Microseconds. */
-const FIRST_SLEEP_US = 20;
+/** The shortest sleep worth its system call. Microseconds. */
+const MIN_SLEEP_US = 20;
+/** In place of the id of a `stop` message. */
+const EXITING = 0;
+/** A sleep lasts this fraction of the idle time before it. */
+const SLEEP_FRACTION = 1 / 8;
+/** Processor time that a reactor may use to look whether there is work, when it has had none for long: 0.8 % of a core. */
+const IDLE_SHARE = 0.008;
+/** Sleeps after which their cost is measured anew; and what is assumed before. */
+const SLEEPS_PER_MEASUREMENT = 64;
+const WAKE_COST_NS = 5000;
+const UNBOUNDED = -1;
 /** With I/O under way the kernel wakes us; and it may need this very processor to carry it out. */
 const SPIN_WITH_IO_NS = 2000;
-/** A sleep with nothing to poll. Bounded, since Node cannot end a thread that waits in the kernel. */
-const BLIND_SLEEP_US = 100_000;
+/** Rounds after which a host is interrupted that does not get on with what it was interrupted for before. */
+const ROUNDS_PER_SIGNAL = 64;
 /** Copies collected before they are run in any case. */
 const COPY_BATCH = 1024;
 
@@ -44,6 +56,11 @@ const NOW = 0;
 const IDLE_SINCE = 1;
 const BUSY_SINCE = 2;
 const IDLE_ACCOUNTED = 3;
+/** Processor time of this thread: now, and when the sleeps were last counted from. */
+const CPU_NOW = 4;
+const CPU_BEFORE = 5;
+/** What a sleep costs. */
+const WAKE_COST = 6;
 
 export class Reactor {
   readonly #task: ReactorTask;
@@ -52,7 +69,9 @@ export class Reactor {
   readonly #controllers: Controllers;
   readonly #words: Int32Array;
   readonly #shared: Float64Array;
-  readonly #times = new Float64Array(4);
+  readonly #times = new Float64Array(new SharedArrayBuffer(7 * 8));
+  readonly #clock = native.bindClock(this.#times);
+  readonly #threadClock = native.bindThreadClock(this.#times);
   /** Queues to interrupt for at the end of the round. (An array that is emptied by its length is allocated anew.) */
   readonly #signals: CompletionQueue[] = [];
   #signalCount = 0;
@@ -63,9 +82,13 @@ export class Reactor {
   #stopId = -1;
   /** Rounds without work, 0 after work. */
   #idleRounds = 0;
-  /** Announced in the control block that it is about to sleep. */
+  /** Announced in the control block that it is about to sleep; and asked hosts to ring. */
   #announced = false;
-  #sleepUs = FIRST_SLEEP_US;
+  #armed = false;
+  /** Sleeps since the processor time was last read. */
+  #sleeps = 0;
+  /** Rounds in which an interrupt was held back. */
+  #heldRounds = 0;
 
   constructor(task: ReactorTask) {
     this.#task = task;
@@ -98,7 +121,7 @@ export class Reactor {
   /** Waits for the operations under way, whose buffers others may be about to reuse. Their commands are lost with the reactor. */
   #endIo(): void {
     while (this.#ring.inflight > 0) {
-      this.#ring.wait(this.#sleepUs);
+      this.#ring.wait(UNBOUNDED);
       const count = this.#ring.ready();
       for (let i = 0; i < count; i++) {
         if (this.#ring.userData(i) !== WAKE) {
@@ -112,7 +135,9 @@ export class Reactor {
   #run(): void {
     this.#ring.preparePoll(this.#task.wakeFd, WAKE);
     this.#post({ kind: 'ready', ringFd: this.#ring.fd });
-    this.#times[BUSY_SINCE] = native.clock();
+    this.#clock(NOW);
+    this.#times[BUSY_SINCE] = this.#times[NOW];
+    this.#times[WAKE_COST] = WAKE_COST_NS;
     while (this.#stopId < 0) {
       const work = this.#round();
       if (work > 0) {
@@ -223,16 +248,27 @@ export class Reactor {
     }
   }
 
+  /** Interrupts the hosts that wait; those still busy with the last interrupt are looked at again in the next round. */
   #signal(): void {
-    for (let i = 0; i < this.#signalCount; i++) {
+    const held = this.#signalCount;
+    this.#signalCount = 0;
+    this.#heldRounds += 1;
+    const late = this.#heldRounds >= ROUNDS_PER_SIGNAL;
+    for (let i = 0; i < held; i++) {
       const cq = this.#signals[i];
+      if (cq.needsSignal && !late && cq.hostBusy) {
+        this.#signals[this.#signalCount++] = cq;
+        continue;
+      }
       cq.signalQueued = false;
-      cq.needsSignal = false;
-      if (cq.eventfd >= 0) {
-        native.eventfdSignal(cq.eventfd);
+      if (cq.needsSignal) {
+        cq.signal();
+        this.#shared[Total.INTERRUPTS] += 1;
       }
     }
-    this.#signalCount = 0;
+    if (this.#signalCount === 0) {
+      this.#heldRounds = 0;
+    }
   }
 
   /**
@@ -265,6 +301,10 @@ export class Reactor {
   #readMailbox(messages: number): void {
     // The word is raised after the message was posted, so all that it counts can be read.
     this.#messages = messages;
+    if (Atomics.load(this.#words, Word.EXITING) === 1) {
+      this.#stopId = EXITING;
+      return;
+    }
     for (;;) {
       const received = receiveMessageOnPort(this.#task.port);
       if (received === undefined) {
@@ -286,49 +326,81 @@ export class Reactor {
     if (this.#announced) {
       this.#announced = false;
       Atomics.store(this.#words, Word.SLEEPING, 0);
+      if (this.#armed) {
+        this.#armed = false;
+        this.#controllers.hush();
+      }
     }
     if (this.#times[IDLE_SINCE] > 0) {
-      this.#times[NOW] = native.clock();
+      this.#clock(NOW);
       this.#accountIdle();
       this.#times[IDLE_SINCE] = 0;
       this.#times[BUSY_SINCE] = this.#times[NOW];
     }
     this.#idleRounds = 0;
-    this.#sleepUs = FIRST_SLEEP_US;
+    this.#sleeps = 0;
   }
 
   /** Adds the time without work since it was last added. */
   #accountIdle(): void {
-    this.#shared[Time.IDLE] += this.#times[NOW] - this.#times[IDLE_ACCOUNTED];
+    this.#shared[Total.IDLE] += this.#times[NOW] - this.#times[IDLE_ACCOUNTED];
     this.#times[IDLE_ACCOUNTED] = this.#times[NOW];
   }
 
-  /** Nothing to do for some rounds: spin on, or announce a sleep, look once more, and sleep. */
+  /** Nothing to do for some rounds: spin on; or announce a sleep, ask hosts to ring, each time look once more, and sleep. */
   #idle(): void {
     const times = this.#times;
-    times[NOW] = native.clock();
+    this.#clock(NOW);
     if (times[IDLE_SINCE] === 0) {
       times[IDLE_SINCE] = times[NOW];
       times[IDLE_ACCOUNTED] = times[NOW];
-      this.#shared[Time.BUSY] += times[NOW] - times[BUSY_SINCE];
+      this.#shared[Total.BUSY] += times[NOW] - times[BUSY_SINCE];
     }
     this.#accountIdle();
-    const waitsForIo = this.#engine.inflight > 0;
-    const spinNs = waitsForIo ? SPIN_WITH_IO_NS : this.#task.spinUs * 1000;
-    if (times[NOW] - times[IDLE_SINCE] < spinNs) {
+    const idle = times[NOW] - times[IDLE_SINCE];
+    const spin = this.#task.spinUs * 1000;
+    if (idle < (this.#engine.inflight > 0 ? SPIN_WITH_IO_NS : spin)) {
       return;
     }
     if (!this.#announced) {
-      // Main looks at this word after it wrote a doorbell; the next round looks at the doorbells after this word is set.
+      // Main looks at this word after it wrote a doorbell or a message; the next round looks at those after this word is set.
       this.#announced = true;
       Atomics.store(this.#words, Word.SLEEPING, 1);
-      return;
+      Atomics.load(this.#words, Word.SLEEPING);
+    } else if (idle < spin) {
+      // The host may go on at any moment: a short sleep spares it the ringing.
+      this.#sleep(MIN_SLEEP_US);
+    } else if (!this.#armed) {
+      this.#armed = true;
+      this.#controllers.arm();
+      Atomics.load(this.#words, Word.SLEEPING);
+    } else {
+      this.#sleep(this.#controllers.unheard ? this.#sleepUs(idle) : UNBOUNDED);
     }
-    const blind = this.#controllers.polled.length === 0 && this.#controllers.watches.length === 0;
-    this.#ring.wait(blind ? BLIND_SLEEP_US : this.#sleepUs);
-    if (waitsForIo) {
-      return;
+  }
+
+  /** Microseconds to sleep after so many nanoseconds without work. */
+  #sleepUs(idle: number): number {
+    const affordable = this.#times[WAKE_COST] / IDLE_SHARE;
+    const longest = Math.min(affordable / 1000, this.#task.maxSleepUs);
+    return Math.max(MIN_SLEEP_US, Math.min((idle * SLEEP_FRACTION) / 1000, longest)) | 0;
+  }
+
+  #sleep(microseconds: number): void {
+    if (this.#signalCount > 0) {
+      this.#heldRounds = ROUNDS_PER_SIGNAL;
+      this.#signal();
     }
-    this.#sleepUs = Math.min(2 * this.#sleepUs, this.#task.maxSleepUs);
+    if (this.#sleeps === 0) {
+      this.#threadClock(CPU_BEFORE);
+    }
+    this.#ring.wait(microseconds);
+    this.#shared[Total.SLEEPS] += 1;
+    this.#sleeps += 1;
+    if (this.#sleeps > SLEEPS_PER_MEASUREMENT) {
+      this.#threadClock(CPU_NOW);
+      this.#times[WAKE_COST] = (this.#times[CPU_NOW] - this.#times[CPU_BEFORE]) / this.#sleeps;
+      this.#sleeps = 0;
+    }
   }
 }

@@ -15,7 +15,7 @@ import {
   type ReactorTask,
   type Reply,
   type Request,
-  Time,
+  Total,
   Word,
 } from './control.ts';
 
@@ -115,7 +115,17 @@ export class ReactorPool {
       // Reactors only borrow main's descriptors.
       trackUnmanagedFds: false,
     });
+    process.once('exit', this.#abandon);
   }
+
+  /** The process ends without `stop`: Node waits for its threads, and cannot end one that sleeps in the kernel. */
+  readonly #abandon = (): void => {
+    for (const slot of this.#slots) {
+      Atomics.store(slot.words, Word.EXITING, 1);
+      Atomics.add(slot.words, Word.MESSAGES, 1);
+      native.eventfdSignal(slot.wakeFd);
+    }
+  };
 
   get count(): number {
     return this.#slots.length;
@@ -282,7 +292,7 @@ export class ReactorPool {
   /** Time a reactor had work, and time it had none, in ns. */
   times(reactor: number): { busy: number; idle: number } {
     const shared = new Float64Array(this.#slots[reactor].control);
-    return { busy: shared[Time.BUSY], idle: shared[Time.IDLE] };
+    return { busy: shared[Total.BUSY], idle: shared[Total.IDLE] };
   }
 
   /** Ends all reactors. Their controllers are to be detached before. */
@@ -290,6 +300,7 @@ export class ReactorPool {
     this.#stopping = true;
     await Promise.allSettled(this.#slots.map((slot) => this.#send(slot, { kind: 'stop' })));
     await this.#piscina.destroy();
+    process.off('exit', this.#abandon);
     for (const slot of this.#slots) {
       closeSync(slot.wakeFd);
     }

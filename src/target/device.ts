@@ -3,7 +3,13 @@
  * Made when a client has connected, dropped when it is gone: the next one finds a device that nobody used before.
  */
 import { closeSync } from 'node:fs';
-import { MAX_CLIENT_REGIONS, MAX_IO_QUEUE_PAIRS, MAX_REGIONS, PAGE_SIZE } from '../limits.ts';
+import {
+  DOORBELLS_BYTES,
+  MAX_CLIENT_REGIONS,
+  MAX_IO_QUEUE_PAIRS,
+  MAX_REGIONS,
+  PAGE_SIZE,
+} from '../limits.ts';
 import { GuestMemory, type GuestRegion } from '../memory/guest.ts';
 import { native } from '../native/index.ts';
 import { Controller } from '../nvme/controller.ts';
@@ -29,7 +35,6 @@ import type { ControllerInfo, Namespace, SubsystemView, TransportOptions } from 
 
 /** Registers and doorbells. The registers' BAR is 16 KiB at least (NVMe over PCIe 1.0 §3.1.1). */
 const BAR0_SIZE = 0x4000;
-const DOORBELLS_SIZE = PAGE_SIZE;
 /** MSI-X table and PBA, a page each. */
 const BAR4_SIZE = 0x2000;
 const PBA_OFFSET = 0x1000;
@@ -106,6 +111,8 @@ export class NvmeDevice implements VfioUserDevice {
       pool: reactors,
       log: this.#log,
       doorbells,
+      trapped: transport.disableMappableBar0,
+      adaptiveInterrupts: transport.adaptiveInterrupts,
       adminSeen,
       memory: this.#memory,
       maxTransferBytes: transport.maxIoSize,
@@ -124,6 +131,7 @@ export class NvmeDevice implements VfioUserDevice {
         maxQueueEntries: transport.maxQueueDepth,
         maxIoQueuePairs: Math.min(transport.maxIoQpairsPerCtrlr, MAX_IO_QUEUE_PAIRS),
         mdts: Math.log2(transport.maxIoSize / PAGE_SIZE),
+        shadowDoorbells: transport.shadowDoorbells,
       },
       this.#host(),
     );
@@ -139,7 +147,7 @@ export class NvmeDevice implements VfioUserDevice {
   #makeRegions(): DeviceRegion[] {
     const access = { readable: true, writable: true };
     const bar0 = { index: PciRegion.BAR0, size: BAR0_SIZE, ...access };
-    const areas = [{ offset: DOORBELL_OFFSET, size: DOORBELLS_SIZE }];
+    const areas = [{ offset: DOORBELL_OFFSET, size: DOORBELLS_BYTES }];
     return [
       this.#options.transport.disableMappableBar0
         ? bar0
@@ -164,6 +172,7 @@ export class NvmeDevice implements VfioUserDevice {
       deleteCq: (qid) => queues.deleteCq(qid),
       deleteSq: (qid) => queues.deleteSq(qid),
       resetQueues: () => queues.reset(),
+      setShadow: (pages) => queues.setShadow(pages),
       setWriteThrough: (enabled) => queues.setWriteThrough(enabled),
       watchAdmin: (enabled) => queues.watchAdmin(enabled),
       sawAdminTail: (tail) => Atomics.store(this.#adminSeen, AdminWord.TAIL, tail),
@@ -307,12 +316,13 @@ export class NvmeDevice implements VfioUserDevice {
       return;
     }
     const view = new DataView(data.buffer, data.byteOffset, data.length);
-    for (let at = 0; at < data.length && offset + at < DOORBELLS_SIZE; at += 4) {
+    for (let at = 0; at < data.length && offset + at < DOORBELLS_BYTES; at += 4) {
       const index = (offset + at) / 4;
-      Atomics.store(this.#doorbells, index, view.getInt32(at, true));
+      const value = view.getInt32(at, true);
+      Atomics.store(this.#doorbells, index, value);
       const qid = index >> 1;
       if (qid === 0) {
-        this.#controller.adminDoorbell();
+        this.#controller.adminRung(index, value);
       } else {
         this.#queues.wake(qid);
       }
@@ -447,9 +457,9 @@ export class NvmeDevice implements VfioUserDevice {
 
 /** A file of its own for each client: an earlier one may still have its doorbells mapped. */
 function makeDoorbells(): { fd: number; doorbells: SharedArrayBuffer } {
-  const fd = native.memfdCreate('doorbell-bar0', DOORBELL_OFFSET + DOORBELLS_SIZE);
+  const fd = native.memfdCreate('doorbell-bar0', DOORBELL_OFFSET + DOORBELLS_BYTES);
   try {
-    return { fd, doorbells: native.mapFile(fd, DOORBELL_OFFSET, DOORBELLS_SIZE, true) };
+    return { fd, doorbells: native.mapFile(fd, DOORBELL_OFFSET, DOORBELLS_BYTES, true) };
   } catch (error) {
     closeSync(fd);
     throw error;

@@ -6,6 +6,7 @@
  */
 import type { GuestMemory, GuestRegion } from '../memory/guest.ts';
 import type { CqRequest, SqRequest } from '../nvme/host.ts';
+import type { ShadowPages } from '../nvme/shadow.ts';
 import type { ControllerRequest, NamespaceDescriptor } from '../reactor/control.ts';
 import { ReactorLostError, type ReactorPool } from '../reactor/pool.ts';
 import { Status } from '../spec/nvme.ts';
@@ -20,6 +21,9 @@ export interface IoQueuesOptions {
   readonly pool: ReactorPool;
   readonly log: Logger;
   readonly doorbells: SharedArrayBuffer;
+  /** The client cannot map the doorbells: what it writes comes through main. */
+  readonly trapped: boolean;
+  readonly adaptiveInterrupts: boolean;
   /** See AdminWord. */
   readonly adminSeen: SharedArrayBuffer;
   readonly memory: GuestMemory;
@@ -39,6 +43,7 @@ export class IoQueues {
   /** Watches the admin doorbells, when they are to be watched. */
   #home: number | undefined;
   #watching = false;
+  #shadow: ShadowPages | undefined;
 
   constructor(options: IoQueuesOptions) {
     this.#options = options;
@@ -76,10 +81,13 @@ export class IoQueues {
   #attach(reactor: number): void {
     if (!this.#attached.has(reactor)) {
       this.#attached.add(reactor);
-      const { doorbells, memory, maxTransferBytes, writeThrough, namespaces } = this.#options;
+      const { doorbells, trapped, memory, maxTransferBytes, writeThrough, namespaces } =
+        this.#options;
       const attached = this.#tell(reactor, {
         kind: 'attach',
         doorbells,
+        trapped,
+        shadow: this.#shadow,
         maxTransferBytes,
         writeThrough: writeThrough(),
         regions: memory.regions,
@@ -95,12 +103,17 @@ export class IoQueues {
 
   /** Puts the queue on the least loaded reactor. */
   async createCq(request: CqRequest): Promise<number> {
-    const { pool, eventfds } = this.#options;
+    const { pool, eventfds, adaptiveInterrupts } = this.#options;
     const reactor = pool.place();
     this.#cqs.set(request.qid, reactor);
     this.#attach(reactor);
     const eventfd = eventfds()[request.vector] ?? -1;
-    const status = await this.#ask(reactor, { kind: 'create-cq', ...request, eventfd });
+    const status = await this.#ask(reactor, {
+      kind: 'create-cq',
+      ...request,
+      eventfd,
+      adaptive: adaptiveInterrupts,
+    });
     if (status !== Status.SUCCESS) {
       this.#forgetCq(request.qid);
     }
@@ -151,6 +164,7 @@ export class IoQueues {
 
   /** Drops all queues; resolves when nothing of them is in flight. */
   async reset(): Promise<void> {
+    this.#shadow = undefined;
     await this.#tellAll({ kind: 'reset' });
     for (const qid of [...this.#cqs.keys()]) {
       this.#forgetCq(qid);
@@ -158,9 +172,18 @@ export class IoQueues {
     this.#sqs.clear();
   }
 
-  /** The same reactor watches for as long as it lives. */
+  /** The host writes the doorbells of I/O queues into these pages from now on. */
+  async setShadow(shadow: ShadowPages): Promise<void> {
+    this.#shadow = shadow;
+    await this.#tellAll({ kind: 'shadow', shadow });
+  }
+
+  /** The same reactor watches for as long as it lives. Doorbells that come as messages need no watch. */
   watchAdmin(enabled: boolean): void {
-    const { pool, adminSeen: seen } = this.#options;
+    const { pool, adminSeen: seen, trapped } = this.#options;
+    if (trapped) {
+      return;
+    }
     if (enabled !== this.#watching && pool.alive) {
       this.#watching = enabled;
       this.#home ??= pool.place();

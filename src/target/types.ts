@@ -26,6 +26,10 @@ export interface TransportOptions {
   readonly maxIoSize: number;
   /** No mmap of the doorbell page: each doorbell write comes as a message. */
   readonly disableMappableBar0: boolean;
+  /** Offers shadow doorbells. Of use only where the page is not mapped. */
+  readonly shadowDoorbells: boolean;
+  /** Does not interrupt a host that is still busy with the last interrupt. */
+  readonly adaptiveInterrupts: boolean;
 }
 
 /** What a controller needs of its subsystem. */

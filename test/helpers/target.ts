@@ -31,6 +31,8 @@ const TRANSPORT: TransportOptions = {
   maxIoQpairsPerCtrlr: MAX_IO_QUEUE_PAIRS,
   maxIoSize: MAX_TRANSFER_BYTES,
   disableMappableBar0: false,
+  shadowDoorbells: false,
+  adaptiveInterrupts: true,
 };
 
 export interface TestTargetOptions {

@@ -374,6 +374,8 @@ t.test('the transport', async (t) => {
     maxIoQpairsPerCtrlr: 32,
     maxIoSize: 262144,
     disableMappableBar0: true,
+    shadowDoorbells: true,
+    adaptiveInterrupts: true,
   });
   t.match(await refusal('nvmf_create_transport', { trtype: 'VFIOUSER' }), {
     code: -32603,

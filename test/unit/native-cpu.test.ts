@@ -78,16 +78,23 @@ t.test('the clock is CLOCK_MONOTONIC in nanoseconds', async (t) => {
   t.ok(uptime + 1e9 >= now, 'not more than the time since boot');
 });
 
-t.test('a bound clock writes to memory', async (t) => {
-  const time = new Float64Array(new SharedArrayBuffer(16));
-  const read = native.bindClock(time);
+t.test('bound clocks write into shared memory', async (t) => {
+  const times = new Float64Array(new SharedArrayBuffer(16));
+  const readClock = native.bindClock(times);
+  const readThreadClock = native.bindThreadClock(times);
   const before = native.clock();
-  read();
-  t.ok(time[0] >= before && time[0] <= native.clock());
-  t.equal(time[1], 0);
-  const type = { code: 'ERR_INVALID_ARG_TYPE' };
-  t.throws(() => native.bindClock(new Float64Array(1)), type, 'memory that can be moved');
-  t.throws(() => native.bindClock([0] as unknown as Float64Array), type);
-  const empty = new Float64Array(new SharedArrayBuffer(0));
-  t.throws(() => native.bindClock(empty), { code: 'ERR_OUT_OF_RANGE' });
+  readClock(1);
+  t.ok(before <= times[1] && times[1] <= native.clock());
+  readThreadClock(0);
+  const used = times[0];
+  t.ok(used > 0 && used < times[1]);
+  while (native.clock() - before < 2e6);
+  readThreadClock(0);
+  t.ok(times[0] > used, 'it advances while the thread works');
+  t.throws(() => readClock(2), { code: 'ERR_OUT_OF_RANGE' });
+  t.throws(() => readClock(-1), { code: 'ERR_OUT_OF_RANGE' });
+  t.throws(() => native.bindClock(new Float64Array(2)), { code: 'ERR_INVALID_ARG_TYPE' });
+  t.throws(() => native.bindClock([0] as unknown as Float64Array), {
+    code: 'ERR_INVALID_ARG_TYPE',
+  });
 });

@@ -15,6 +15,8 @@ const TRANSPORT = {
     maxIoQpairsPerCtrlr: 4,
     maxIoSize: 4096,
     disableMappableBar0: false,
+    shadowDoorbells: false,
+    adaptiveInterrupts: true,
   },
   report: {},
 };

@@ -63,8 +63,12 @@ const CreateTransport = Type.Object({
   no_wr_batching: IgnoredBool,
   c2h_success: IgnoredBool,
   zcopy: IgnoredBool,
-  disable_adaptive_irq: IgnoredBool,
-  disable_shadow_doorbells: IgnoredBool,
+  disable_adaptive_irq: Optional(
+    Bool('interrupt for every batch of completions, also a host still busy with the last one'),
+  ),
+  disable_shadow_doorbells: Optional(
+    Bool('do not offer shadow doorbells; they are only with disable_mappable_bar0'),
+  ),
   enable_intr_mode_sq_spreading: IgnoredBool,
   dif_insert_or_strip: Optional(Unsupported(false)),
   masked_oncs: Optional(Type.Array(Type.String(), { maxItems: 0, description: 'not supported' })),
@@ -82,6 +86,8 @@ function planTransport(params: Static<typeof CreateTransport>): Transport {
     max_io_qpairs_per_ctrlr = MAX_IO_QUEUE_PAIRS,
     max_io_size = 131072,
     disable_mappable_bar0 = false,
+    disable_shadow_doorbells = false,
+    disable_adaptive_irq = false,
   } = params;
   if (!Number.isInteger(Math.log2(max_io_size / PAGE_SIZE))) {
     throw new InvalidError(`key 'max_io_size' must be ${PAGE_SIZE} times a power of two`);
@@ -92,6 +98,8 @@ function planTransport(params: Static<typeof CreateTransport>): Transport {
       maxIoQpairsPerCtrlr: max_io_qpairs_per_ctrlr,
       maxIoSize: max_io_size,
       disableMappableBar0: disable_mappable_bar0,
+      shadowDoorbells: disable_mappable_bar0 && !disable_shadow_doorbells,
+      adaptiveInterrupts: !disable_adaptive_irq,
     },
     report: {
       trtype: 'VFIOUSER',
