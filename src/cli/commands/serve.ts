@@ -63,7 +63,7 @@ export function addServe(program: Command): void {
     .addOption(
       new Option('--max-sleep-us <n>', 'how long an idle reactor sleeps at most, in µs')
         .argParser(integer(1, 1_000_000))
-        .default(1000),
+        .default(5000),
     )
     .option('--direct', 'bypass the page cache (O_DIRECT)')
     .option('--readonly', 'write protect the disks')
