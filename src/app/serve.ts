@@ -10,11 +10,11 @@ import { Endpoint } from '../target/endpoint.ts';
 import { Target } from '../target/target.ts';
 import { describeError, FailedError, InvalidError } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';
+import { VERSION } from '../util/version.ts';
 import type { Listening } from './banner.ts';
 import { chooseCpus } from './cpus.ts';
 import { createDiskImage } from './disk-image.ts';
 import { prepareSocketFolder } from './socket-folder.ts';
-import { VERSION } from './version.ts';
 
 /** The subsystem that serves the disks of the command line. */
 const NQN = 'nqn.2026-11.io.doorbell:disk';

@@ -1,6 +1,6 @@
 /** The commander program: every command is a file of `commands/`, and loads what it runs when it is called. */
 import { Command } from 'commander';
-import { VERSION } from '../app/version.ts';
+import { VERSION } from '../util/version.ts';
 import { addRpc } from './commands/rpc.ts';
 import { addServe } from './commands/serve.ts';
 

@@ -87,6 +87,11 @@ export class Controller {
     return this.#queue?.cq.pending ?? false;
   }
 
+  /** CC.EN, as the host wrote it. */
+  get enabled(): boolean {
+    return this.#registers.enabled;
+  }
+
   get writeThrough(): boolean {
     return !this.#features.writeCache;
   }
@@ -172,6 +177,7 @@ export class Controller {
     this.#complained = false;
     this.#host.watchAdmin(true);
     this.#host.log.debug('controller enabled');
+    this.#host.tell({ type: 'enabled' });
   }
 
   /** CC fields that the host set before EN: only what CAP offers. */
@@ -232,6 +238,7 @@ export class Controller {
     this.#complained = true;
     this.#host.log[level]({ reason }, 'controller failed: CSTS.CFS is set');
     this.#registers.csts |= Csts.CFS;
+    this.#host.tell({ type: 'failed', reason });
   }
 
   get #failed(): boolean {
@@ -243,6 +250,7 @@ export class Controller {
     // A host that waits for RDY to be 0 finds that at once after a failure: it must not find the old failure, too.
     this.#registers.csts &= ~Csts.CFS;
     this.#dropAdminQueue();
+    this.#host.tell({ type: 'disabled' });
     this.#resetting = this.#resetQueues().then(() => {
       this.#resetting = undefined;
       const { cc } = this.#registers;
@@ -269,6 +277,9 @@ export class Controller {
     if (this.#registers.ready && (this.#registers.csts & Csts.SHST_MASK) !== Csts.SHST_COMPLETE) {
       this.#logs.addUnsafeShutdown();
     }
+    if (this.#registers.enabled) {
+      this.#host.tell({ type: 'disabled' });
+    }
     this.#registers.cc = 0;
     this.#dropAdminQueue();
     await this.#resetting;
@@ -280,6 +291,7 @@ export class Controller {
   async #shutDown(): Promise<void> {
     const registers = this.#registers;
     registers.csts = (registers.csts & ~Csts.SHST_MASK) | Csts.SHST_OCCURRING;
+    this.#host.tell({ type: 'shutdown' });
     try {
       await this.#host.sync();
     } catch (error) {

@@ -21,6 +21,17 @@ export interface SqRequest {
   readonly cqid: number;
 }
 
+/** What a guest does to its controller as a whole. */
+export type ControllerEvent =
+  /** CC.EN was set, and the controller is ready. */
+  | { readonly type: 'enabled' }
+  /** CC.EN was cleared, or the device reset. */
+  | { readonly type: 'disabled' }
+  /** CC.SHN was set. */
+  | { readonly type: 'shutdown' }
+  /** CSTS.CFS was set. */
+  | { readonly type: 'failed'; readonly reason: string };
+
 /** I/O since the target started, of all namespaces. */
 export interface IoTotals {
   readonly bytesRead: number;
@@ -59,6 +70,8 @@ export interface ControllerHost {
   /** Makes all that was completed durable. */
   sync(): Promise<void>;
   ioTotals(): IoTotals;
+  /** Something happened that an operator may want to know. Quick, and does not throw. */
+  tell(event: ControllerEvent): void;
 }
 
 /** What does not change in a controller's life. */

@@ -95,6 +95,11 @@ export class IoEngine {
     return MAX_INFLIGHT - this.#freeCount;
   }
 
+  /** The queue of each command in flight: a queue as often as it has commands. For diagnosis. */
+  waiting(): IoQueue[] {
+    return this.#slotQueue.filter((queue) => queue !== undefined);
+  }
+
   /** A new poll round: the clock is read anew when somebody needs it. */
   beginRound(): void {
     this.#clockRead = false;

@@ -126,6 +126,11 @@ export class CompletionQueue {
     }
   }
 
+  /** The host's head as far as it is valid, the next entry to post, and its phase tag. For diagnosis. */
+  get progress(): { readonly head: number; readonly tail: number; readonly phase: number } {
+    return { head: this.#head(), tail: this.#tail, phase: this.#phase };
+  }
+
   get hasStaged(): boolean {
     return this.#staged > 0;
   }

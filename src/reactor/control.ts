@@ -5,6 +5,7 @@
  * one waits, and the wake eventfd ends its sleep.
  */
 import type { BdevDescriptor } from '../bdev/bdev.ts';
+import { MAX_IO_QUEUE_PAIRS } from '../limits.ts';
 import type { GuestRegion } from '../memory/guest.ts';
 import type { ShadowPages } from '../nvme/shadow.ts';
 
@@ -27,6 +28,26 @@ export const Total = {
   SLEEPS: 4,
   INTERRUPTS: 5,
 } as const;
+
+/**
+ * How far a controller's queues are: 32-bit words, row `qid` for SQ and CQ of that id. Written by the reactor of the queue when main asks
+ * (`report`), and not before.
+ */
+export const QueueWord = {
+  /** Next entry to take; and the host's doorbell, if it lies within the queue. */
+  SQ_HEAD: 0,
+  SQ_TAIL: 1,
+  /** Commands taken and not completed. */
+  INFLIGHT: 2,
+  /** Memory of the queue, or of its CQ, is unmapped. */
+  STOPPED: 3,
+  CQ_HEAD: 4,
+  CQ_TAIL: 5,
+  /** Phase tag of the next completion. */
+  PHASE: 6,
+} as const;
+export const QUEUE_WORDS = 8;
+export const QUEUE_WORDS_BYTES = (MAX_IO_QUEUE_PAIRS + 1) * QUEUE_WORDS * 4;
 
 /** 32-bit words about a controller's admin doorbells, written by main. The reactor tells main of any other values. */
 export const AdminWord = {
@@ -63,7 +84,7 @@ export interface NamespaceDescriptor {
   readonly bdev: BdevDescriptor;
 }
 
-/** What a message to a reactor asks. All but `stop` name a controller, and are carried out in the order sent. */
+/** What a message to a reactor asks. Most name a controller; those of one controller are carried out in the order sent. */
 export type Request =
   | {
       readonly kind: 'attach';
@@ -77,6 +98,8 @@ export type Request =
       readonly writeThrough: boolean;
       readonly regions: readonly GuestRegion[];
       readonly namespaces: readonly NamespaceDescriptor[];
+      /** See QueueWord. */
+      readonly progress: SharedArrayBuffer;
     }
   | { readonly kind: 'detach'; readonly controller: number }
   /** Tell main when the host rings the admin doorbells. */
@@ -124,9 +147,11 @@ export type Request =
   /** The host writes its doorbells there, too. */
   | { readonly kind: 'shadow'; readonly controller: number; readonly shadow: ShadowPages }
   | { readonly kind: 'write-through'; readonly controller: number; readonly enabled: boolean }
+  /** Write down how far all queues are (QueueWord). */
+  | { readonly kind: 'report' }
   | { readonly kind: 'stop' };
 
-export type ControllerRequest = Exclude<Request, { kind: 'stop' }>;
+export type ControllerRequest = Exclude<Request, { kind: 'stop' | 'report' }>;
 
 /** Main → reactor: a request, to be answered by `done` with the same id. */
 export interface Message {

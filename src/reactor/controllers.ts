@@ -13,7 +13,13 @@ import type { IoController, IoNamespace, IoQueue } from '../nvme/io.ts';
 import { CompletionQueue, NO_EVENT_INDEXES, SubmissionQueue } from '../nvme/queue.ts';
 import { ShadowDoorbells } from '../nvme/shadow.ts';
 import { CQE_SIZE, SQE_SIZE, Status } from '../spec/nvme.ts';
-import { AdminWord, type ControllerRequest, type NamespaceDescriptor } from './control.ts';
+import {
+  AdminWord,
+  type ControllerRequest,
+  type NamespaceDescriptor,
+  QUEUE_WORDS,
+  QueueWord,
+} from './control.ts';
 
 /** A queue's place in guest memory. */
 interface Placement {
@@ -32,6 +38,8 @@ interface ControllerState {
   /** The client cannot map the doorbells: each write that matters wakes the reactor. */
   readonly trapped: boolean;
   shadow: ShadowDoorbells | undefined;
+  /** See QueueWord. */
+  readonly progress: Int32Array;
   readonly cqs: Map<number, { cq: CompletionQueue; placement: Placement }>;
   readonly sqs: Map<number, IoQueue & { placement: Placement }>;
   /** Requests that wait for the commands in flight. */
@@ -114,6 +122,32 @@ export class Controllers {
       }
     }
     this.#choosePolled();
+  }
+
+  /** Writes down how far every queue is, for main. `waiting`: the queue of each command in flight. */
+  report(waiting: readonly IoQueue[]): void {
+    for (const { cqs, sqs, progress } of this.#controllers.values()) {
+      for (const { cq } of cqs.values()) {
+        const { head, tail, phase } = cq.progress;
+        const row = cq.qid * QUEUE_WORDS;
+        progress[row + QueueWord.CQ_HEAD] = head;
+        progress[row + QueueWord.CQ_TAIL] = tail;
+        progress[row + QueueWord.PHASE] = phase;
+      }
+      for (const { sq } of sqs.values()) {
+        const row = sq.qid * QUEUE_WORDS;
+        progress[row + QueueWord.SQ_HEAD] = sq.head;
+        progress[row + QueueWord.SQ_TAIL] = sq.tail();
+        progress[row + QueueWord.INFLIGHT] = 0;
+        progress[row + QueueWord.STOPPED] = Number(sq.stopped);
+      }
+    }
+    for (const { sq, controller } of waiting) {
+      const progress = this.#controllers.get(controller.id)?.progress;
+      if (progress !== undefined) {
+        progress[sq.qid * QUEUE_WORDS + QueueWord.INFLIGHT] += 1;
+      }
+    }
   }
 
   #choosePolled(): void {
@@ -242,6 +276,7 @@ export class Controllers {
       doorbells: new Int32Array(request.doorbells),
       trapped: request.trapped,
       shadow: request.shadow && new ShadowDoorbells(request.shadow, memory),
+      progress: new Int32Array(request.progress),
       cqs: new Map(),
       sqs: new Map(),
       waiting: [],

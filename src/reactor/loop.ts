@@ -313,6 +313,9 @@ export class Reactor {
       const { id, request }: Message = received.message;
       if (request.kind === 'stop') {
         this.#stopId = id;
+      } else if (request.kind === 'report') {
+        this.#controllers.report(this.#engine.waiting());
+        this.#post({ kind: 'done', id, status: 0 });
       } else {
         this.#controllers.handle(id, request);
         if (request.kind === 'detach' || request.kind === 'unmap') {

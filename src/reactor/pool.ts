@@ -65,6 +65,8 @@ interface ReactorSlot {
 
 /** A reactor that dies this soon after its start is not started again. Milliseconds. */
 const MIN_LIFE_MS = 1000;
+/** How long a report of all reactors is waited for: one that hangs must not hang who watches. Milliseconds. */
+const REPORT_TIMEOUT_MS = 500;
 
 export class ReactorPool {
   readonly cores: readonly number[];
@@ -72,6 +74,7 @@ export class ReactorPool {
   readonly #piscina: Piscina;
   readonly #slots: ReactorSlot[];
   readonly #controllers = new Map<number, ControllerEvents>();
+  #onLost: (reactor: number, message: string) => void = () => {};
   #nextController = 1;
   #nextMessage = 1;
   #stopping = false;
@@ -208,6 +211,7 @@ export class ReactorPool {
       // First, so that requests wait in the new thread's port.
       this.#launch(slot).catch(() => {});
     }
+    this.#onLost(slot.index, error.message);
     for (const events of this.#controllers.values()) {
       events.reactorLost(slot.index);
     }
@@ -289,10 +293,40 @@ export class ReactorPool {
     }
   }
 
-  /** Time a reactor had work, and time it had none, in ns. */
-  times(reactor: number): { busy: number; idle: number } {
-    const shared = new Float64Array(this.#slots[reactor].control);
-    return { busy: shared[Total.BUSY], idle: shared[Total.IDLE] };
+  /** What a reactor tells of itself: times with and without work in ns, sleeps, interrupts. */
+  state(reactor: number): {
+    alive: boolean;
+    busy: number;
+    idle: number;
+    sleeps: number;
+    interrupts: number;
+  } {
+    const { control, thread } = this.#slots[reactor];
+    const shared = new Float64Array(control);
+    return {
+      alive: thread !== undefined,
+      busy: shared[Total.BUSY],
+      idle: shared[Total.IDLE],
+      sleeps: shared[Total.SLEEPS],
+      interrupts: shared[Total.INTERRUPTS],
+    };
+  }
+
+  /** `listener` is told of each reactor that dies from now on. */
+  onLost(listener: (reactor: number, message: string) => void): void {
+    this.#onLost = listener;
+  }
+
+  /** Has every reactor write down how far its queues are (QueueWord). Resolves when they have, or soon in any case. */
+  async report(): Promise<void> {
+    const alive = this.#slots.filter(({ thread }) => thread !== undefined);
+    const reports = Promise.allSettled(alive.map((slot) => this.#send(slot, { kind: 'report' })));
+    let timer: NodeJS.Timeout | undefined;
+    const patience = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, REPORT_TIMEOUT_MS);
+    });
+    await Promise.race([reports, patience]);
+    clearTimeout(timer);
   }
 
   /** Ends all reactors. Their controllers are to be detached before. */

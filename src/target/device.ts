@@ -13,7 +13,7 @@ import {
 import { GuestMemory, type GuestRegion } from '../memory/guest.ts';
 import { native } from '../native/index.ts';
 import { Controller } from '../nvme/controller.ts';
-import type { ControllerHost, IoTotals } from '../nvme/host.ts';
+import type { ControllerEvent, ControllerHost, IoTotals } from '../nvme/host.ts';
 import type { Namespace as NvmeNamespace } from '../nvme/namespace.ts';
 import { ConfigSpace } from '../pci/config-space.ts';
 import { adoptEventfds, closeEventfds, Interrupts } from '../pci/interrupts.ts';
@@ -30,6 +30,7 @@ import { IrqInfoFlag, PciIrq, PciRegion } from '../spec/vfio-user.ts';
 import type { Logger } from '../util/log.ts';
 import type { DeviceRegion, DmaRegion, IrqIndex, VfioUserDevice } from '../vfio-user/device.ts';
 import { Refusal } from '../vfio-user/refusal.ts';
+import type { NewEvent } from './events.ts';
 import { IoQueues } from './queues.ts';
 import type { ControllerInfo, Namespace, SubsystemView, TransportOptions } from './types.ts';
 
@@ -46,6 +47,8 @@ let mappedRegions = 0;
 export interface DeviceOptions {
   readonly subsystem: SubsystemView;
   readonly transport: TransportOptions;
+  readonly socketPath: string;
+  readonly emit: (event: NewEvent) => void;
   readonly reactors: ReactorPool;
   readonly log: Logger;
 }
@@ -56,6 +59,7 @@ export class NvmeDevice implements VfioUserDevice {
   readonly #options: DeviceOptions;
   readonly #log: Logger;
   readonly #cntlid: number;
+  readonly #connectedAt = new Date().toISOString();
   readonly #id: number;
   readonly #memory = new GuestMemory();
   readonly #bar0Fd: number;
@@ -186,11 +190,37 @@ export class NvmeDevice implements VfioUserDevice {
         await Promise.all([...subsystem.namespaces.values()].map(({ bdev }) => bdev.sync()));
       },
       ioTotals: () => this.#ioTotals(),
+      tell: (event) => this.#tell(event),
     };
   }
 
   get info(): ControllerInfo {
-    return { cntlid: this.#cntlid, qpairs: this.#queues.submissionQueues };
+    const queues = this.#queues;
+    return {
+      cntlid: this.#cntlid,
+      connectedAt: this.#connectedAt,
+      enabled: this.#controller.enabled,
+      guestBytes: this.#memory.regions.reduce((bytes, { size }) => bytes + size, 0),
+      qpairs: queues.submissionQueues,
+      queues: () => queues.queues(),
+    };
+  }
+
+  #tell(event: ControllerEvent): void {
+    const { emit, subsystem, socketPath } = this.#options;
+    const where = { nqn: subsystem.nqn, socket: socketPath };
+    switch (event.type) {
+      case 'enabled':
+      case 'disabled':
+        emit({ type: `controller-${event.type}`, ...where });
+        break;
+      case 'shutdown':
+        emit({ type: 'guest-shutdown', ...where });
+        break;
+      case 'failed':
+        emit({ type: 'error', ...where, message: `the controller failed: ${event.reason}` });
+        break;
+    }
   }
 
   // --- the client -------------------------------------------------------------------------------------------------
@@ -223,6 +253,8 @@ export class NvmeDevice implements VfioUserDevice {
   }
 
   async reset(): Promise<void> {
+    const { emit, subsystem, socketPath } = this.#options;
+    emit({ type: 'guest-reset', nqn: subsystem.nqn, socket: socketPath });
     await this.#controller.reset();
     this.#config.reset();
     this.#interrupts.intxDisabled = false;

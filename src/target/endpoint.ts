@@ -1,10 +1,14 @@
 /** One listener: a vfio-user socket, and a new NVMe device for each client that comes. Owned by main. */
 import type { ReactorPool } from '../reactor/pool.ts';
+import { VfioUserCommand } from '../spec/vfio-user.ts';
+import { describeError } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';
 import type { DeviceRegion, DmaRegion, IrqIndex, VfioUserDevice } from '../vfio-user/device.ts';
+import { Refusal } from '../vfio-user/refusal.ts';
 import { VfioUserServer } from '../vfio-user/server.ts';
 import type { SessionEvent } from '../vfio-user/session.ts';
 import { NvmeDevice } from './device.ts';
+import { guestEvents, type NewEvent, type TargetEvents } from './events.ts';
 import type {
   ControllerInfo,
   EndpointView,
@@ -18,6 +22,7 @@ export interface EndpointOptions {
   readonly transport: TransportOptions;
   readonly socketPath: string;
   readonly reactors: ReactorPool;
+  readonly events: TargetEvents;
   readonly log: Logger;
 }
 
@@ -27,6 +32,8 @@ const MAX_LOGGED_REFUSALS = 10;
 export class Endpoint implements EndpointView {
   readonly socketPath: string;
   readonly #log: Logger;
+  readonly #where: { readonly nqn: string; readonly socket: string };
+  readonly #emit: (event: NewEvent) => void;
   readonly #current: CurrentDevice;
   readonly #server: VfioUserServer;
   #refusals = 0;
@@ -39,7 +46,10 @@ export class Endpoint implements EndpointView {
   private constructor(options: EndpointOptions) {
     this.socketPath = options.socketPath;
     this.#log = options.log.child({ socket: options.socketPath });
-    this.#current = new CurrentDevice(() => new NvmeDevice(options));
+    this.#where = { nqn: options.subsystem.nqn, socket: options.socketPath };
+    const emit = guestEvents(options.events, this.#where);
+    this.#emit = emit;
+    this.#current = new CurrentDevice(() => new NvmeDevice({ ...options, emit }));
     this.#server = new VfioUserServer({
       path: options.socketPath,
       device: this.#current,
@@ -67,22 +77,45 @@ export class Endpoint implements EndpointView {
     switch (event.type) {
       case 'connected':
         this.#refusals = 0;
+        this.#emit({ type: 'client-connected', ...this.#where });
         break;
       case 'refused': {
         this.#refusals += 1;
         const level = this.#refusals > MAX_LOGGED_REFUSALS ? 'debug' : 'warn';
         const { command, error } = event;
         this.#log[event.known ? level : 'error']({ command, err: error }, 'command refused');
+        if (this.#refusals <= MAX_LOGGED_REFUSALS) {
+          const message = `${commandName(command)} was refused: ${explain(error)}`;
+          this.#emit({ type: 'error', ...this.#where, message });
+        }
         break;
       }
       case 'failed':
         this.#log.error({ err: event.error }, 'client not cleaned up after');
+        this.#emit({
+          type: 'error',
+          ...this.#where,
+          message: `a client could not be cleaned up after: ${describeError(event.error)}`,
+        });
         break;
       case 'disconnected':
         this.#log.debug({ reason: event.reason }, 'disconnected');
+        if (event.served) {
+          this.#emit({ type: 'client-gone', ...this.#where, message: event.reason });
+        }
         break;
     }
   }
+}
+
+function commandName(command: number): string {
+  const known = Object.entries(VfioUserCommand).find(([, value]) => value === command);
+  return known?.[0] ?? `command ${command}`;
+}
+
+/** A refusal says more than its errno. */
+function explain(error: unknown): string {
+  return error instanceof Refusal ? error.message : describeError(error);
 }
 
 /** The device of the client that is connected: what the server talks to, whoever the client is. */

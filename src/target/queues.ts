@@ -7,11 +7,18 @@
 import type { GuestMemory, GuestRegion } from '../memory/guest.ts';
 import type { CqRequest, SqRequest } from '../nvme/host.ts';
 import type { ShadowPages } from '../nvme/shadow.ts';
-import type { ControllerRequest, NamespaceDescriptor } from '../reactor/control.ts';
+import {
+  type ControllerRequest,
+  type NamespaceDescriptor,
+  QUEUE_WORDS,
+  QUEUE_WORDS_BYTES,
+  QueueWord,
+} from '../reactor/control.ts';
 import { ReactorLostError, type ReactorPool } from '../reactor/pool.ts';
 import { Status } from '../spec/nvme.ts';
 import { ErrnoError } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';
+import type { QueuePairInfo } from './types.ts';
 
 /** A request without the controller it is about. */
 type Ask<T = ControllerRequest> = T extends ControllerRequest ? Omit<T, 'controller'> : never;
@@ -40,6 +47,11 @@ export class IoQueues {
   /** qid → reactor. */
   readonly #cqs = new Map<number, number>();
   readonly #sqs = new Map<number, number>();
+  /** What each queue was asked for with, by qid; of a queue that is gone, too. */
+  readonly #cqRequests = new Map<number, CqRequest>();
+  readonly #sqRequests = new Map<number, SqRequest>();
+  /** See QueueWord. */
+  readonly #progress = new SharedArrayBuffer(QUEUE_WORDS_BYTES);
   /** Watches the admin doorbells, when they are to be watched. */
   #home: number | undefined;
   #watching = false;
@@ -52,6 +64,40 @@ export class IoQueues {
   /** Live I/O submission queues and their reactors. */
   get submissionQueues(): { qid: number; reactor: number }[] {
     return [...this.#sqs].map(([qid, reactor]) => ({ qid, reactor }));
+  }
+
+  /** How far the queues were when their reactors last reported. */
+  queues(): QueuePairInfo[] {
+    const words = new Int32Array(this.#progress);
+    return [...this.#sqs].flatMap(([qid, reactor]) => {
+      const sq = this.#sqRequests.get(qid);
+      const cq = this.#cqRequests.get(sq?.cqid ?? 0);
+      if (sq === undefined || cq === undefined) {
+        return [];
+      }
+      const ofSq = (word: number): number => words[qid * QUEUE_WORDS + word];
+      const ofCq = (word: number): number => words[cq.qid * QUEUE_WORDS + word];
+      const head = ofSq(QueueWord.SQ_HEAD);
+      const tail = ofSq(QueueWord.SQ_TAIL);
+      const inFlight = ofSq(QueueWord.INFLIGHT);
+      return {
+        qid,
+        cqid: cq.qid,
+        reactor,
+        size: sq.size,
+        head,
+        tail,
+        outstanding: ((tail - head + sq.size) % sq.size) + inFlight,
+        inFlight,
+        stopped: ofSq(QueueWord.STOPPED) === 1,
+        cqSize: cq.size,
+        cqHead: ofCq(QueueWord.CQ_HEAD),
+        cqTail: ofCq(QueueWord.CQ_TAIL),
+        phase: ofCq(QueueWord.PHASE),
+        interrupts: cq.interrupts,
+        vector: cq.vector,
+      };
+    });
   }
 
   #ask(reactor: number, ask: Ask): Promise<number> {
@@ -92,6 +138,7 @@ export class IoQueues {
         writeThrough: writeThrough(),
         regions: memory.regions,
         namespaces: namespaces(),
+        progress: this.#progress,
       });
       void attached.then((status) => {
         if (status !== Status.SUCCESS) {
@@ -106,6 +153,8 @@ export class IoQueues {
     const { pool, eventfds, adaptiveInterrupts } = this.#options;
     const reactor = pool.place();
     this.#cqs.set(request.qid, reactor);
+    this.#cqRequests.set(request.qid, request);
+    this.#forgetProgress(request.qid, QueueWord.CQ_HEAD, QUEUE_WORDS);
     this.#attach(reactor);
     const eventfd = eventfds()[request.vector] ?? -1;
     const status = await this.#ask(reactor, {
@@ -127,6 +176,8 @@ export class IoQueues {
       return Status.COMPLETION_QUEUE_INVALID;
     }
     this.#sqs.set(request.qid, reactor);
+    this.#sqRequests.set(request.qid, request);
+    this.#forgetProgress(request.qid, QueueWord.SQ_HEAD, QueueWord.CQ_HEAD);
     const status = await this.#ask(reactor, { kind: 'create-sq', ...request });
     if (status !== Status.SUCCESS) {
       this.#sqs.delete(request.qid);
@@ -152,6 +203,12 @@ export class IoQueues {
         : await this.#tell(reactor, { kind: 'delete-sq', qid });
     this.#sqs.delete(qid);
     return status;
+  }
+
+  /** Words that an earlier queue of that id left; nobody else writes them before the queue is there. */
+  #forgetProgress(qid: number, from: number, to: number): void {
+    const row = qid * QUEUE_WORDS;
+    new Int32Array(this.#progress).fill(0, row + from, row + to);
   }
 
   #forgetCq(qid: number): void {

@@ -16,6 +16,7 @@ import {
 import type { Logger } from '../util/log.ts';
 import { Serial } from '../util/serial.ts';
 import { type BdevNaming, Bdevs } from './bdevs.ts';
+import { TargetEvents } from './events.ts';
 import { DISCOVERY_NQN } from './nqn.ts';
 import {
   type ListenAddress,
@@ -38,8 +39,23 @@ export interface Reactors {
   readonly cores: readonly number[];
   iostat(bdevIndex: number, reactor: number): IoCounters;
   resetIostat(bdevIndex: number): void;
+  state(reactor: number): ReactorState;
+  /** Has every reactor write down how far its queues are. Resolves when they have, or soon in any case. */
+  report(): Promise<void>;
+  /** `listener` is told of each reactor that dies. */
+  onLost(listener: (reactor: number, message: string) => void): void;
+}
+
+/** What a reactor tells of itself. Counted since it started; a dead one's successor starts anew. */
+export interface ReactorState {
+  readonly alive: boolean;
   /** Time with and without work, in ns. */
-  times(reactor: number): { readonly busy: number; readonly idle: number };
+  readonly busy: number;
+  readonly idle: number;
+  /** Times it went to sleep in the kernel. */
+  readonly sleeps: number;
+  /** Eventfds it signalled: interrupts of guests. */
+  readonly interrupts: number;
 }
 
 export interface TargetOptions {
@@ -50,6 +66,8 @@ export interface TargetOptions {
     readonly subsystem: SubsystemView;
     readonly transport: TransportOptions;
     readonly socketPath: string;
+    /** Where to tell what happens to the client. */
+    readonly events: TargetEvents;
   }) => Promise<EndpointView>;
 }
 
@@ -62,6 +80,7 @@ export interface Transport {
 export class Target {
   readonly reactors: Reactors;
   readonly bdevs = new Bdevs();
+  readonly events: TargetEvents;
   readonly #log: Logger;
   readonly #listen: TargetOptions['listen'];
   readonly #changes = new Serial();
@@ -73,6 +92,10 @@ export class Target {
     this.#log = options.log;
     this.reactors = options.reactors;
     this.#listen = options.listen;
+    this.events = new TargetEvents(options.log);
+    this.reactors.onLost((reactor, message) => {
+      this.events.emit({ type: 'reactor-lost', reactor, message });
+    });
   }
 
   get transport(): Transport | undefined {
@@ -123,6 +146,7 @@ export class Target {
         { bdev: bdev.name, blocks: bdev.numBlocks, blockSize: bdev.blockSize },
         'bdev created',
       );
+      this.events.emit({ type: 'bdev-created', bdev: bdev.name });
       return bdev;
     });
   }
@@ -133,6 +157,7 @@ export class Target {
       const bdev = this.#bdevOf(name, module);
       await this.#abandon(bdev);
       this.bdevs.remove(bdev);
+      this.events.emit({ type: 'bdev-deleted', bdev: bdev.name });
     });
   }
 
@@ -172,6 +197,8 @@ export class Target {
       if (owner !== undefined && namespace.bdev === bdev) {
         // To reactors and guests it is the namespace anew, in its new size.
         await everyEndpoint(owner, (endpoint) => endpoint.addNamespace(namespace));
+        const { nsid } = namespace;
+        this.events.emit({ type: 'namespace-resized', nqn: owner.nqn, nsid, bdev: bdev.name });
       }
     }
   }
@@ -212,6 +239,7 @@ export class Target {
       }
       this.#subsystems.set(nqn, new Subsystem(options));
       this.#log.info({ nqn }, 'subsystem created');
+      this.events.emit({ type: 'subsystem-created', nqn });
     });
   }
 
@@ -225,6 +253,7 @@ export class Target {
       }
       this.#subsystems.delete(nqn);
       this.#log.info({ nqn }, 'subsystem deleted');
+      this.events.emit({ type: 'subsystem-deleted', nqn });
     });
   }
 
@@ -255,6 +284,7 @@ export class Target {
         throw error;
       }
       this.#log.info({ nqn, nsid, bdev: bdev.name }, 'namespace added');
+      this.events.emit({ type: 'namespace-added', nqn, nsid, bdev: bdev.name });
       return nsid;
     });
   }
@@ -277,7 +307,9 @@ export class Target {
       subsystem.namespaces.delete(nsid);
       await everyEndpoint(subsystem, (endpoint) => endpoint.removeNamespace(nsid));
       this.bdevs.release(namespace.bdev);
-      this.#log.info({ nqn: subsystem.nqn, nsid }, 'namespace removed');
+      const { nqn } = subsystem;
+      this.#log.info({ nqn, nsid }, 'namespace removed');
+      this.events.emit({ type: 'namespace-removed', nqn, nsid, bdev: namespace.bdev.name });
     }
   }
 
@@ -296,13 +328,15 @@ export class Target {
       const { options } = this.#transport;
       let endpoint: EndpointView;
       try {
-        endpoint = await this.#listen({ subsystem, transport: options, socketPath });
+        const { events } = this;
+        endpoint = await this.#listen({ subsystem, transport: options, socketPath, events });
       } catch (error) {
         const cause = withErrnoDetail(error, socketPath);
         throw new InvalidError(`key 'listen_address.traddr': ${describeError(cause)}`, { cause });
       }
       subsystem.listeners.set(socketPath, { address, endpoint });
       this.#log.info({ nqn, socket: socketPath }, 'listening');
+      this.events.emit({ type: 'listener-added', nqn, socket: socketPath });
       return socketPath;
     });
   }
@@ -339,12 +373,17 @@ export class Target {
       await listener.endpoint.close();
       subsystem.listeners.delete(socketPath);
       this.#log.info({ nqn, socket: socketPath }, 'listener removed');
+      this.events.emit({ type: 'listener-removed', nqn, socket: socketPath });
     });
   }
 
   async #closeListeners(subsystem: Subsystem): Promise<void> {
     await everyEndpoint(subsystem, (endpoint) => endpoint.close());
+    const sockets = [...subsystem.listeners.keys()];
     subsystem.listeners.clear();
+    for (const socket of sockets) {
+      this.events.emit({ type: 'listener-removed', nqn: subsystem.nqn, socket });
+    }
   }
 
   // --- life ---------------------------------------------------------------------------------------------------------

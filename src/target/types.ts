@@ -47,8 +47,42 @@ export interface SubsystemView {
 /** nvmf_subsystem_get_controllers and nvmf_subsystem_get_qpairs read this. */
 export interface ControllerInfo {
   readonly cntlid: number;
+  /** ISO 8601. */
+  readonly connectedAt: string;
+  /** The guest enabled the controller. */
+  readonly enabled: boolean;
+  /** Guest memory that is mapped. */
+  readonly guestBytes: number;
   /** Live I/O submission queues. */
   readonly qpairs: readonly { readonly qid: number; readonly reactor: number }[];
+  /** How far the I/O queues were when the reactors last reported. */
+  queues(): QueuePairInfo[];
+}
+
+/** A submission queue and its completion queue. */
+export interface QueuePairInfo {
+  readonly qid: number;
+  readonly cqid: number;
+  readonly reactor: number;
+  /** Entries. */
+  readonly size: number;
+  /** Next entry to be taken, and the host's doorbell. */
+  readonly head: number;
+  readonly tail: number;
+  /** Commands submitted and not completed. */
+  readonly outstanding: number;
+  /** Commands taken and not completed. */
+  readonly inFlight: number;
+  /** It rests: memory under it is unmapped. */
+  readonly stopped: boolean;
+  readonly cqSize: number;
+  /** The host's doorbell, and the next entry to be posted with its phase tag. */
+  readonly cqHead: number;
+  readonly cqTail: number;
+  readonly phase: number;
+  /** IEN and vector, as the CQ was created. */
+  readonly interrupts: boolean;
+  readonly vector: number;
 }
 
 /** One listener: a vfio-user socket, and the controller of the client connected to it. */

@@ -27,7 +27,8 @@ export type SessionEvent =
     }
   /** The device threw when it was told that the client is gone. */
   | { readonly type: 'failed'; readonly error: unknown }
-  | { readonly type: 'disconnected'; readonly reason: string };
+  /** `served`: it was `connected` before. */
+  | { readonly type: 'disconnected'; readonly reason: string; readonly served: boolean };
 
 /** Largest payload: a REGION_WRITE of all the data that may be written at once. */
 export const MAX_PAYLOAD = RegionAccess.size + MAX_DATA_XFER_SIZE;
@@ -190,7 +191,7 @@ export class Session {
         this.#emit({ type: 'failed', error });
       }
     }
-    this.#emit({ type: 'disconnected', reason });
+    this.#emit({ type: 'disconnected', reason, served: this.#terms !== undefined });
     this.#resolveEnded();
   }
 }

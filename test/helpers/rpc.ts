@@ -88,7 +88,9 @@ export function countingReactors(
     resetIostat: (bdev) => {
       resets.push(bdev);
     },
-    times: (reactor) => ({ busy: reactor, idle: 10 }),
+    state: (reactor) => ({ alive: true, busy: reactor, idle: 10, sleeps: 3, interrupts: 4 }),
+    report: async () => {},
+    onLost: () => {},
   };
 }
 

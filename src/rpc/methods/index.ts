@@ -7,6 +7,7 @@ import { listenerMethods } from './listeners.ts';
 import { nvmfMethods } from './nvmf.ts';
 import { spdkMethods } from './spdk.ts';
 import { transportMethods } from './transport.ts';
+import { watchMethods } from './watch.ts';
 
 /** `version`: of the package. */
 export function allMethods(target: Target, version: string): RpcMethod[] {
@@ -16,6 +17,7 @@ export function allMethods(target: Target, version: string): RpcMethod[] {
     ...transportMethods(target),
     ...nvmfMethods(target),
     ...listenerMethods(target),
+    ...watchMethods(target),
     ...spdkMethods({ version, target, methods: () => methods.map(({ name }) => name) }),
   ];
   return methods;

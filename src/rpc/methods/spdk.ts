@@ -73,7 +73,8 @@ export function spdkMethods({ version, methods, target }: ProcessOptions): RpcMe
         pid: process.pid,
         reactors: target.reactors.cores.map((core, index) => ({
           lcore: core,
-          ...target.reactors.times(index),
+          busy: target.reactors.state(index).busy,
+          idle: target.reactors.state(index).idle,
           in_interrupt: false,
           lw_threads: [
             {
