@@ -236,11 +236,11 @@ export class SubmissionQueue {
 
   /**
    * Keeps the host from ringing while its shadow page is polled (NVMe Base 2.0 §5.8, shadow doorbells): it rings when its tail passes the
-   * event index, so that is kept behind it. Once half a lap is enough.
+   * event index, so that is kept behind it. Once half a lap is enough (a host that fills the queue may ring once in vain).
    */
   hush(): void {
     const head = this.head;
-    if (2 * distance(this.#hushedAt, head, this.size) > this.size) {
+    if (2 * distance(this.#hushedAt, head, this.size) >= this.size) {
       this.hushNow();
     }
   }
