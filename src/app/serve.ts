@@ -33,6 +33,8 @@ export interface ServeOptions {
   /** How long an idle reactor polls before it sleeps, and how long it sleeps at most. µs. */
   readonly spinUs: number;
   readonly maxSleepUs: number;
+  /** Guests ring instead of being polled when idle. */
+  readonly trapDoorbells?: boolean | undefined;
   readonly direct: boolean;
   readonly readonly: boolean;
   readonly blockSize?: number | undefined;
@@ -118,7 +120,7 @@ async function serveDisks(
     );
     disks.push({ nsid: index + 1, path, bytes: bdev.blockSize * bdev.numBlocks, uuid: bdev.uuid });
   }
-  await target.createTransport(largestTransport());
+  await target.createTransport(largestTransport(options.trapDoorbells));
   await target.createSubsystem({
     nqn: NQN,
     // The same for the same disk, and another for another, so that a guest can tell targets apart.

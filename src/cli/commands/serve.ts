@@ -15,6 +15,7 @@ interface ServeFlags {
   readonly cores?: number[];
   readonly spinUs: number;
   readonly maxSleepUs: number;
+  readonly trapDoorbells?: true;
   readonly direct?: true;
   readonly readonly?: true;
   readonly blockSize?: string;
@@ -65,6 +66,10 @@ export function addServe(program: Command): void {
         .argParser(integer(1, 1_000_000))
         .default(5000),
     )
+    .option(
+      '--trap-doorbells',
+      'sleep without polling when idle: best for Linux guests, slow for those without shadow doorbells',
+    )
     .option('--direct', 'bypass the page cache (O_DIRECT)')
     .option('--readonly', 'write protect the disks')
     .addOption(
@@ -101,6 +106,7 @@ Ctrl-C stops cleanly; a second one at once.`,
           cpus: flags.cores ?? flags.cpumask,
           spinUs: flags.spinUs,
           maxSleepUs: flags.maxSleepUs,
+          trapDoorbells: flags.trapDoorbells,
           direct: flags.direct ?? false,
           readonly: flags.readonly ?? false,
           blockSize: flags.blockSize === undefined ? undefined : Number(flags.blockSize),

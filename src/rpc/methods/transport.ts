@@ -157,9 +157,13 @@ export function transportMethods(target: Target): RpcMethod[] {
   ];
 }
 
-/** The transport that `doorbell serve` makes: as large as the controller can do. */
-export function largestTransport(): Transport {
+/**
+ * The transport that `doorbell serve` makes: as large as the controller can do. With `trapDoorbells` clients cannot map the doorbells, and
+ * guests are offered shadow doorbells.
+ */
+export function largestTransport(trapDoorbells = false): Transport {
   return planTransport({
+    disable_mappable_bar0: trapDoorbells,
     trtype: 'VFIOUSER',
     max_queue_depth: 1024,
     max_io_qpairs_per_ctrlr: MAX_IO_QUEUE_PAIRS,
