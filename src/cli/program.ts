@@ -1,17 +1,21 @@
 /** The commander program: every command is a file of `commands/`, and loads what it runs when it is called. */
 import { Command } from 'commander';
 import { VERSION } from '../util/version.ts';
+import { addIdentify } from './commands/identify.ts';
 import { addRpc } from './commands/rpc.ts';
 import { addServe } from './commands/serve.ts';
 
-/** A fresh program with all commands. */
+/** A fresh program with all commands. Its `parseAsync` rejects with a CommanderError (help and version too) or what a command throws. */
 export function createProgram(): Command {
   const program = new Command('doorbell')
     .description('An NVMe controller for virtual machines, served over vfio-user.')
     .version(VERSION, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print this help')
-    .showHelpAfterError('(doorbell --help tells more)');
+    .showHelpAfterError('(doorbell --help tells more)')
+    // Throws a CommanderError where commander would end the process.
+    .exitOverride();
   addServe(program);
   addRpc(program);
+  addIdentify(program);
   return program;
 }

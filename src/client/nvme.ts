@@ -36,6 +36,10 @@ export interface NvmeClientOptions {
   readonly shadowDoorbells?: boolean;
   readonly adminDepth?: number;
   readonly version?: VersionOptions;
+  /** Enable the controller (default); else `enable` is the caller's to call, who may want to read its registers first. */
+  readonly enable?: boolean;
+  /** Hangs up, so that what waits for the server rejects: a server that has a client does not answer another. */
+  readonly signal?: AbortSignal;
 }
 
 export type CommandFields = Partial<StructValues<(typeof Sqe)['fields']>>;
@@ -67,6 +71,7 @@ export class NvmeClient {
     const vfio = VfioClient.connect(path);
     const memory = new ClientMemory(options.memoryBytes ?? DEFAULT_MEMORY, BASE_IOVA);
     let client: NvmeClient | undefined;
+    options.signal?.addEventListener('abort', () => vfio.close(), { once: true });
     try {
       await vfio.version(options.version);
       await vfio.dmaMap({ iova: memory.iova, size: memory.size, fd: memory.fd });
@@ -75,7 +80,7 @@ export class NvmeClient {
       const eventfds = options.interrupts === true ? await connectEventfds(vfio) : [];
       const adminDepth = options.adminDepth ?? 32;
       client = new NvmeClient(vfio, memory, doorbells, eventfds, adminDepth, { capLo });
-      await client.enable();
+      if (options.enable !== false) await client.enable();
       if (options.shadowDoorbells === true) await client.#configureShadowDoorbells();
       return client;
     } catch (error) {

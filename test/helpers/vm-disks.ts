@@ -21,6 +21,8 @@ export interface Disks {
   readonly model: RegExp;
   readonly devices: readonly Device[];
   readonly drives: readonly Drive[];
+  /** The vfio-user socket, if there is one. */
+  readonly socket?: string;
   /** Makes the devices usable by a machine. */
   start(): Promise<void>;
   /** Stops in order. @throws when that does not end with exit code 0 */
@@ -35,6 +37,7 @@ class DoorbellDisks implements Disks {
   readonly model = /doorbell/i;
   readonly devices: readonly Device[];
   readonly drives = [];
+  readonly socket: string;
   readonly #args: readonly string[];
   readonly #socketFolder: string;
   #target: Child | undefined;
@@ -43,7 +46,8 @@ class DoorbellDisks implements Disks {
   constructor(files: readonly string[], folder: string) {
     this.#socketFolder = join(folder, 'sockets');
     mkdirSync(this.#socketFolder);
-    this.devices = [vfioUserDevice(join(this.#socketFolder, 'cntrl'))];
+    this.socket = join(this.#socketFolder, 'cntrl');
+    this.devices = [vfioUserDevice(this.socket)];
     this.#args = [
       ...[CLI, 'serve', '--socket-dir', this.#socketFolder, '-r', join(folder, 'rpc.sock')],
       ...files.flatMap((file) => ['--disk', file]),
@@ -59,7 +63,7 @@ class DoorbellDisks implements Disks {
     });
     for (const giveUp = Date.now() + START_TIMEOUT_MS; ; await sleep(POLL_MS)) {
       // It names its socket once it listens.
-      if (target.output.includes(join(this.#socketFolder, 'cntrl'))) {
+      if (target.output.includes(this.socket)) {
         return;
       }
       if (gone !== undefined || Date.now() > giveUp) {

@@ -59,6 +59,6 @@ t.test('help, version, wrong options', async (t) => {
     [['rpc', 'x', '-t', '0'], /--timeout/],
   ];
   for (const [args, message] of bad) {
-    t.match(await doorbell(args), { code: 1, stdout: '', stderr: message }, args.join(' '));
+    t.match(await doorbell(args), { code: 2, stdout: '', stderr: message }, args.join(' '));
   }
 });

@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { doorbell } from '../helpers/rpc-process.ts';
 import { Vm } from '../helpers/vm.ts';
 import { makeDisks, namespaceDevice } from '../helpers/vm-disks.ts';
 
@@ -61,7 +62,7 @@ if (unavailable !== undefined && process.env.CI === 'true') {
     };
 
     const first = await boot();
-    await identify(t, first, disks.model);
+    const seen = await identify(t, first, disks.model);
     const checksum = await fillFileSystem(first);
     await verifyWithFio(t, first);
     await smartLog(t, first);
@@ -72,6 +73,9 @@ if (unavailable !== undefined && process.env.CI === 'true') {
     t.equal(await readFileSystem(first), checksum, 'the data survives a reboot');
     await expectNoTrouble(t, first);
     await first.powerOff();
+    if (disks.socket !== undefined) {
+      await identifyFromOutside(t, disks.socket, seen);
+    }
 
     await disks.stop();
     const second = await boot();
@@ -84,8 +88,14 @@ if (unavailable !== undefined && process.env.CI === 'true') {
   });
 }
 
+/** What nvme-cli gave: `id-ctrl`, and `id-ns` of each namespace. */
+interface Seen {
+  readonly controller: Readonly<Record<string, unknown>>;
+  readonly namespaces: readonly Readonly<Record<string, unknown>>[];
+}
+
 /** Identify, as nvme-cli and the kernel see it. */
-async function identify(t: Test, vm: Vm, model: RegExp): Promise<void> {
+async function identify(t: Test, vm: Vm, model: RegExp): Promise<Seen> {
   const json = async (command: string) => JSON.parse(await vm.succeed(`${command} -o json`));
 
   for (const nsid of [FILE_SYSTEM, RAW]) {
@@ -98,13 +108,33 @@ async function identify(t: Test, vm: Vm, model: RegExp): Promise<void> {
   t.ok(controller.nn >= SIZES.length, 'the controller has room for the namespaces');
   t.equal(controller.sqes, 0x66, 'submission queue entries of 64 bytes');
   t.equal(controller.cqes, 0x44, 'completion queue entries of 16 bytes');
+  const namespaces: Seen['namespaces'][number][] = [];
   for (const [index, size] of SIZES.entries()) {
     const namespace = await json(`nvme id-ns /dev/nvme0 -n ${index + 1}`);
     t.equal(namespace.nsze, size / BLOCK_BYTES, `namespace ${index + 1} has its file's size`);
     t.equal(namespace.lbafs[namespace.flbas & 0xf].ds, 9, 'in blocks of 512 bytes');
+    namespaces.push(namespace);
   }
   const queues = await vm.succeed('cat /sys/class/nvme/nvme0/queue_count');
   t.equal(queues, `${1 + CPUS}`, 'an I/O queue pair for each processor, and the admin queue');
+  return { controller, namespaces };
+}
+
+/** `doorbell identify`, now that no guest is connected, gives what nvme-cli gave in the guest. */
+async function identifyFromOutside(t: Test, socket: string, seen: Seen): Promise<void> {
+  const { code, stdout, stderr } = await doorbell(['identify', socket, '--json']);
+  t.equal(code, 0, 'doorbell identify', { stderr });
+  const { controller, namespaces } = JSON.parse(stdout);
+  // Each client gets a controller of its own. nvme-cli has its own names for what a power state has.
+  const { cntlid, psds, ...fields } = seen.controller;
+  for (const [name, value] of Object.entries(fields)) {
+    t.strictSame(controller[name], value, `${name} of the controller`);
+  }
+  for (const [index, { vs, ...fields }] of seen.namespaces.entries()) {
+    for (const [name, value] of Object.entries(fields)) {
+      t.strictSame(namespaces[index][name], value, `${name} of namespace ${index + 1}`);
+    }
+  }
 }
 
 /** Makes a file system with a tree of files on namespace 1 and leaves it mounted. @returns the tree's checksum */

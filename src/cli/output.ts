@@ -1,0 +1,43 @@
+/** What commands print on, and how they fail. */
+
+/** Exit codes of all commands, as `docs/cli.md` has them. */
+export const Exit = {
+  OK: 0,
+  /** What was asked for could not be done: the reason is on stderr. */
+  FAILED: 1,
+  /** The command line is wrong. */
+  USAGE: 2,
+  /** Nobody answers at the socket, or it is another's. */
+  UNREACHABLE: 3,
+} as const;
+
+/** Ends the command: one line that says what, why, and what to do. */
+export class CliError extends Error {
+  override readonly name = 'CliError';
+  readonly exitCode: number;
+
+  constructor(message: string, exitCode: number = Exit.FAILED) {
+    super(message);
+    this.exitCode = exitCode;
+  }
+}
+
+/** A result for other programs. */
+export function printJson(value: unknown): void {
+  print(JSON.stringify(value, null, 2));
+}
+
+/** Text and a newline. */
+export function print(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+/** Who reads stdout may stop reading (`| head`): that ends a command that only prints, and is no error. */
+export function endWithReader(): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') {
+      throw error;
+    }
+    process.exit(Exit.OK);
+  });
+}
