@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { VERSION } from '../util/version.ts';
 import { addIdentify } from './commands/identify.ts';
+import { addPerf } from './commands/perf.ts';
 import { addRpc } from './commands/rpc.ts';
 import { addServe } from './commands/serve.ts';
 
@@ -17,5 +18,6 @@ export function createProgram(): Command {
   addServe(program);
   addRpc(program);
   addIdentify(program);
+  addPerf(program);
   return program;
 }

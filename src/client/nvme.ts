@@ -4,7 +4,12 @@
  */
 import { closeSync } from 'node:fs';
 import { type FdPoll, native } from '../native/index.ts';
-import { IDENTIFY_SIZE, IdentifyController, IdentifyNamespace } from '../spec/identify.ts';
+import {
+  IDENTIFY_SIZE,
+  IdentifyController,
+  IdentifyNamespace,
+  LbaFormat,
+} from '../spec/identify.ts';
 import {
   AdminOpcode,
   Cc,
@@ -22,7 +27,7 @@ import {
 import { PciIrq, PciRegion } from '../spec/vfio-user.ts';
 import type { StructValues } from '../util/struct.ts';
 import { ClientMemory } from './memory.ts';
-import { type Completion, QueuePair, type QueuePairPlace } from './queue-pair.ts';
+import { type Completion, describeStatus, QueuePair, type QueuePairPlace } from './queue-pair.ts';
 import { type VersionOptions, VfioClient } from './vfio.ts';
 
 export interface NvmeClientOptions {
@@ -279,6 +284,22 @@ export class NvmeClient {
     return IdentifyNamespace.read(new DataView(data.buffer));
   }
 
+  /** Of the format that the namespace is in, which need not be the first. NVM Command Set 1.0 figure 97: FLBAS, LBAF. */
+  async namespaceGeometry(
+    nsid: number,
+  ): Promise<{ lbas: number; lbaBytes: number; metadataBytes: number }> {
+    const fields = { opcode: AdminOpcode.IDENTIFY, nsid, cdw10: Cns.NAMESPACE };
+    const view = new DataView((await this.adminRead(fields, IDENTIFY_SIZE)).buffer);
+    const { nsze, flbas, nlbaf } = IdentifyNamespace.read(view);
+    // Bits 6:5 are the upper bits of the index where there are more than 16 formats.
+    const format = (flbas & 0xf) | (nlbaf > 15 ? (flbas >> 1) & 0x30 : 0);
+    const { ds, ms } = LbaFormat.read(
+      view,
+      IdentifyNamespace.offset.lbafs + LbaFormat.size * format,
+    );
+    return { lbas: nsze, lbaBytes: 2 ** ds, metadataBytes: ms };
+  }
+
   #abandonQueues(): void {
     for (const queue of this.#queues.values()) {
       queue.abandon();
@@ -321,7 +342,7 @@ export class NvmeError extends Error {
   readonly status: number;
 
   constructor(status: number) {
-    super(`NVMe status ${(status >>> 8) & 7}/0x${(status & 0xff).toString(16)}`);
+    super(describeStatus(status));
     this.status = status;
   }
 }

@@ -29,6 +29,11 @@ export interface Completion {
   readonly dw0: number;
 }
 
+/** A status field as a person reads it: status code type and status code. NVMe Base 2.0 §3.3.3.2.1. */
+export function describeStatus(status: number): string {
+  return `NVMe status ${(status >>> 8) & 7}/0x${(status & 0xff).toString(16)}`;
+}
+
 const SQE_WORDS = SQE_SIZE / 4;
 const CQE_WORDS = Cqe.size / 4;
 const CDW0 = Sqe.word('cdw0');
@@ -119,9 +124,9 @@ export class QueuePair {
 
   /**
    * Puts an NVM command into the next entry, not yet visible to the device. The caller has at most depth − 1 in flight.
-   * `lba` is a 32-bit block address; `dw12` has the zero-based number of blocks, and FUA.
+   * `lba` and `lbaHigh` are the halves of the block address; `dw12` has the zero-based number of blocks, and FUA.
    */
-  push(cid: number, opcode: number, nsid: number, lba: number, dw12: number): void {
+  push(cid: number, opcode: number, nsid: number, lba: number, dw12: number, lbaHigh = 0): void {
     const sq = this.place.sq;
     const prps = this.#prps;
     const at = this.#sqTail * SQE_WORDS;
@@ -132,7 +137,7 @@ export class QueuePair {
     sq[at + PRP2] = prps[4 * cid + 2];
     sq[at + PRP2 + 1] = prps[4 * cid + 3];
     sq[at + CDW10] = lba;
-    sq[at + CDW10 + 1] = 0;
+    sq[at + CDW10 + 1] = lbaHigh;
     sq[at + CDW12] = dw12;
     this.#sqTail = this.#sqTail + 1 === this.place.depth ? 0 : this.#sqTail + 1;
     this.inflight += 1;

@@ -75,7 +75,7 @@ export async function readIdentify(socket: string, options: ReadOptions): Promis
  * A server takes one client, and one that waits for its turn could get in before a VM that reconnects. So the kernel is asked first: it
  * lists connected sockets under the path that their server listens on.
  */
-function refuseIfConnected(socket: string): void {
+export function refuseIfConnected(socket: string): void {
   const CONNECTED = '03';
   const paths = [socket, resolve(socket)];
   const connected = readFileSync('/proc/net/unix', 'utf8')
