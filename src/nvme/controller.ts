@@ -24,6 +24,12 @@ import {
   Status,
 } from '../spec/nvme.ts';
 import { Admin, type Command, type Outcome } from './admin.ts';
+import {
+  type AdminQueueDiagnosis,
+  decodeRegisters,
+  describeAdminCommand,
+  type NvmeDiagnosis,
+} from './diagnosis.ts';
 import { AsyncEvents } from './events.ts';
 import { Features } from './features.ts';
 import type { ControllerConfig, ControllerHost } from './host.ts';
@@ -62,6 +68,11 @@ export class Controller {
   #keepAliveTimer: NodeJS.Timeout | undefined;
   /** A failure was logged. */
   #complained = false;
+  /** Why CSTS.CFS was set last. */
+  #failure = '';
+  #lastCommand:
+    | { readonly command: Command; readonly time: Date; status: number | 'parked' | undefined }
+    | undefined;
 
   constructor(config: ControllerConfig, host: ControllerHost) {
     this.#host = host;
@@ -238,6 +249,7 @@ export class Controller {
     this.#complained = true;
     this.#host.log[level]({ reason }, 'controller failed: CSTS.CFS is set');
     this.#registers.csts |= Csts.CFS;
+    this.#failure = reason;
     this.#host.tell({ type: 'failed', reason });
   }
 
@@ -415,7 +427,10 @@ export class Controller {
     const command: Command = Sqe.read(new DataView(entry.buffer));
     sq.head = sq.head + 1 === sq.size ? 0 : sq.head + 1;
     cq.reserve();
+    const last = { command, time: new Date(), status: undefined as number | 'parked' | undefined };
+    this.#lastCommand = last;
     const outcome = await this.#execute(command);
+    last.status = outcome === 'parked' ? outcome : outcome.status;
     while (this.#queue === queue && sq.stopped) {
       // The memory of the queue went meanwhile.
       await new Promise<void>((resolve) => {
@@ -513,6 +528,25 @@ export class Controller {
     this.adminDoorbell();
   }
 
+  // --- diagnosis ----------------------------------------------------------------------------------------------------
+
+  /** How things stand, in words. */
+  diagnose(): NvmeDiagnosis {
+    const image = new DataView(new ArrayBuffer(Register.size));
+    this.#registers.read(0, new Uint8Array(image.buffer));
+    const last = this.#lastCommand;
+    return {
+      registers: decodeRegisters(image),
+      ...(this.#failed && { failure: this.#failure }),
+      ...(this.#queue !== undefined && { adminQueue: describeAdminQueue(this.#queue) }),
+      asyncEvents: this.#events.counts,
+      features: this.#features.changed,
+      ...(last !== undefined && {
+        lastAdminCommand: describeAdminCommand(last.command, last.time, last.status),
+      }),
+    };
+  }
+
   // --- events -------------------------------------------------------------------------------------------------------
 
   /** The host wrote a doorbell value outside the queue. */
@@ -547,4 +581,18 @@ export class Controller {
       this.#keepAliveTimer.unref();
     }
   }
+}
+
+function describeAdminQueue({ sq, cq }: AdminQueue): AdminQueueDiagnosis {
+  const { head, tail, phase } = cq.progress;
+  return {
+    sqSize: sq.size,
+    cqSize: cq.size,
+    head: sq.head,
+    tail: sq.tail(),
+    cqHead: head,
+    cqTail: tail,
+    phase,
+    stopped: sq.stopped,
+  };
 }

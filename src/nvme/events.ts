@@ -37,6 +37,11 @@ export class AsyncEvents {
     return true;
   }
 
+  /** Requests that wait for an event, and events that wait for a request. */
+  get counts(): { readonly requests: number; readonly events: number } {
+    return { requests: this.#parked.length, events: this.#waiting.length };
+  }
+
   /** Takes back a parked request, for Abort. False if none has this command id. */
   abort(cid: number): boolean {
     const at = this.#parked.indexOf(cid);

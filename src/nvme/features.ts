@@ -78,6 +78,18 @@ export class Features {
     return this.#queues;
   }
 
+  /** The features that the host set to something else than their default, by name. */
+  get changed(): Record<string, number> {
+    const names = Object.entries(Fid).flatMap(([name, fid]): [string, number][] => {
+      const value = this.#values.get(fid);
+      return value === undefined || value === DEFAULTS.get(fid) ? [] : [[name, value]];
+    });
+    return {
+      ...Object.fromEntries(names),
+      ...(this.#queues !== this.#maxQueues && { NUMBER_OF_QUEUES: this.#queues }),
+    };
+  }
+
   get asyncEvents(): number {
     return this.#values.get(Fid.ASYNC_EVENT_CONFIG)!;
   }

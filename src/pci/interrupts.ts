@@ -8,6 +8,16 @@ import { type FdPoll, native } from '../native/index.ts';
 
 const NONE = -1;
 
+export interface InterruptsDiagnosis {
+  readonly mode: 'msix' | 'intx' | 'none';
+  /** `masked`: of INTx; masks of MSI-X are the client's affair. */
+  readonly vectors: readonly {
+    readonly vector: number;
+    readonly connected: boolean;
+    readonly masked: boolean;
+  }[];
+}
+
 export class Interrupts {
   readonly #msix: number[];
   #intx = NONE;
@@ -34,6 +44,22 @@ export class Interrupts {
     return this.#msix.map((_, vector) =>
       quiet || ((this.#pinMask >>> (vector & 31)) & 1) === 1 ? NONE : this.#intx,
     );
+  }
+
+  /** Which interrupts the client connected, and what keeps each vector from signalling. For diagnosis. */
+  describe(): InterruptsDiagnosis {
+    const mode = this.#msix.some((fd) => fd !== NONE)
+      ? 'msix'
+      : this.#intx === NONE
+        ? 'none'
+        : 'intx';
+    const vectors = this.#msix.map((fd, vector) => {
+      const pinMasked = ((this.#pinMask >>> (vector & 31)) & 1) === 1;
+      return mode === 'intx'
+        ? { vector, connected: true, masked: this.#intxMasked || this.#intxDisabled || pinMasked }
+        : { vector, connected: fd !== NONE, masked: false };
+    });
+    return { mode, vectors };
   }
 
   /** Connects MSI-X vectors. Returns the descriptors that are no longer used, to be closed once no reactor signals them. */

@@ -16,7 +16,7 @@ export interface RpcMethod {
   readonly params: TObject;
   /** Accepts keys that it does not know, as SPDK's decoder of the same method does. */
   readonly relaxed: boolean;
-  readonly call: (params: unknown) => unknown;
+  readonly call: (params: unknown, caller: Caller) => unknown;
 }
 
 /** Declares a method: `call` gets parameters of the schema's type, checked. It may be asynchronous. */
@@ -25,14 +25,32 @@ export function method<P extends TObject>(definition: {
   readonly summary: string;
   readonly params: P;
   readonly relaxed?: boolean;
-  readonly call: (params: Static<P>) => unknown;
+  readonly call: (params: Static<P>, caller: Caller) => unknown;
 }): RpcMethod {
   return {
     relaxed: false,
     ...definition,
     // The dispatcher has checked the parameters against this very schema.
-    call: (params) => definition.call(params as Static<P>),
+    call: (params, caller) => definition.call(params as Static<P>, caller),
   };
+}
+
+/** Who calls: what a method may need of the way that the request came. */
+export interface Caller {
+  /** The connection, if it can carry notifications. */
+  readonly outlet?: Outlet | undefined;
+}
+
+/** A connection as far as notifications go. */
+export interface Outlet {
+  /** The client reads what it is sent: there is room for more. */
+  readonly ready: boolean;
+  /** Sends a notification; it is kept in memory until the client reads it, so only when `ready`. */
+  notify(method: string, params: unknown): void;
+  /** `listener` is called when `ready` may have become true; replaces the one before. */
+  onReady(listener: () => void): void;
+  /** `listener` is called when the connection is over; replaces the one before. */
+  onClose(listener: () => void): void;
 }
 
 interface Entry {
@@ -60,7 +78,7 @@ export class Dispatcher {
   }
 
   /** Runs a method. Rejects with an {@link RpcError}, whatever goes wrong. */
-  async dispatch(name: string, params: unknown = {}): Promise<unknown> {
+  async dispatch(name: string, params: unknown = {}, caller: Caller = {}): Promise<unknown> {
     const entry = this.#entries.get(name);
     if (entry === undefined) {
       throw new RpcError(RpcCode.METHOD_NOT_FOUND, 'Method not found');
@@ -69,7 +87,7 @@ export class Dispatcher {
       throw invalidParams(describeViolation(entry.validate.errors?.[0]));
     }
     try {
-      return await entry.method.call(params);
+      return await entry.method.call(params, caller);
     } catch (error) {
       throw this.#toRpcError(name, error);
     }

@@ -6,7 +6,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { MAX_RPC_CLIENTS } from '../limits.ts';
 import { withErrnoDetail } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';
-import type { Dispatcher } from './dispatcher.ts';
+import type { Dispatcher, Outlet } from './dispatcher.ts';
 import {
   encode,
   errorBody,
@@ -23,16 +23,20 @@ import { claimSocketPath } from './socket-path.ts';
 const MAX_REQUESTS_IN_FLIGHT = 64;
 /** Answers that a client has not read, in bytes, above which no more of its requests are taken. */
 const MAX_UNREAD_BYTES = 1024 * 1024;
+/** The same, above which it gets no notifications. */
+const MAX_UNREAD_NOTIFICATION_BYTES = 64 * 1024;
 /** How long a client may take to read its last answers when the server closes. */
 const CLOSE_TIMEOUT_MS = 500;
 
-class Client {
+class Client implements Outlet {
   readonly #socket: Socket;
   readonly #dispatcher: Dispatcher;
   readonly #stream = new JsonStream();
   #inFlight = 0;
   /** No more requests are taken: the client ended its side, or sent what is not JSON, or the server closes. */
   #ended = false;
+  #onReady: () => void = () => {};
+  #onClose: () => void = () => {};
 
   constructor(socket: Socket, dispatcher: Dispatcher, log: Logger) {
     this.#socket = socket;
@@ -43,7 +47,10 @@ class Client {
         this.#pump();
       }
     });
-    socket.on('drain', () => this.#pump());
+    socket.on('drain', () => {
+      this.#pump();
+      this.#onReady();
+    });
     socket.on('end', () => {
       if (!this.#ended && this.#stream.pending) {
         this.#refuse(new RpcError(RpcCode.PARSE_ERROR, 'Parse error: the request is not complete'));
@@ -51,7 +58,28 @@ class Client {
       this.end();
     });
     socket.on('error', (error) => log.debug({ reason: error.message }, 'rpc client lost'));
+    socket.on('close', () => this.#onClose());
   }
+
+  // --- notifications ------------------------------------------------------------------------------------------------
+
+  get ready(): boolean {
+    return !this.#ended && this.#socket.writableLength <= MAX_UNREAD_NOTIFICATION_BYTES;
+  }
+
+  notify(method: string, params: unknown): void {
+    this.#write({ jsonrpc: '2.0', method, params });
+  }
+
+  onReady(listener: () => void): void {
+    this.#onReady = listener;
+  }
+
+  onClose(listener: () => void): void {
+    this.#onClose = listener;
+  }
+
+  // --- requests -----------------------------------------------------------------------------------------------------
 
   /** Takes no more requests, and closes once the last answer is written. */
   end(): void {
@@ -106,7 +134,7 @@ class Client {
   async #single(value: unknown): Promise<object | undefined> {
     try {
       const { id, method, params } = toRequest(value);
-      const outcome = this.#dispatcher.dispatch(method, params);
+      const outcome = this.#dispatcher.dispatch(method, params, { outlet: this });
       if (id === null) {
         await outcome.catch(() => {});
         return undefined;

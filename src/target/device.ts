@@ -30,6 +30,7 @@ import { IrqInfoFlag, PciIrq, PciRegion } from '../spec/vfio-user.ts';
 import type { Logger } from '../util/log.ts';
 import type { DeviceRegion, DmaRegion, IrqIndex, VfioUserDevice } from '../vfio-user/device.ts';
 import { Refusal } from '../vfio-user/refusal.ts';
+import { diagnose } from './diagnosis.ts';
 import type { NewEvent } from './events.ts';
 import { IoQueues } from './queues.ts';
 import type { ControllerInfo, Namespace, SubsystemView, TransportOptions } from './types.ts';
@@ -203,6 +204,15 @@ export class NvmeDevice implements VfioUserDevice {
       guestBytes: this.#memory.regions.reduce((bytes, { size }) => bytes + size, 0),
       qpairs: queues.submissionQueues,
       queues: () => queues.queues(),
+      diagnose: () =>
+        diagnose({
+          cntlid: this.#cntlid,
+          connectedAt: this.#connectedAt,
+          nvme: this.#controller.diagnose(),
+          queues: queues.queues(),
+          regions: this.#memory.regions,
+          interrupts: this.#interrupts.describe(),
+        }),
     };
   }
 

@@ -1,5 +1,6 @@
 /** What the parts of the target know of each other: subsystem ↔ endpoint. Owned by main. */
 import type { Bdev } from '../bdev/bdev.ts';
+import type { ControllerDiagnosis } from './diagnosis.ts';
 
 export type { IoCounters } from '../bdev/counters.ts';
 
@@ -57,6 +58,8 @@ export interface ControllerInfo {
   readonly qpairs: readonly { readonly qid: number; readonly reactor: number }[];
   /** How far the I/O queues were when the reactors last reported. */
   queues(): QueuePairInfo[];
+  /** All that may tell why a guest waits; queues as in `queues`. */
+  diagnose(): ControllerDiagnosis;
 }
 
 /** A submission queue and its completion queue. */
