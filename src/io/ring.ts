@@ -160,9 +160,9 @@ export class Ring {
     this.#enter(0, 0);
   }
 
-  /** As `submit`, then waits for a completion, `timeoutUs` at most (< 0: without bound). */
-  wait(timeoutUs: number): void {
-    this.#enter(1, timeoutUs);
+  /** As `submit`, then waits for `completions`, `timeoutUs` at most (< 0: without bound). */
+  wait(timeoutUs: number, completions = 1): void {
+    this.#enter(completions, timeoutUs);
   }
 
   #enter(minComplete: number, timeoutUs: number): void {

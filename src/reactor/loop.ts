@@ -36,6 +36,8 @@ const ROUNDS_PER_CLOCK = 64;
 const MIN_SLEEP_US = 20;
 /** In place of the id of a `stop` message. */
 const EXITING = 0;
+/** The longest wait for I/O that is soon to complete. Microseconds. */
+const MAX_WAIT_US = 160;
 /** A sleep lasts this fraction of the idle time before it. */
 const SLEEP_FRACTION = 1 / 8;
 /** Processor time that a reactor may use to look whether there is work, when it has had none for long: 0.8 % of a core. */
@@ -85,6 +87,9 @@ export class Reactor {
   /** Announced in the control block that it is about to sleep; and asked hosts to ring. */
   #announced = false;
   #armed = false;
+  /** The next wait for I/O, in which no command is taken, in µs; and one has just ended. */
+  #waitUs = MIN_SLEEP_US;
+  #waited = false;
   /** Sleeps since the processor time was last read. */
   #sleeps = 0;
   /** Rounds in which an interrupt was held back. */
@@ -167,6 +172,7 @@ export class Reactor {
     }
     this.#engine.beginRound();
     const polled = this.#controllers.polled;
+    const before = work;
     for (let i = 0; i < polled.length; i++) {
       const queue = polled[i];
       const taken = this.#engine.poll(queue);
@@ -176,6 +182,10 @@ export class Reactor {
       } else if (queue.sq.badTail) {
         this.#reportDoorbell(queue);
       }
+    }
+    if (this.#waited) {
+      this.#waited = false;
+      this.#adaptWait(work > before);
     }
     work += this.#pollRing();
     if (this.#controllers.draining) {
@@ -372,7 +382,8 @@ export class Reactor {
       Atomics.load(this.#words, Word.SLEEPING);
     } else if (idle < spin) {
       // The host may go on at any moment: a short sleep spares it the ringing.
-      this.#sleep(MIN_SLEEP_US);
+      this.#waited = true;
+      this.#sleep(this.#waitUs, 1 + (this.#engine.inflight >> 2));
     } else if (!this.#armed) {
       this.#armed = true;
       this.#controllers.arm();
@@ -382,6 +393,13 @@ export class Reactor {
     }
   }
 
+  /** Whether commands came while the reactor waited for I/O: the less they do, the longer it may wait. */
+  #adaptWait(commandsCame: boolean): void {
+    this.#waitUs = commandsCame
+      ? Math.max(MIN_SLEEP_US, this.#waitUs >> 2)
+      : Math.min(MAX_WAIT_US, this.#waitUs << 1);
+  }
+
   /** Microseconds to sleep after so many nanoseconds without work. */
   #sleepUs(idle: number): number {
     const affordable = this.#times[WAKE_COST] / IDLE_SHARE;
@@ -389,7 +407,7 @@ export class Reactor {
     return Math.max(MIN_SLEEP_US, Math.min((idle * SLEEP_FRACTION) / 1000, longest)) | 0;
   }
 
-  #sleep(microseconds: number): void {
+  #sleep(microseconds: number, completions = 1): void {
     if (this.#signalCount > 0) {
       this.#heldRounds = ROUNDS_PER_SIGNAL;
       this.#signal();
@@ -397,7 +415,7 @@ export class Reactor {
     if (this.#sleeps === 0) {
       this.#threadClock(CPU_BEFORE);
     }
-    this.#ring.wait(microseconds);
+    this.#ring.wait(microseconds, completions);
     this.#shared[Total.SLEEPS] += 1;
     this.#sleeps += 1;
     if (this.#sleeps > SLEEPS_PER_MEASUREMENT) {
