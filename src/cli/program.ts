@@ -5,6 +5,7 @@ import { addIdentify } from './commands/identify.ts';
 import { addPerf } from './commands/perf.ts';
 import { addRpc } from './commands/rpc.ts';
 import { addServe } from './commands/serve.ts';
+import { addTop } from './commands/top.ts';
 
 /** A fresh program with all commands. Its `parseAsync` rejects with a CommanderError (help and version too) or what a command throws. */
 export function createProgram(): Command {
@@ -19,5 +20,6 @@ export function createProgram(): Command {
   addRpc(program);
   addIdentify(program);
   addPerf(program);
+  addTop(program);
   return program;
 }

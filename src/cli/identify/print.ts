@@ -1,6 +1,7 @@
 /** What was read of a controller, as text for people and as one JSON value for programs. */
 import { LbaFormat, Nidt, PowerState } from '../../spec/identify.ts';
 import { formatUuid } from '../../util/uuid.ts';
+import { binarySize } from '../size.ts';
 import { CONTROLLER, type Look, NAMESPACE, REGISTERS } from './fields.ts';
 import type { IdentifyReport, NamespaceReport } from './read.ts';
 import { smartJson, smartText } from './smart.ts';
@@ -154,17 +155,6 @@ export function overviewText(report: IdentifyReport): string[] {
     );
   }
   return lines;
-}
-
-/** A number of bytes in the largest binary unit that leaves at least 1. */
-export function binarySize(bytes: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
-  let value = bytes;
-  let unit = 0;
-  for (; value >= 1024 && unit < units.length - 1; unit += 1) {
-    value /= 1024;
-  }
-  return `${Number.isInteger(value) ? value : value.toFixed(2)} ${units[unit]}`;
 }
 
 /** Everything as text, in the order of the parts. */
