@@ -164,13 +164,15 @@ export class Admin {
     const cns = command.cdw10 & 0xff;
     switch (cns) {
       case Cns.CONTROLLER:
-        return identifyController(this.#config);
+        return identifyController(this.#config, this.#host.shared);
       case Cns.NAMESPACE:
         // An NSID in range without a namespace is inactive: zeros, not an error.
-        return inRange ? identifyNamespace(namespaces.get(nsid)) : Status.INVALID_NAMESPACE;
+        return inRange
+          ? identifyNamespace(namespaces.get(nsid), this.#host.shared)
+          : Status.INVALID_NAMESPACE;
       case Cns.INDEPENDENT_NAMESPACE:
         return inRange
-          ? identifyNamespaceIndependent(namespaces.get(nsid))
+          ? identifyNamespaceIndependent(namespaces.get(nsid), this.#host.shared)
           : Status.INVALID_NAMESPACE;
       case Cns.NAMESPACE_DESCRIPTORS: {
         const namespace = namespaces.get(nsid);

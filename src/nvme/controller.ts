@@ -417,10 +417,11 @@ export class Controller {
     const { sq, cq } = queue;
     this.#look();
     const tail = sq.tail();
-    if (sq.badTail) {
-      this.#reportBadTail(sq);
+    const room = cq.room(1);
+    if (sq.badTail || cq.badHead) {
+      this.#reportBadDoorbells(queue);
     }
-    if (tail === sq.head || sq.stopped || cq.room(1) < 1) {
+    if (tail === sq.head || sq.stopped || room < 1) {
       return false;
     }
     const entry = sq.words.slice(sq.head * SQE_WORDS, (sq.head + 1) * SQE_WORDS);
@@ -494,12 +495,15 @@ export class Controller {
     }
   }
 
-  #reportBadTail(sq: SubmissionQueue): void {
-    if (!sq.reportedTail) {
-      sq.reportedTail = true;
+  #reportBadDoorbells({ sq, cq }: AdminQueue): void {
+    const unreported = (sq.badTail && !sq.reportedTail) || (cq.badHead && !cq.reportedHead);
+    sq.reportedTail ||= sq.badTail;
+    cq.reportedHead ||= cq.badHead;
+    sq.badTail = false;
+    cq.badHead = false;
+    if (unreported) {
       this.badDoorbell();
     }
-    sq.badTail = false;
   }
 
   /** A DMA region under the admin queue may have gone (the queue rests) or come (it goes on). */

@@ -49,6 +49,8 @@ export interface ControllerHost {
   readonly doorbells: Int32Array;
   /** By NSID. */
   readonly namespaces: ReadonlyMap<number, Namespace>;
+  /** The subsystem can have other controllers, which have the same namespaces. */
+  readonly shared: boolean;
   createCq(request: CqRequest): Promise<number>;
   createSq(request: SqRequest): Promise<number>;
   deleteCq(qid: number): Promise<number>;

@@ -1,6 +1,7 @@
 /** The Identify command's data structures. NVMe Base 2.0 §5.17. Owned by main. */
 import { MAX_ASYNC_EVENT_REQUESTS, MAX_ERROR_LOG_ENTRIES } from '../limits.ts';
 import {
+  CMIC_MULTIPLE_CONTROLLERS,
   IDENTIFY_SIZE,
   IdentifyController,
   IdentifyNamespace,
@@ -8,6 +9,7 @@ import {
   LbaFormat,
   NamespaceDescriptor,
   Nidt,
+  NMIC_SHARED,
   NSATTR_WRITE_PROTECTED,
   NSTAT_READY,
   PowerState,
@@ -47,7 +49,8 @@ export function padded(text: string, width: number): Uint8Array {
   return new Uint8Array(Buffer.from(text.padEnd(width).slice(0, width), 'latin1'));
 }
 
-export function identifyController(config: ControllerConfig): Uint8Array {
+/** `shared`: the subsystem can have other controllers. */
+export function identifyController(config: ControllerConfig, shared: boolean): Uint8Array {
   return IdentifyController.encode({
     vid: PCI_VENDOR_ID,
     ssvid: PCI_SUBSYSTEM_VENDOR_ID,
@@ -56,6 +59,7 @@ export function identifyController(config: ControllerConfig): Uint8Array {
     fr: padded(config.firmwareRevision, 8),
     rab: 6,
     ieee: IEEE,
+    cmic: shared ? CMIC_MULTIPLE_CONTROLLERS : 0,
     mdts: config.mdts,
     cntlid: config.cntlid,
     ver: NVME_VERSION,
@@ -86,8 +90,8 @@ function hex(digits: string): Uint8Array {
   return new Uint8Array(Buffer.from(digits, 'hex'));
 }
 
-/** An NSID without a namespace gives zeros. */
-export function identifyNamespace(namespace: Namespace | undefined): Uint8Array {
+/** An NSID without a namespace gives zeros. `shared`: other controllers have it, too. */
+export function identifyNamespace(namespace: Namespace | undefined, shared: boolean): Uint8Array {
   if (namespace === undefined) {
     return new Uint8Array(IDENTIFY_SIZE);
   }
@@ -95,6 +99,7 @@ export function identifyNamespace(namespace: Namespace | undefined): Uint8Array 
     nsze: namespace.numBlocks,
     ncap: namespace.numBlocks,
     nuse: namespace.numBlocks,
+    nmic: shared ? NMIC_SHARED : 0,
     nsattr: namespace.readonly ? NSATTR_WRITE_PROTECTED : 0,
     nguid: hex(namespace.nguid ?? ''),
     eui64: hex(namespace.eui64 ?? ''),
@@ -106,11 +111,15 @@ export function identifyNamespace(namespace: Namespace | undefined): Uint8Array 
 }
 
 /** I/O command set independent part, CNS 08h. */
-export function identifyNamespaceIndependent(namespace: Namespace | undefined): Uint8Array {
+export function identifyNamespaceIndependent(
+  namespace: Namespace | undefined,
+  shared: boolean,
+): Uint8Array {
   if (namespace === undefined) {
     return new Uint8Array(IDENTIFY_SIZE);
   }
   return IdentifyNamespaceIndependent.encode({
+    nmic: shared ? NMIC_SHARED : 0,
     nsattr: namespace.readonly ? NSATTR_WRITE_PROTECTED : 0,
     nstat: NSTAT_READY,
   });

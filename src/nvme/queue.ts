@@ -45,6 +45,9 @@ export class CompletionQueue {
   adaptive = false;
   /** The tail when the host was last interrupted. */
   #signalled = 0;
+  /** The host's head lies outside the queue; and that was reported. */
+  badHead = false;
+  reportedHead = false;
   /** Completions were published that the host has not been interrupted for. */
   needsSignal = false;
   /** It is in the reactor's lists: of queues to publish, and to signal. */
@@ -74,10 +77,14 @@ export class CompletionQueue {
     this.#words = words;
   }
 
-  /** The host's head, as it wrote it. A value outside the queue counts as "nothing consumed". */
+  /** The host's head, as it wrote it. A value outside the queue counts as "nothing consumed", and is left in `badHead` to be reported. */
   #head(): number {
     const head = Atomics.load(this.doorbells, this.headIndex);
-    return head >>> 0 < this.size ? head : this.#tail + 1 === this.size ? 0 : this.#tail + 1;
+    if (head >>> 0 < this.size) {
+      return head;
+    }
+    this.badHead = true;
+    return this.#tail + 1 === this.size ? 0 : this.#tail + 1;
   }
 
   /** Hot. Entries free for new commands, at least `wanted` if there are as many; counts anew only when it must. */

@@ -179,8 +179,8 @@ export class Reactor {
       if (taken > 0) {
         work += taken;
         this.#publish(queue.sq.cq);
-      } else if (queue.sq.badTail) {
-        this.#reportDoorbell(queue);
+      } else if (queue.sq.badTail || queue.sq.cq.badHead) {
+        this.#reportDoorbells(queue);
       }
     }
     if (this.#waited) {
@@ -198,12 +198,18 @@ export class Reactor {
   }
 
   /** Once a queue: a host can write nonsense faster than anyone can read about it. */
-  #reportDoorbell({ sq, controller }: IoQueue): void {
-    if (!sq.reportedTail) {
+  #reportDoorbells({ sq, controller }: IoQueue): void {
+    const { cq } = sq;
+    if (sq.badTail && !sq.reportedTail) {
       sq.reportedTail = true;
       this.#post({ kind: 'bad-doorbell', controller: controller.id, qid: sq.qid });
     }
+    if (cq.badHead && !cq.reportedHead) {
+      cq.reportedHead = true;
+      this.#post({ kind: 'bad-doorbell', controller: controller.id, qid: cq.qid });
+    }
     sq.badTail = false;
+    cq.badHead = false;
   }
 
   #pollRing(): number {

@@ -185,6 +185,10 @@ export const IdentifyNamespace = struct('IdentifyNamespace', IDENTIFY_SIZE, {
 /** LBA format: metadata bytes, log2 of the data bytes, relative performance. NVM Command Set 1.1 figure 116. */
 export const LbaFormat = struct('LbaFormat', 4, { ms: u16(0), ds: u8(2), rp: u8(3) });
 
+/** CMIC: the subsystem can have several controllers. NMIC: several can have the namespace. */
+export const CMIC_MULTIPLE_CONTROLLERS = 1 << 1;
+export const NMIC_SHARED = 1;
+
 /** NSATTR: the namespace is write protected. */
 export const NSATTR_WRITE_PROTECTED = 1;
 

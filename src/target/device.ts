@@ -172,6 +172,9 @@ export class NvmeDevice implements VfioUserDevice {
       get namespaces() {
         return new Map([...subsystem.namespaces].map(([nsid, ns]) => [nsid, present(ns)]));
       },
+      get shared() {
+        return subsystem.shared;
+      },
       createCq: (request) => queues.createCq(request),
       createSq: (request) => queues.createSq(request),
       deleteCq: (qid) => queues.deleteCq(qid),

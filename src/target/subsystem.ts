@@ -110,6 +110,10 @@ export class Subsystem implements SubsystemView {
     this.allowAnyHost = options.allowAnyHost ?? false;
   }
 
+  get shared(): boolean {
+    return this.listeners.size > 1;
+  }
+
   /**
    * Ids go round, so that one is not soon used again for another guest. Throws EACCES if no host may come in (a vfio-user client
    * has no NQN that could be in the list), and ENOSPC if all ids are in use; the client is told.

@@ -40,6 +40,8 @@ export interface SubsystemView {
   readonly modelNumber: string;
   readonly maxNamespaces: number;
   readonly namespaces: ReadonlyMap<number, Namespace>;
+  /** It has several listeners, and so can have several controllers. */
+  readonly shared: boolean;
   /** A controller id that no live controller of the subsystem has. */
   allocateCntlid(): number;
   releaseCntlid(cntlid: number): void;

@@ -179,6 +179,18 @@ t.test('a doorbell value outside the queue', async (t) => {
   t.equal((await admin.log(Lid.ERROR, 64)).code, '0/00');
 });
 
+t.test('a completion queue head outside the queue', async (t) => {
+  const { client } = await start(t);
+  const pair = await client.createQueuePair(1, 16);
+  const doorbells = client.admin.place.doorbells!;
+  const event = request(client);
+  Atomics.store(doorbells, 3, 16);
+  const flush = pair.execute({ opcode: NvmOpcode.FLUSH, nsid: 1 });
+  t.strictSame(await event, { status: 0, dw0: BAD_DOORBELL });
+  Atomics.store(doorbells, 3, 0);
+  t.equal((await flush).status, 0, 'it goes on');
+});
+
 t.test('an event request is aborted', async (t) => {
   const { client, admin } = await start(t);
   // Command ids are given from the top: 30, 29, …

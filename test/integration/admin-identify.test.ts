@@ -1,6 +1,13 @@
 /** Identify, what every admin command has in common, and commands that there are not. NVMe Base 2.0 §5.17. */
+import { mkdirSync, rmSync } from 'node:fs';
 import t, { type Test } from 'tap';
-import { IdentifyController, IdentifyNamespace, LbaFormat } from '../../src/spec/identify.ts';
+import {
+  CMIC_MULTIPLE_CONTROLLERS,
+  IdentifyController,
+  IdentifyNamespace,
+  LbaFormat,
+  NMIC_SHARED,
+} from '../../src/spec/identify.ts';
 import { AdminOpcode, Cns } from '../../src/spec/nvme.ts';
 import { AdminCaller, doNotRetry } from '../helpers/admin.ts';
 import { MIB, TestTarget } from '../helpers/target.ts';
@@ -214,4 +221,22 @@ t.test('flags, opcodes and namespaces that make no sense', async (t) => {
     }
   }
   t.equal((await admin.identify(Cns.CONTROLLER)).code, '0/00', 'and the controller goes on');
+});
+
+t.test('a subsystem with several listeners says so', async (t) => {
+  const { target, served, client } = await start(t);
+  t.equal((await client.identifyController()).cmic, 0);
+  t.equal((await client.identifyNamespace(1)).nmic, 0);
+  const traddr = target.image(0);
+  rmSync(traddr);
+  mkdirSync(traddr);
+  const address = { traddr, trsvcid: '', adrfam: 'unknown' };
+  const socket = await target.target.addListener(served.nqn, address);
+  const other = await target.connect({ nqn: served.nqn, socket });
+  const [one, two] = [await client.identifyController(), await other.identifyController()];
+  t.equal(one.cmic, CMIC_MULTIPLE_CONTROLLERS);
+  t.equal(two.cmic, CMIC_MULTIPLE_CONTROLLERS);
+  t.not(one.cntlid, two.cntlid);
+  t.strictSame(two.subnqn, one.subnqn);
+  t.equal((await other.identifyNamespace(1)).nmic, NMIC_SHARED);
 });
