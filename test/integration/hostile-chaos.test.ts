@@ -5,15 +5,16 @@
 import assert from 'node:assert/strict';
 import { closeSync, readdirSync } from 'node:fs';
 import { pino } from 'pino';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { ClientMemory } from '../../src/client/memory.ts';
 import { NvmeClient } from '../../src/client/nvme.ts';
 import type { QueuePair } from '../../src/client/queue-pair.ts';
 import { native } from '../../src/native/index.ts';
 import { AdminOpcode, Cc, CQE_SIZE, Fid, Register, SQE_SIZE, Sqe } from '../../src/spec/nvme.ts';
 import { PciIrq, PciRegion } from '../../src/spec/vfio-user.ts';
+import type { TransportOptions } from '../../src/target/types.ts';
 import { neighbour } from '../helpers/integrity.ts';
-import { createPair, type Room, room } from '../helpers/queues.ts';
+import { createPair, type Room, room, writeDoorbell } from '../helpers/queues.ts';
 import { Random } from '../helpers/random.ts';
 import { MIB, TestTarget } from '../helpers/target.ts';
 
@@ -37,6 +38,8 @@ const SHAPES = [
 class Madman {
   readonly #client: NvmeClient;
   readonly #rooms: readonly { readonly sq: Room; readonly cq: Room }[];
+  /** Shadow doorbells and event indexes, where the doorbells cannot be mapped. */
+  readonly #shadow: Room;
   #pairs: QueuePair[] = [];
   readonly #random: Random;
   readonly #eventfds: readonly number[];
@@ -54,6 +57,7 @@ class Madman {
       { length: 8 },
       (_, i) => new ClientMemory(2 * PAGE, IOVA + 2 * PAGE * i),
     );
+    this.#shadow = room(client.memory, 2 * PAGE);
     this.#rooms = SHAPES.map(({ depth }) => ({
       sq: room(client.memory, depth * SQE_SIZE),
       cq: room(client.memory, depth * CQE_SIZE),
@@ -69,6 +73,12 @@ class Madman {
     this.#pairs = [this.#client.admin];
     for (const [i, shape] of SHAPES.entries()) {
       this.#pairs.push(await createPair(this.#client, { ...shape, ...this.#rooms[i] }));
+    }
+    if (this.#client.admin.place.doorbells === undefined) {
+      const prp1 = this.#shadow.iova;
+      const opcode = AdminOpcode.DOORBELL_BUFFER_CONFIG;
+      const { status } = await this.#client.admin.execute({ opcode, prp1, prp2: prp1 + PAGE });
+      assert.equal(status, 0);
     }
   }
 
@@ -115,7 +125,7 @@ class Madman {
     random.pick(steps)();
   }
 
-  /** Doorbells of all kinds, through shared memory. */
+  /** Doorbells of all kinds: mapped, shadowed, as messages. */
   #ring(): void {
     const random = this.#random;
     const { doorbells } = this.#client.admin.place;
@@ -132,7 +142,16 @@ class Madman {
       -1,
       random.bits(),
     ]);
-    Atomics.store(doorbells!, index, value);
+    if (doorbells !== undefined) {
+      Atomics.store(doorbells, index, value);
+      return;
+    }
+    if (random.chance(0.8)) {
+      Atomics.store(this.#shadow.words, index, value);
+    }
+    if (random.chance(0.5)) {
+      writeDoorbell(this.#client, index, value);
+    }
   }
 
   /** An I/O command with any buffer, the queues themselves among them. */
@@ -218,18 +237,25 @@ class Madman {
   }
 }
 
-t.test('everything at random', { timeout: 90_000 }, async (t) => {
+for (const [name, transport] of [
+  ['mapped doorbells', {}],
+  ['shadow doorbells', { disableMappableBar0: true, shadowDoorbells: true }],
+] as const) {
+  t.test(`everything at random, ${name}`, { timeout: 90_000 }, (t) => goMad(t, transport));
+}
+
+async function goMad(t: Test, transport: Partial<TransportOptions>): Promise<void> {
   const random = new Random();
   t.comment(`SEED=${random.seed}`);
   const complaints: string[] = [];
   const log = pino({ level: 'error' }, { write: (line: string) => complaints.push(line) });
-  const target = await TestTarget.start(t, { reactors: 2, log });
+  const target = await TestTarget.start(t, { reactors: 2, log, transport });
   const stopNeighbour = await neighbour(target);
   const bdevs = [await target.malloc(2 * MIB), await target.file(target.image(2 * MIB))];
   const served = await target.serve(...bdevs);
   const fds = () => readdirSync('/proc/self/fd').length;
   const before = fds();
-  for (let guest = 0; guest < 4; guest++) {
+  for (let guest = 0; guest < 3; guest++) {
     const client = await NvmeClient.connect(served.socket, { memoryBytes: MIB });
     const madman = new Madman(client, random);
     for (let life = 0; life < LIVES; life++) {
@@ -266,4 +292,4 @@ t.test('everything at random', { timeout: 90_000 }, async (t) => {
   const last = await NvmeClient.connect(served.socket);
   t.ok(fds() <= before + 16, `${before} descriptors before, ${fds()} with a guest`);
   last.close();
-});
+}
