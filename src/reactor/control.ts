@@ -161,8 +161,8 @@ export interface Message {
 
 /** Reactor → main. */
 export type Reply =
-  /** The reactor runs. `ringFd` is main's to close if the thread dies. */
-  | { readonly kind: 'ready'; readonly ringFd: number }
+  /** The reactor runs. `ringFd` is main's to close if the thread dies; `tid` is the thread's in the kernel. */
+  | { readonly kind: 'ready'; readonly ringFd: number; readonly tid: number }
   /** A request was carried out; `status` is an NVMe status. */
   | { readonly kind: 'done'; readonly id: number; readonly status: number }
   /** The host rang an admin doorbell. */

@@ -139,7 +139,7 @@ export class Reactor {
 
   #run(): void {
     this.#ring.preparePoll(this.#task.wakeFd, WAKE);
-    this.#post({ kind: 'ready', ringFd: this.#ring.fd });
+    this.#post({ kind: 'ready', ringFd: this.#ring.fd, tid: native.getTid() });
     this.#clock(NOW);
     this.#times[BUSY_SINCE] = this.#times[NOW];
     this.#times[WAKE_COST] = WAKE_COST_NS;

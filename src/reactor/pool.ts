@@ -49,6 +49,7 @@ interface Thread {
   readonly port: MessagePort;
   readonly pending: Map<number, Pending>;
   ringFd: number;
+  tid: number;
 }
 
 interface ReactorSlot {
@@ -61,6 +62,8 @@ interface ReactorSlot {
   thread: Thread | undefined;
   /** Controllers that count on this reactor, for placement. */
   load: number;
+  /** I/O queue pairs made there. */
+  queuePairs: number;
 }
 
 /** A reactor that dies this soon after its start is not started again. Milliseconds. */
@@ -105,6 +108,7 @@ export class ReactorPool {
         wakeFd: native.eventfdCreate(),
         thread: undefined,
         load: 0,
+        queuePairs: 0,
       };
     });
     this.#piscina = new Piscina({
@@ -137,7 +141,7 @@ export class ReactorPool {
   /** Starts a thread for a slot. Resolves when it polls. */
   #launch(slot: ReactorSlot): Promise<void> {
     const { port1, port2 } = new MessageChannel();
-    const thread: Thread = { port: port1, pending: new Map(), ringFd: -1 };
+    const thread: Thread = { port: port1, pending: new Map(), ringFd: -1, tid: 0 };
     slot.thread = thread;
     slot.words.fill(0);
     const task: ReactorTask = {
@@ -156,6 +160,7 @@ export class ReactorPool {
       port1.on('message', (reply: Reply) => {
         if (reply.kind === 'ready') {
           thread.ringFd = reply.ringFd;
+          thread.tid = reply.tid;
           ready();
         } else {
           this.#receive(thread, reply);
@@ -224,6 +229,11 @@ export class ReactorPool {
     return id;
   }
 
+  /** Controllers that there were, with those that there are. */
+  get controllersSeen(): number {
+    return this.#nextController - 1;
+  }
+
   unregister(controller: number): void {
     this.#controllers.delete(controller);
   }
@@ -243,6 +253,11 @@ export class ReactorPool {
     }
     slot.load += 1;
     return slot.index;
+  }
+
+  /** Counts an I/O queue pair that was made there. */
+  countQueuePair(reactor: number): void {
+    this.#slots[reactor].queuePairs += 1;
   }
 
   unload(reactor: number): void {
@@ -300,8 +315,10 @@ export class ReactorPool {
     idle: number;
     sleeps: number;
     interrupts: number;
+    tid: number;
+    queuePairs: number;
   } {
-    const { control, thread } = this.#slots[reactor];
+    const { control, thread, queuePairs } = this.#slots[reactor];
     const shared = new Float64Array(control);
     return {
       alive: thread !== undefined,
@@ -309,6 +326,8 @@ export class ReactorPool {
       idle: shared[Total.IDLE],
       sleeps: shared[Total.SLEEPS],
       interrupts: shared[Total.INTERRUPTS],
+      tid: thread?.tid ?? 0,
+      queuePairs,
     };
   }
 

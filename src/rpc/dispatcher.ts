@@ -6,6 +6,7 @@ import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
 import type { Static, TObject } from 'typebox';
 import { describeError, errnoOf, FailedError, InvalidError } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';
+import { Lifecycle, type Phase } from './lifecycle.ts';
 import { RpcCode, RpcError } from './protocol.ts';
 
 /** One method, as {@link method} makes it. */
@@ -16,6 +17,7 @@ export interface RpcMethod {
   readonly params: TObject;
   /** Accepts keys that it does not know, as SPDK's decoder of the same method does. */
   readonly relaxed: boolean;
+  readonly phase: Phase;
   readonly call: (params: unknown, caller: Caller) => unknown;
 }
 
@@ -25,10 +27,13 @@ export function method<P extends TObject>(definition: {
   readonly summary: string;
   readonly params: P;
   readonly relaxed?: boolean;
+  /** Default: 'runtime'. */
+  readonly phase?: Phase;
   readonly call: (params: Static<P>, caller: Caller) => unknown;
 }): RpcMethod {
   return {
     relaxed: false,
+    phase: 'runtime',
     ...definition,
     // The dispatcher has checked the parameters against this very schema.
     call: (params, caller) => definition.call(params as Static<P>, caller),
@@ -61,9 +66,11 @@ interface Entry {
 export class Dispatcher {
   readonly #entries = new Map<string, Entry>();
   readonly #log: Logger;
+  readonly #lifecycle: Lifecycle;
 
-  constructor(methods: readonly RpcMethod[], log: Logger) {
+  constructor(methods: readonly RpcMethod[], log: Logger, lifecycle = new Lifecycle()) {
     this.#log = log;
+    this.#lifecycle = lifecycle;
     const ajv = new Ajv({ verbose: true, strict: true });
     // Says in words what a pattern means.
     ajv.addKeyword({ keyword: 'expected', schemaType: 'string' });
@@ -83,6 +90,7 @@ export class Dispatcher {
     if (entry === undefined) {
       throw new RpcError(RpcCode.METHOD_NOT_FOUND, 'Method not found');
     }
+    this.#lifecycle.check(entry.method.phase);
     if (!entry.validate(params)) {
       throw invalidParams(describeViolation(entry.validate.errors?.[0]));
     }

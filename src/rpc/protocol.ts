@@ -10,6 +10,8 @@ export const RpcCode = {
   METHOD_NOT_FOUND: -32601,
   INVALID_PARAMS: -32602,
   INTERNAL_ERROR: -32603,
+  /** SPDK's: not in this state of the target. */
+  INVALID_STATE: -1,
 } as const;
 
 /** Nesting of a request. */

@@ -51,6 +51,9 @@ export const IGNORED = 'accepted, and has no effect';
 export const Unsupported = <const T extends boolean | number>(off: T) =>
   Type.Literal(off, { description: 'not supported' });
 
+/** Ticks that results count in: nanoseconds. */
+export const TICK_RATE = 1_000_000_000;
+
 export const TARGET_NAME = {
   tgt_name: Type.Optional(Type.String({ description: `there is one target; ${IGNORED}` })),
 };

@@ -206,6 +206,7 @@ export class NvmeDevice implements VfioUserDevice {
       enabled: this.#controller.enabled,
       guestBytes: this.#memory.regions.reduce((bytes, { size }) => bytes + size, 0),
       qpairs: queues.submissionQueues,
+      reactors: queues.reactors,
       queues: () => queues.queues(),
       diagnose: () =>
         diagnose({

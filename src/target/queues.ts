@@ -66,6 +66,11 @@ export class IoQueues {
     return [...this.#sqs].map(([qid, reactor]) => ({ qid, reactor }));
   }
 
+  /** Reactors that know of the controller. */
+  get reactors(): number[] {
+    return [...this.#attached];
+  }
+
   /** How far the queues were when their reactors last reported. */
   queues(): QueuePairInfo[] {
     const words = new Int32Array(this.#progress);
@@ -179,7 +184,9 @@ export class IoQueues {
     this.#sqRequests.set(request.qid, request);
     this.#forgetProgress(request.qid, QueueWord.SQ_HEAD, QueueWord.CQ_HEAD);
     const status = await this.#ask(reactor, { kind: 'create-sq', ...request });
-    if (status !== Status.SUCCESS) {
+    if (status === Status.SUCCESS) {
+      this.#options.pool.countQueuePair(reactor);
+    } else {
       this.#sqs.delete(request.qid);
     }
     return status;

@@ -27,7 +27,7 @@ import {
 } from './subsystem.ts';
 import type { EndpointView, IoCounters, SubsystemView, TransportOptions } from './types.ts';
 
-const MAX_SUBSYSTEMS = 1024;
+const DEFAULT_MAX_SUBSYSTEMS = 1024;
 const MIB = 1024 * 1024;
 /** The socket in the folder that a listener's traddr names. */
 const SOCKET_NAME = 'cntrl';
@@ -40,6 +40,8 @@ export interface Reactors {
   iostat(bdevIndex: number, reactor: number): IoCounters;
   resetIostat(bdevIndex: number): void;
   state(reactor: number): ReactorState;
+  /** Controllers that there were, with those that there are. */
+  readonly controllersSeen: number;
   /** Has every reactor write down how far its queues are. Resolves when they have, or soon in any case. */
   report(): Promise<void>;
   /** `listener` is told of each reactor that dies. */
@@ -56,6 +58,10 @@ export interface ReactorState {
   readonly sleeps: number;
   /** Eventfds it signalled: interrupts of guests. */
   readonly interrupts: number;
+  /** Of its thread, in the kernel; 0 if it is dead. */
+  readonly tid: number;
+  /** I/O queue pairs made there, those of dead threads too. */
+  readonly queuePairs: number;
 }
 
 export interface TargetOptions {
@@ -80,6 +86,8 @@ export interface Transport {
 export class Target {
   readonly reactors: Reactors;
   readonly bdevs = new Bdevs();
+  /** nvmf_set_max_subsystems. */
+  maxSubsystems = DEFAULT_MAX_SUBSYSTEMS;
   readonly events: TargetEvents;
   readonly #log: Logger;
   readonly #listen: TargetOptions['listen'];
@@ -234,8 +242,8 @@ export class Target {
       if (this.#subsystems.has(nqn) || nqn === DISCOVERY_NQN) {
         throw new FailedError(`Unable to create subsystem ${nqn}: it exists`);
       }
-      if (this.#subsystems.size >= MAX_SUBSYSTEMS) {
-        throw new FailedError(`Unable to create subsystem ${nqn}: there are ${MAX_SUBSYSTEMS}`);
+      if (this.#subsystems.size >= this.maxSubsystems) {
+        throw new FailedError(`Unable to create subsystem ${nqn}: there are ${this.maxSubsystems}`);
       }
       this.#subsystems.set(nqn, new Subsystem(options));
       this.#log.info({ nqn }, 'subsystem created');

@@ -58,6 +58,8 @@ export interface ControllerInfo {
   readonly guestBytes: number;
   /** Live I/O submission queues. */
   readonly qpairs: readonly { readonly qid: number; readonly reactor: number }[];
+  /** Reactors that know of it: they have its namespaces open. */
+  readonly reactors: readonly number[];
   /** How far the I/O queues were when the reactors last reported. */
   queues(): QueuePairInfo[];
   /** All that may tell why a guest waits; queues as in `queues`. */

@@ -8,6 +8,7 @@ import { native } from '../../src/native/index.ts';
 import { ReactorPool } from '../../src/reactor/pool.ts';
 import { callRpc } from '../../src/rpc/client.ts';
 import { Dispatcher } from '../../src/rpc/dispatcher.ts';
+import { Lifecycle } from '../../src/rpc/lifecycle.ts';
 import { allMethods } from '../../src/rpc/methods/index.ts';
 import { JsonStream, RpcError } from '../../src/rpc/protocol.ts';
 import { RpcServer } from '../../src/rpc/server.ts';
@@ -88,7 +89,16 @@ export function countingReactors(
     resetIostat: (bdev) => {
       resets.push(bdev);
     },
-    state: (reactor) => ({ alive: true, busy: reactor, idle: 10, sleeps: 3, interrupts: 4 }),
+    controllersSeen: 5,
+    state: (reactor) => ({
+      alive: true,
+      busy: reactor,
+      idle: 10,
+      sleeps: 3,
+      interrupts: 4,
+      tid: 1000 + reactor,
+      queuePairs: 7,
+    }),
     report: async () => {},
     onLost: () => {},
   };
@@ -109,6 +119,7 @@ export interface TestTarget {
 export async function startRpcTarget(
   t: Test,
   options: Partial<TargetOptions> = {},
+  lifecycle = new Lifecycle(),
 ): Promise<TestTarget> {
   const calls: string[] = [];
   const endpoints: RecordingEndpoint[] = [];
@@ -123,7 +134,8 @@ export async function startRpcTarget(
     ...options,
   });
   const path = join(shortFolder(t), 'rpc.sock');
-  const dispatcher = new Dispatcher(allMethods(target, '1.2.3-test'), log);
+  const methods = allMethods(target, '1.2.3-test', lifecycle);
+  const dispatcher = new Dispatcher(methods, log, lifecycle);
   const server = await RpcServer.listen(path, dispatcher, log);
   t.teardown(async () => {
     await server.close();

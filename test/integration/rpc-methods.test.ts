@@ -555,7 +555,6 @@ t.test('the process', async (t) => {
       { lcore: 2, busy: 1, lw_threads: [{ name: 'reactor_1', cpumask: '4' }] },
     ],
   });
-  t.equal(await call('framework_start_init'), true);
   t.equal(await call('framework_wait_init'), true);
 });
 

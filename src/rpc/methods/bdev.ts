@@ -194,6 +194,18 @@ export function bdevMethods(target: Target): RpcMethod[] {
       },
     }),
     method({
+      name: 'bdev_wait_for_examine',
+      summary: 'Always true: nothing is built on top of bdevs by itself.',
+      params: Type.Object({}),
+      call: () => true,
+    }),
+    method({
+      name: 'bdev_examine',
+      summary: 'Always true: nothing is built on top of bdevs by itself.',
+      params: Name,
+      call: () => true,
+    }),
+    method({
       name: 'bdev_get_bdevs',
       summary: 'All bdevs, or one.',
       params: Type.Object({

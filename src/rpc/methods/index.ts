@@ -1,16 +1,25 @@
 /** All methods of a target. */
 import type { Target } from '../../target/target.ts';
 import type { RpcMethod } from '../dispatcher.ts';
+import { Lifecycle } from '../lifecycle.ts';
+import { accessMethods } from './access.ts';
 import { bdevMethods } from './bdev.ts';
+import { frameworkMethods } from './framework.ts';
 import { iostatMethods } from './iostat.ts';
 import { listenerMethods } from './listeners.ts';
 import { nvmfMethods } from './nvmf.ts';
+import { optionMethods } from './options.ts';
 import { spdkMethods } from './spdk.ts';
+import { threadMethods } from './threads.ts';
 import { transportMethods } from './transport.ts';
 import { watchMethods } from './watch.ts';
 
-/** `version`: of the package. */
-export function allMethods(target: Target, version: string): RpcMethod[] {
+/** `version`: of the package. `lifecycle`: the same as the dispatcher's. */
+export function allMethods(
+  target: Target,
+  version: string,
+  lifecycle = new Lifecycle(),
+): RpcMethod[] {
   const methods: RpcMethod[] = [
     ...bdevMethods(target),
     ...iostatMethods(target),
@@ -18,7 +27,11 @@ export function allMethods(target: Target, version: string): RpcMethod[] {
     ...nvmfMethods(target),
     ...listenerMethods(target),
     ...watchMethods(target),
-    ...spdkMethods({ version, target, methods: () => methods.map(({ name }) => name) }),
+    ...accessMethods(target),
+    ...optionMethods(target),
+    ...threadMethods(target),
+    ...frameworkMethods(target, lifecycle, () => methods),
+    ...spdkMethods(version),
   ];
   return methods;
 }

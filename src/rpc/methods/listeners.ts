@@ -10,7 +10,7 @@ import { isVfioUser } from './transport.ts';
 const { Optional } = Type;
 const NQN = { nqn: Text('NQN of the subsystem'), ...TARGET_NAME };
 
-const ListenAddress = Type.Object(
+export const ListenAddress = Type.Object(
   {
     trtype: Text('VFIOUSER, in upper or lower case'),
     traddr: Path('absolute path of an existing folder; the socket is FOLDER/cntrl'),
