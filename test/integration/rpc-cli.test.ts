@@ -24,16 +24,66 @@ t.test('doorbell rpc', async (t) => {
     stderr: 'doorbell: No such device (code -19)\n',
   });
   t.match(await rpc('bdev_null_delete', '{"nome":"x"}'), { code: 1, stderr: /'n[ao]me'/ });
-  t.match(await rpc('bdev_null_delete', '{name'), { code: 1, stderr: /not JSON/ });
+  t.match(await rpc('bdev_null_delete', '{name'), { code: 2, stderr: /not JSON/ });
   t.match(await rpc('bdev_get_bdevs', '{"name":"late","timeout":60000}', '-t', '1'), {
     code: 1,
     stderr: /no answer/,
   });
   const nobody = join(shortFolder(t), 's');
   t.match(await doorbell(['rpc', 'rpc_get_methods', '-s', nobody]), {
-    code: 1,
+    code: 3,
     stdout: '',
     stderr: /^doorbell: cannot reach a target: No such file or directory: .*\/s/,
+  });
+});
+
+t.test('words, batches, suggestions', async (t) => {
+  const { path } = await startRpcTarget(t);
+  const rpc = (...args: string[]) => doorbell(['rpc', ...args, '-s', path]);
+  t.match(await rpc('bdev_null_create', 'name=n', 'num_blocks=8', 'block_size=512', '--json'), {
+    code: 0,
+    stdout: '"n"\n',
+  });
+  t.match(await rpc('bdev_get_bdevs', 'name=n', '-j'), {
+    code: 0,
+    stdout: /^\[\{"name":"n",.*\n$/,
+  });
+  t.match(await rpc('bdev_get_bdevs', 'name'), { code: 2, stderr: /not JSON/ });
+  t.match(await rpc('bdev_get_bdevs', 'name=n', 'x'), { code: 2, stderr: /'x' is not key=value/ });
+  t.match(await rpc('bdev_get_bdev'), {
+    code: 1,
+    stdout: '',
+    stderr: /^doorbell: Method not found: bdev_get_bdev: did you mean bdev_get_bdevs\? .*\n$/,
+  });
+  t.match(await rpc('xyzzy'), { code: 1, stderr: /xyzzy: doorbell rpc --list shows all/ });
+
+  t.match((await rpc('--list')).stdout, /^bdev_get_bdevs\b/m);
+  const names = JSON.parse((await rpc('--list', '--json')).stdout);
+  t.ok(names.includes('nvmf_create_subsystem'));
+  t.match(await rpc('x', '--list'), { code: 2, stderr: /--list takes no method/ });
+
+  const batch = (lines: string[]) => doorbell(['rpc', '--batch', '-s', path], lines.join('\n'));
+  t.strictSame(
+    await batch([
+      '# three calls',
+      '',
+      'bdev_null_create name="m" num_blocks=8 block_size=512',
+      '  bdev_null_create {"name": "o", "num_blocks": 8, "block_size": 512}',
+      'bdev_null_delete name=m',
+    ]),
+    { code: 0, stdout: '"m"\n"o"\ntrue\n', stderr: '' },
+  );
+  t.strictSame(
+    await batch(['bdev_null_delete name=o', 'bdev_null_delete name=o', 'framework_wait_init']),
+    {
+      code: 1,
+      stdout: 'true\n',
+      stderr: 'doorbell: line 2: No such device (code -19)\n',
+    },
+  );
+  t.match(await batch(['bdev_null_delete name="o']), {
+    code: 2,
+    stderr: /line 1: a " is not closed/,
   });
 });
 
