@@ -6,17 +6,9 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { MAX_RPC_CLIENTS } from '../limits.ts';
 import { withErrnoDetail } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';
+import { answer } from './answer.ts';
 import type { Dispatcher, Outlet } from './dispatcher.ts';
-import {
-  encode,
-  errorBody,
-  idOf,
-  JsonStream,
-  RpcCode,
-  RpcError,
-  resultBody,
-  toRequest,
-} from './protocol.ts';
+import { encode, errorBody, JsonStream, RpcCode, RpcError } from './protocol.ts';
 import { claimSocketPath } from './socket-path.ts';
 
 /** Requests of one client under way at the same time; a batch counts as one. */
@@ -122,42 +114,13 @@ class Client implements Outlet {
 
   async #run(value: unknown): Promise<void> {
     this.#inFlight++;
-    const answer = Array.isArray(value) ? await this.#batch(value) : await this.#single(value);
+    const body = await answer(this.#dispatcher, value, { outlet: this });
     this.#inFlight--;
-    if (answer !== undefined) {
-      this.#write(answer);
+    if (body !== undefined) {
+      this.#write(body);
     }
     this.#finish();
     this.#pump();
-  }
-
-  async #single(value: unknown): Promise<object | undefined> {
-    try {
-      const { id, method, params } = toRequest(value);
-      const outcome = this.#dispatcher.dispatch(method, params, { outlet: this });
-      if (id === null) {
-        await outcome.catch(() => {});
-        return undefined;
-      }
-      return resultBody(id, await outcome);
-    } catch (error) {
-      return errorBody(idOf(value), error as RpcError);
-    }
-  }
-
-  /** The requests of a batch run one after the other, and are answered together (JSON-RPC 2.0 §6). */
-  async #batch(values: readonly unknown[]): Promise<object | undefined> {
-    if (values.length === 0) {
-      return errorBody(null, new RpcError(RpcCode.INVALID_REQUEST, 'Invalid request: empty batch'));
-    }
-    const answers: object[] = [];
-    for (const value of values) {
-      const answer = await this.#single(value);
-      if (answer !== undefined) {
-        answers.push(answer);
-      }
-    }
-    return answers.length === 0 ? undefined : answers;
   }
 
   #refuse(error: RpcError): void {
