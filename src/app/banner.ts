@@ -35,6 +35,8 @@ export interface Listening {
   readonly rpcSocket: string;
   /** Absent if there are no disks yet. */
   readonly vfioUserSocket?: string | undefined;
+  /** Absent if there is no HTTP server. */
+  readonly httpUrl?: string | undefined;
   readonly disks: readonly {
     readonly nsid: number;
     readonly path: string;
@@ -42,7 +44,7 @@ export interface Listening {
   }[];
 }
 
-export function banner({ rpcSocket, vfioUserSocket, disks }: Listening): string {
+export function banner({ rpcSocket, vfioUserSocket, httpUrl, disks }: Listening): string {
   const lines: string[] = [];
   for (const { nsid, path, bytes } of disks) {
     lines.push(`namespace ${nsid}: ${path} (${formatBytes(bytes)})`);
@@ -51,6 +53,9 @@ export function banner({ rpcSocket, vfioUserSocket, disks }: Listening): string 
     lines.push(`vfio-user:   ${vfioUserSocket}`);
   }
   lines.push(`JSON-RPC:    ${rpcSocket}`);
+  if (httpUrl !== undefined) {
+    lines.push(`HTTP:        ${httpUrl}`);
+  }
   if (vfioUserSocket === undefined) {
     lines.push('', 'No disks yet. Configure the target through JSON-RPC, for example:');
     lines.push(`  doorbell rpc rpc_get_methods -s ${shellQuote(rpcSocket)}`);

@@ -14,6 +14,7 @@ import { VERSION } from '../util/version.ts';
 import type { Listening } from './banner.ts';
 import { chooseCpus } from './cpus.ts';
 import { createDiskImage } from './disk-image.ts';
+import type { HttpOptions } from './http.ts';
 import { prepareSocketFolder } from './socket-folder.ts';
 
 /** The subsystem that serves the disks of the command line. */
@@ -38,6 +39,8 @@ export interface ServeOptions {
   readonly direct: boolean;
   readonly readonly: boolean;
   readonly blockSize?: number | undefined;
+  /** Absent: no HTTP server. */
+  readonly http?: HttpOptions | undefined;
 }
 
 /** A running target. */
@@ -71,7 +74,19 @@ export class Service {
       const rpcSocket = resolve(options.rpcSocket);
       const server = await RpcServer.listen(rpcSocket, dispatcher, log);
       parts.push(() => server.close());
-      return new Service({ rpcSocket, ...(await serveDisks(target, options, log)) }, parts);
+      const disks = await serveDisks(target, options, log);
+      return new Service({ rpcSocket, ...disks, httpUrl: await startHttp() }, parts);
+
+      async function startHttp(): Promise<string | undefined> {
+        if (options.http === undefined) {
+          return undefined;
+        }
+        // Loaded when needed: most targets have no HTTP.
+        const { serveHttp } = await import('./http.ts');
+        const http = await serveHttp(options.http, target, dispatcher, log);
+        parts.push(() => http.close());
+        return http.url;
+      }
     } catch (error) {
       await stopAll(parts);
       throw explain(error, options);
@@ -101,7 +116,7 @@ async function serveDisks(
   target: Target,
   options: ServeOptions,
   log: Logger,
-): Promise<Omit<Listening, 'rpcSocket'>> {
+): Promise<Omit<Listening, 'rpcSocket' | 'httpUrl'>> {
   const paths = chooseDisks(options, log);
   if (paths.length === 0) {
     return { disks: [] };

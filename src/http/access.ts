@@ -49,19 +49,10 @@ export function readTokenFile(path: string): string {
   return token;
 }
 
-/** The origin `text` stands for. Throws an Error. */
-export function parseOrigin(text: string): string {
-  const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url === undefined || !/^https?:$/.test(url.protocol) || url.href !== `${url.origin}/`) {
-    throw new Error('It must be the address of a site: https://HOST or https://HOST:PORT.');
-  }
-  return url.origin;
-}
-
 export interface AccessOptions {
   /** Asked of everybody. */
   readonly token?: string | undefined;
-  /** Where a reverse proxy serves us, as {@link parseOrigin} gives them. */
+  /** Where a reverse proxy serves us, as `parseOrigin` gives them. */
   readonly origins?: readonly string[];
 }
 

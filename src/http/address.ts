@@ -1,4 +1,4 @@
-/** Where the HTTP server listens: `--http PORT`, `HOST:PORT` or `[IPV6]:PORT`. */
+/** Where the HTTP server listens (`PORT`, `ADDRESS:PORT` or `[IPV6]:PORT`), and where a proxy serves it. */
 import { isIP } from 'node:net';
 
 export interface HttpAddress {
@@ -36,4 +36,13 @@ export function isLoopback(host: string): boolean {
 /** `host:port` as it stands in a URL. */
 export function authority({ host, port }: HttpAddress): string {
   return isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** The origin `text` stands for. Throws an Error. */
+export function parseOrigin(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url === undefined || !/^https?:$/.test(url.protocol) || url.href !== `${url.origin}/`) {
+    throw new Error('It must be the address of a site: https://HOST or https://HOST:PORT.');
+  }
+  return url.origin;
 }

@@ -1,6 +1,6 @@
 /** The files of the dashboard, read once at the start: what they are, and under which path they are served. */
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -35,7 +35,10 @@ function load(path: string): Asset {
 /** By path: `/` is index.html, `/uplot/…` the chart library, the rest is as in the folder. */
 export function loadAssets(): ReadonlyMap<string, Asset> {
   const assets = new Map<string, Asset>();
-  for (const name of readdirSync(DASHBOARD, { recursive: true, encoding: 'utf8' })) {
+  const names = existsSync(DASHBOARD)
+    ? readdirSync(DASHBOARD, { recursive: true, encoding: 'utf8' })
+    : [];
+  for (const name of names) {
     if (extname(name) in TYPES) {
       assets.set(name === 'index.html' ? '/' : `/${name}`, load(join(DASHBOARD, name)));
     }

@@ -2,6 +2,7 @@
 import { type Command, Option } from 'commander';
 import { parseCpuList, parseCpuMask } from '../../app/cpus.ts';
 import { parseSize } from '../../app/size.ts';
+import { type HttpAddress, parseHttpAddress, parseOrigin } from '../../http/address.ts';
 import { LOG_LEVELS, type LogLevel } from '../../util/log.ts';
 import { integer, parsed, rpcSocketOption } from '../options.ts';
 
@@ -19,6 +20,9 @@ interface ServeFlags {
   readonly direct?: true;
   readonly readonly?: true;
   readonly blockSize?: string;
+  readonly http?: HttpAddress;
+  readonly httpTokenFile?: string;
+  readonly httpOrigin: string[];
   readonly logLevel: LogLevel;
 }
 
@@ -79,6 +83,18 @@ export function addServe(program: Command): void {
       ).choices(['512', '4096']),
     )
     .addOption(
+      new Option(
+        '--http <address>',
+        'dashboard, metrics and JSON-RPC over HTTP at PORT (of this machine), ADDRESS:PORT or [IPV6]:PORT',
+      ).argParser(parsed(parseHttpAddress)),
+    )
+    .option('--http-token-file <file>', 'ask HTTP clients for the token in this file (mode 0600)')
+    .addOption(
+      new Option('--http-origin <url>', 'where a reverse proxy serves it; may be repeated')
+        .argParser((text: string, others: string[]) => [...others, parsed(parseOrigin)(text)])
+        .default([], 'none'),
+    )
+    .addOption(
       new Option('--log-level <level>', 'what to log on stderr')
         .choices([...LOG_LEVELS])
         .default('info'),
@@ -110,6 +126,11 @@ Ctrl-C stops cleanly; a second one at once.`,
           direct: flags.direct ?? false,
           readonly: flags.readonly ?? false,
           blockSize: flags.blockSize === undefined ? undefined : Number(flags.blockSize),
+          http: flags.http && {
+            address: flags.http,
+            tokenFile: flags.httpTokenFile,
+            origins: flags.httpOrigin,
+          },
         },
         flags.logLevel,
       );
