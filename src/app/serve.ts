@@ -5,7 +5,7 @@ import { ReactorPool } from '../reactor/pool.ts';
 import { Dispatcher } from '../rpc/dispatcher.ts';
 import { allMethods } from '../rpc/methods/index.ts';
 import { largestTransport } from '../rpc/methods/transport.ts';
-import { RpcServer } from '../rpc/server.ts';
+import { RpcServer, type SocketAccess } from '../rpc/server.ts';
 import { Endpoint } from '../target/endpoint.ts';
 import { Target } from '../target/target.ts';
 import { describeError, FailedError, InvalidError } from '../util/errors.ts';
@@ -29,6 +29,8 @@ export interface ServeOptions {
   readonly diskSize: number;
   readonly socketDir?: string | undefined;
   readonly rpcSocket: string;
+  /** Who may use it. */
+  readonly rpcAccess?: SocketAccess | undefined;
   /** Processors of the reactors. */
   readonly cpus?: readonly number[] | undefined;
   /** How long an idle reactor polls before it sleeps, and how long it sleeps at most. µs. */
@@ -72,7 +74,7 @@ export class Service {
       parts.push(() => target.close());
       const dispatcher = new Dispatcher(allMethods(target, VERSION), log);
       const rpcSocket = resolve(options.rpcSocket);
-      const server = await RpcServer.listen(rpcSocket, dispatcher, log);
+      const server = await RpcServer.listen(rpcSocket, dispatcher, log, options.rpcAccess);
       parts.push(() => server.close());
       const disks = await serveDisks(target, options, log);
       return new Service({ rpcSocket, ...disks, httpUrl: await startHttp() }, parts);

@@ -2,6 +2,7 @@
  * The JSON-RPC socket. Each client may have many requests under way and gets the answers as they come; one that does not
  * read its answers is no longer read from, and harms nobody else.
  */
+import { chmodSync, lchownSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { MAX_RPC_CLIENTS } from '../limits.ts';
 import { withErrnoDetail } from '../util/errors.ts';
@@ -134,6 +135,14 @@ class Client implements Outlet {
   }
 }
 
+/** Who may connect. */
+export interface SocketAccess {
+  /** Of the socket file. Default: 0600. */
+  readonly mode?: number | undefined;
+  /** Default: who the target runs as. */
+  readonly owner?: { readonly uid: number; readonly gid: number } | undefined;
+}
+
 export class RpcServer {
   readonly path: string;
   readonly #server: Server;
@@ -154,11 +163,25 @@ export class RpcServer {
     });
   }
 
-  /** Listens at `path`, for this user only. Rejects with EADDRINUSE if somebody answers there, and with what bind and listen say. */
-  static async listen(path: string, dispatcher: Dispatcher, log: Logger): Promise<RpcServer> {
+  /**
+   * Listens at `path`, for this user only if `access` does not say otherwise. Rejects with EADDRINUSE if somebody answers there, with
+   * what bind and listen say, and with EPERM if the file may not be given to the owner.
+   */
+  static async listen(
+    path: string,
+    dispatcher: Dispatcher,
+    log: Logger,
+    access: SocketAccess = {},
+  ): Promise<RpcServer> {
     await claimSocketPath(path);
     const server = new RpcServer(path, dispatcher, log);
     await server.#bind();
+    try {
+      server.#open(access);
+    } catch (error) {
+      await server.close();
+      throw withErrnoDetail(error, path);
+    }
     server.#server.on('error', (error) => log.error({ err: error }, 'rpc socket'));
     return server;
   }
@@ -177,6 +200,16 @@ export class RpcServer {
         process.umask(umask);
       }
     });
+  }
+
+  /** The owner first: nobody gets more than the mode says on the way. */
+  #open({ mode, owner }: SocketAccess): void {
+    if (owner !== undefined) {
+      lchownSync(this.path, owner.uid, owner.gid);
+    }
+    if (mode !== undefined) {
+      chmodSync(this.path, mode);
+    }
   }
 
   /** Stops listening, removes the socket file, lets requests under way finish and clients read their answers. */

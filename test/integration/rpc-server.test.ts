@@ -228,6 +228,27 @@ t.test('clients that vanish in the middle', async (t) => {
   t.equal(await call('framework_wait_init'), true);
 });
 
+t.test('the socket: whom it is open to', async (t) => {
+  const path = join(shortFolder(t), 's');
+  const dispatcher = new Dispatcher([], log);
+  const open = await RpcServer.listen(path, dispatcher, log, { mode: 0o660 });
+  t.equal(lstatSync(path).mode & 0o777, 0o660);
+  await open.close();
+
+  const root = process.getuid?.() === 0;
+  const owner = root ? { uid: 12345, gid: 54321 } : { uid: 0, gid: 0 };
+  const given = RpcServer.listen(path, dispatcher, log, { mode: 0o620, owner });
+  if (root) {
+    const server = await given;
+    t.match(lstatSync(path), { uid: 12345, gid: 54321 });
+    t.equal(lstatSync(path).mode & 0o777, 0o620);
+    await server.close();
+  } else {
+    await t.rejects(given, { code: 'EPERM', message: new RegExp(path) });
+  }
+  t.equal(existsSync(path), false);
+});
+
 t.test('the socket: mode, life, and who else is there', async (t) => {
   const folder = shortFolder(t);
   const path = join(folder, 's');

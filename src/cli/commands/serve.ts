@@ -2,6 +2,7 @@
 import { type Command, Option } from 'commander';
 import { parseCpuList, parseCpuMask } from '../../app/cpus.ts';
 import { parseSize } from '../../app/size.ts';
+import { type Owner, parseOwner, parseSocketMode } from '../../app/socket-access.ts';
 import { type HttpAddress, parseHttpAddress, parseOrigin } from '../../http/address.ts';
 import { LOG_LEVELS, type LogLevel } from '../../util/log.ts';
 import { integer, parsed, rpcSocketOption } from '../options.ts';
@@ -12,6 +13,8 @@ interface ServeFlags {
   readonly diskSize: number;
   readonly socketDir?: string;
   readonly rpcSocket: string;
+  readonly rpcSocketMode?: number;
+  readonly rpcSocketOwner?: Owner;
   readonly cpumask?: number[];
   readonly cores?: number[];
   readonly spinUs: number;
@@ -47,6 +50,16 @@ export function addServe(program: Command): void {
       'folder of the vfio-user socket (default: $XDG_RUNTIME_DIR/doorbell, or /run/doorbell)',
     )
     .addOption(rpcSocketOption('-r, --rpc-socket'))
+    .addOption(
+      new Option('--rpc-socket-mode <mode>', 'its mode, octal (default: 600)').argParser(
+        parsed(parseSocketMode),
+      ),
+    )
+    .addOption(
+      new Option('--rpc-socket-owner <user[:group]>', 'whose it is (default: yours)').argParser(
+        parsed(parseOwner),
+      ),
+    )
     .addOption(
       new Option(
         '-m, --cpumask <mask>',
@@ -119,6 +132,7 @@ Ctrl-C stops cleanly; a second one at once.`,
           diskSize: flags.diskSize,
           socketDir: flags.socketDir,
           rpcSocket: flags.rpcSocket,
+          rpcAccess: { mode: flags.rpcSocketMode, owner: flags.rpcSocketOwner },
           cpus: flags.cores ?? flags.cpumask,
           spinUs: flags.spinUs,
           maxSleepUs: flags.maxSleepUs,
