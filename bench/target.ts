@@ -14,6 +14,9 @@ export interface BenchTargetOptions {
   readonly cpus: readonly number[];
   /** Further arguments of `doorbell serve`. */
   readonly args?: readonly string[];
+  /** Options of node, and what it then prints on stdout. */
+  readonly nodeArgs?: readonly string[];
+  readonly onOutput?: (text: string) => void;
   /** Parameters of nvmf_create_transport, over those of a bench. */
   readonly transport?: Readonly<Record<string, unknown>>;
 }
@@ -32,6 +35,8 @@ export interface BenchTarget {
 export async function startTarget({
   cpus,
   args = [],
+  nodeArgs = [],
+  onOutput,
   transport = {},
 }: BenchTargetOptions): Promise<BenchTarget> {
   const folder = mkdtempSync(join(tmpdir(), 'doorbell-bench-'));
@@ -39,9 +44,21 @@ export async function startTarget({
   const start = performance.now();
   const child = spawn(
     process.execPath,
-    [CLI, 'serve', '-r', socket, '--cores', cpus.join(), '--log-level', 'warn', ...args],
-    { stdio: ['ignore', 'ignore', 'inherit'] },
+    [
+      ...nodeArgs,
+      CLI,
+      'serve',
+      '-r',
+      socket,
+      '--cores',
+      cpus.join(),
+      '--log-level',
+      'warn',
+      ...args,
+    ],
+    { stdio: ['ignore', onOutput === undefined ? 'ignore' : 'pipe', 'inherit'] },
   );
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => onOutput?.(text));
   const kill = (): boolean => child.kill('SIGKILL');
   process.on('exit', kill);
   const rpc = (method: string, params?: unknown): Promise<unknown> =>
@@ -60,7 +77,7 @@ export async function startTarget({
     startMs = performance.now() - start;
     await rpc('nvmf_create_transport', {
       trtype: 'VFIOUSER',
-      max_queue_depth: 1024,
+      max_queue_depth: 4096,
       max_io_size: 1024 * 1024,
       ...transport,
     });

@@ -1,112 +1,105 @@
-/** What figures are held against, measured in the same run: a plain copy, fio, and queues that somebody merely answers. */
+/** What a figure is held against, measured in the same run: queues that somebody merely answers, a plain copy, fio. */
 import { spawnSync } from 'node:child_process';
-import { Worker } from 'node:worker_threads';
-import { QueuePair } from '../src/client/queue-pair.ts';
-import { native } from '../src/native/index.ts';
-import { CQE_SIZE, SQE_SIZE } from '../src/spec/nvme.ts';
-import { type Load, runLoad } from './load.ts';
+import type { CopyOptions, CopyReport } from './copy.ts';
+import type { EchoOptions, EchoReport } from './echo.ts';
+import { type Conditions, type Load, QUEUE_ENTRIES, runYardstick } from './load.ts';
 
-/** Copies a second of pieces of `bytes` from random places of `size` bytes, as a RAM disk would, from TypeScript in batches. */
-export function copyRate(bytes: number, size: number, batch: number, seconds: number): number {
-  const source = new Uint8Array(native.mapAnonymous(size, true));
-  source.fill(1);
-  const target = new Uint8Array(native.mapAnonymous(bytes * batch));
-  target.fill(1);
-  const from = native.addressOf(source);
-  const to = native.addressOf(target);
-  const list = new Float64Array(new SharedArrayBuffer(batch * 3 * 8));
-  const run = native.bindCopyBatch(list);
-  const places = Math.floor(size / bytes);
-  let seed = 1;
-  let done = 0;
-  const start = native.clock();
-  const end = start + seconds * 1e9;
-  let now = start;
-  while (now < end) {
-    for (let i = 0; i < batch; i++) {
-      seed ^= seed << 13;
-      seed ^= seed >>> 17;
-      seed ^= seed << 5;
-      list[3 * i] = to + i * bytes;
-      list[3 * i + 1] = from + ((seed >>> 1) % places) * bytes;
-      list[3 * i + 2] = bytes;
-    }
-    run(batch);
-    done += batch;
-    now = native.clock();
-  }
-  // The memory must outlive the addresses taken of it.
-  if (source[0] !== target[0]) {
-    throw new Error('the copy did not copy');
-  }
-  return done / ((now - start) / 1e9);
+export type Yardstick = 'echo' | 'copy' | 'fio' | 'fio-direct';
+
+export interface YardstickFigure {
+  readonly iops: number;
+  /** Microseconds, if the yardstick tells. */
+  readonly latencyUs?: { readonly p50: number; readonly p99_9: number };
 }
 
-/** fio with io_uring on a file, in IOPS, on one processor; undefined without fio. */
-export function fioRate(
-  path: string,
+export interface YardstickPlace {
+  /** Bytes of the RAM bdev. */
+  readonly ramBytes: number;
+  /** The file behind the file bdev. */
+  readonly file: string;
+}
+
+/** Runs it once; undefined if it is not installed. */
+export function runFor(
+  yardstick: Yardstick,
   load: Load,
-  cpu: number,
+  conditions: Conditions,
+  place: YardstickPlace,
+): Promise<YardstickFigure | undefined> {
+  switch (yardstick) {
+    case 'echo':
+      return echo(load, conditions);
+    case 'copy':
+      return copy(load, conditions, place.ramBytes);
+    case 'fio':
+      return Promise.resolve(fio(load, conditions, place.file, false));
+    case 'fio-direct':
+      return Promise.resolve(fio(load, conditions, place.file, true));
+  }
+}
+
+async function echo({ depth }: Load, conditions: Conditions): Promise<YardstickFigure> {
+  const { seconds, warmup, clientCpu, reactorCpu, latency } = conditions;
+  const options: EchoOptions = {
+    ...{ depth, seconds, warmup, clientCpu, latency },
+    entries: Math.max(QUEUE_ENTRIES, depth + 1),
+    echoCpu: reactorCpu,
+  };
+  const { iops, latencies } = (await runYardstick('echo', options)) as EchoReport;
+  const total = latencies.reduce((sum, [, count]) => sum + count, 0);
+  const at = (share: number): number => {
+    let seen = 0;
+    const bucket = latencies.find(([, count]) => {
+      seen += count;
+      return seen >= share * total;
+    });
+    return (bucket?.[0] ?? Number.NaN) / 1000;
+  };
+  return { iops, ...(latency && { latencyUs: { p50: at(0.5), p99_9: at(0.999) } }) };
+}
+
+async function copy(load: Load, conditions: Conditions, from: number): Promise<YardstickFigure> {
+  const { seconds, reactorCpu: cpu } = conditions;
+  const { blockSize: bytes, depth: batch, random } = load;
+  const options: CopyOptions = { bytes, from, batch, random, seconds, cpu };
+  return (await runYardstick('copy', options)) as CopyReport;
+}
+
+/** io_uring, registered files and buffers, batches, on the reactor's processor. */
+function fio(
+  load: Load,
+  { seconds, reactorCpu }: Conditions,
+  file: string,
   direct: boolean,
-): number | undefined {
-  const rw = `${load.random ? 'rand' : ''}${load.op}`;
-  const run = spawnSync(
-    'fio',
-    [
-      '--name=yardstick',
-      `--filename=${path}`,
-      `--rw=${rw}`,
-      `--bs=${load.blockSize}`,
-      `--iodepth=${load.depth}`,
-      '--ioengine=io_uring',
-      '--registerfiles=1',
-      '--fixedbufs=1',
-      `--direct=${direct ? 1 : 0}`,
-      '--invalidate=0',
-      '--norandommap=1',
-      '--randrepeat=0',
-      '--time_based=1',
-      `--runtime=${load.seconds}`,
-      `--cpus_allowed=${cpu}`,
-      '--iodepth_batch_submit=32',
-      '--iodepth_batch_complete_max=32',
-      '--output-format=json',
-    ],
-    { encoding: 'utf8' },
-  );
-  if (run.error !== undefined) {
+): YardstickFigure | undefined {
+  const options = {
+    name: 'yardstick',
+    filename: file,
+    rw: `${load.random ? 'rand' : ''}${load.op}`,
+    bs: load.blockSize,
+    iodepth: load.depth,
+    ioengine: 'io_uring',
+    registerfiles: 1,
+    fixedbufs: 1,
+    direct: direct ? 1 : 0,
+    invalidate: 0,
+    norandommap: 1,
+    randrepeat: 0,
+    time_based: 1,
+    runtime: `${Math.round(seconds * 1000)}ms`,
+    cpus_allowed: reactorCpu,
+    iodepth_batch_submit: Math.min(32, load.depth),
+    iodepth_batch_complete_max: Math.min(32, load.depth),
+    'output-format': 'json',
+  };
+  const args = Object.entries(options).map(([name, value]) => `--${name}=${value}`);
+  const run = spawnSync('fio', args, { encoding: 'utf8' });
+  if (run.error !== undefined && 'code' in run.error && run.error.code === 'ENOENT') {
     return undefined;
   }
-  const job = JSON.parse(run.stdout.slice(run.stdout.indexOf('{'))).jobs[0];
-  return job[load.op].iops;
-}
-
-/** The same load against a thread that answers every command at once: what client and rings can do at best. */
-export async function echoRate(load: Load, cpu: number): Promise<number> {
-  const depth = 1024;
-  const sq = new SharedArrayBuffer(depth * SQE_SIZE);
-  const cq = new SharedArrayBuffer(depth * CQE_SIZE);
-  const doorbells = new SharedArrayBuffer(4096);
-  const stop = new SharedArrayBuffer(4);
-  const worker = new Worker(new URL('./echo.js', import.meta.url), {
-    workerData: { sq, cq, doorbells, stop, depth, cpu },
-  });
-  await new Promise((resolve) => worker.once('message', resolve));
-  const pair = new QueuePair({
-    qid: 1,
-    depth,
-    sqIova: 0,
-    cqIova: 0,
-    sq: new Int32Array(sq),
-    cq: new Int32Array(cq),
-    interrupts: false,
-    doorbells: new Int32Array(doorbells),
-    writeDoorbell: () => {},
-  });
-  try {
-    return runLoad(pair, { nsid: 1, lbaSize: 512, lbas: 1 << 20 }, load).iops;
-  } finally {
-    Atomics.store(new Int32Array(stop), 0, 1);
-    await worker.terminate();
+  if (run.status !== 0) {
+    throw new Error(`fio failed: ${run.stderr || run.stdout}`);
   }
+  const job = JSON.parse(run.stdout.slice(run.stdout.indexOf('{'))).jobs[0];
+  return { iops: job[load.op].iops };
 }

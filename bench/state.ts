@@ -1,0 +1,213 @@
+/** What is no rate: start, memory, idling, interrupts, garbage, and a second reactor. Each figure with its goal, if it has one. */
+import {
+  connectMore,
+  type IdleClient,
+  measureIdle,
+  measureInterrupts,
+  serveNull,
+} from './idle-measure.ts';
+import { type Conditions, type Load, runPerf } from './load.ts';
+import { median } from './stats.ts';
+import { startTarget } from './target.ts';
+
+export interface StateFigure {
+  readonly name: string;
+  readonly what: string;
+  readonly unit: string;
+  /** Missing if it could not be measured, for the reason given. */
+  readonly value?: number;
+  readonly missing?: string;
+  readonly atMost?: number;
+  readonly atLeast?: number;
+  readonly met?: boolean;
+}
+
+export interface StateConditions extends Conditions {
+  readonly runs: number;
+  /** How long garbage collections are counted. Seconds. */
+  readonly garbageSeconds: number;
+  /** Processors that may be used. */
+  readonly cpus: readonly number[];
+}
+
+type Bound = Pick<StateFigure, 'atMost' | 'atLeast'>;
+
+function figure(name: string, what: string, unit: string, value: number, bound: Bound = {}) {
+  const { atMost, atLeast } = bound;
+  const met =
+    (atMost === undefined || value <= atMost) && (atLeast === undefined || value >= atLeast);
+  const judged = atMost !== undefined || atLeast !== undefined;
+  return { name, what, unit, value, ...bound, ...(judged && { met }) } satisfies StateFigure;
+}
+
+const LOAD: Load = { op: 'read', random: true, blockSize: 4096, depth: 32 };
+
+async function start({ runs, reactorCpu }: StateConditions): Promise<StateFigure[]> {
+  const times: number[] = [];
+  for (let run = 0; run < runs; run++) {
+    const target = await startTarget({ cpus: [reactorCpu] });
+    times.push(target.startMs);
+    await target.stop();
+  }
+  const what = 'from the start of the process to the first JSON-RPC answer';
+  return [figure('start', what, 'ms', median(times), { atMost: 500 })];
+}
+
+/** How many controllers are connected, of 4 queue pairs each, and the goals for that many. */
+const IDLE_GOALS: ReadonlyMap<number, { readonly cpu?: number; readonly mib?: number }> = new Map([
+  [1, { cpu: 1 }],
+  [16, {}],
+  [64, { cpu: 2, mib: 120 }],
+  [256, {}],
+]);
+const IDLE_QUEUE_PAIRS = 4;
+
+async function idle({ reactorCpu, seconds }: StateConditions): Promise<StateFigure[]> {
+  const figures: StateFigure[] = [];
+  const target = await startTarget({ cpus: [reactorCpu] });
+  try {
+    const clients: IdleClient[] = [];
+    for (const [count, goal] of IDLE_GOALS) {
+      await connectMore(target, clients, count, IDLE_QUEUE_PAIRS);
+      const pauses = Math.ceil(50 * seconds);
+      const found = await measureIdle(target.pid, clients, { seconds: 2 * seconds, pauses });
+      const name = (what: string): string => `${what}-${count}`;
+      const who = `${count} controllers of ${IDLE_QUEUE_PAIRS} queue pairs`;
+      figures.push(
+        figure(
+          name('idle-cpu'),
+          `the target's processor time with ${who} idle`,
+          '%',
+          found.cpu * 100,
+          {
+            ...(goal.cpu !== undefined && { atMost: goal.cpu }),
+          },
+        ),
+        figure(name('idle-wakeups'), `wake-ups of the reactor, ${who}`, '/s', found.reactorWakeups),
+        figure(name('memory'), `resident, ${who}`, 'MiB', found.residentMiB, {
+          ...(goal.mib !== undefined && { atMost: goal.mib }),
+        }),
+        figure(
+          name('first'),
+          `first command after 5 to 50 ms, p50, ${who}`,
+          'µs',
+          found.first.p50,
+          {
+            atMost: 150,
+          },
+        ),
+        figure(name('first-p99'), `the same, p99`, 'µs', found.first.p99),
+      );
+    }
+    for (const { client } of clients) client.close();
+  } finally {
+    await target.stop();
+  }
+  return figures;
+}
+
+/** Shadow doorbells, and a BAR0 that cannot be mapped: the client says when there is something to do. */
+async function trapped({ reactorCpu, seconds }: StateConditions): Promise<StateFigure[]> {
+  const transport = { disable_mappable_bar0: true };
+  const target = await startTarget({ cpus: [reactorCpu], transport });
+  try {
+    const clients: IdleClient[] = [];
+    await connectMore(target, clients, 1, 1, { shadowDoorbells: true });
+    const found = await measureIdle(target.pid, clients, { seconds: 2 * seconds, pauses: 20 });
+    for (const { client } of clients) client.close();
+    const who = 'shadow doorbells, BAR0 not mapped';
+    return [
+      figure('trapped-wakeups', `wake-ups of the reactor, ${who}`, '/s', found.reactorWakeups, {
+        atMost: 0,
+      }),
+      figure('trapped-cpu', `the target's processor time, ${who}`, '%', found.cpu * 100),
+      figure('trapped-first', `first command after 5 to 50 ms, p50, ${who}`, 'µs', found.first.p50),
+    ];
+  } finally {
+    await target.stop();
+  }
+}
+
+async function interrupts({ reactorCpu, seconds }: StateConditions): Promise<StateFigure[]> {
+  const target = await startTarget({ cpus: [reactorCpu] });
+  try {
+    const socket = await serveNull(target);
+    const figures: StateFigure[] = [];
+    for (const depth of [1, 8, 32, 128]) {
+      const { perCommand } = await measureInterrupts(socket, depth, seconds);
+      const what = `interrupts a command at depth ${depth}, a driver that works on them only`;
+      figures.push(figure(`interrupts-${depth}`, what, '', perCommand, { atMost: 1 }));
+    }
+    return figures;
+  } finally {
+    await target.stop();
+  }
+}
+
+/** `--trace-gc` prints a line a collection, with the address of the isolate: main's, or a reactor's. */
+async function garbage(conditions: StateConditions): Promise<StateFigure[]> {
+  let collections = 0;
+  let before = 0;
+  let rest = '';
+  const target = await startTarget({
+    cpus: [conditions.reactorCpu],
+    nodeArgs: ['--trace-gc'],
+    onOutput: (text) => {
+      const lines = (rest + text).split('\n');
+      rest = lines.pop() ?? '';
+      collections += lines.filter((line) => /: (Scavenge|Mark-Compact|Minor)/.test(line)).length;
+    },
+  });
+  try {
+    const socket = await serveNull(target);
+    // Until the code is compiled: that makes garbage of its own.
+    await runPerf([socket], LOAD, { ...conditions, seconds: 2, warmup: 0 });
+    if (collections === 0) {
+      throw new Error(
+        'node --trace-gc told of no garbage collection, not even of those at the start',
+      );
+    }
+    before = collections;
+    const seconds = conditions.garbageSeconds;
+    const report = await runPerf([socket], LOAD, { ...conditions, seconds });
+    const what = `garbage collections of the target in ${seconds} s of load, all threads`;
+    return [
+      figure('garbage', what, '', collections - before, { atMost: 0 }),
+      figure('garbage-client', 'the same of the load generator', '', report.collections),
+    ];
+  } finally {
+    await target.stop();
+  }
+}
+
+async function secondReactor(conditions: StateConditions): Promise<StateFigure[]> {
+  const name = 'two-reactors';
+  const what = 'IOPS of two reactors with a queue pair each, of those of one with both';
+  const goal = { atLeast: 1.8 };
+  const [first, second, client] = conditions.cpus;
+  if (client === undefined) {
+    const missing = `not enough cores: ${conditions.cpus.length} of 3`;
+    return [{ name, what, unit: '×', missing, ...goal }];
+  }
+  const ratios: number[] = [];
+  for (let run = 0; run < conditions.runs; run++) {
+    const iops: number[] = [];
+    for (const cpus of [[first], [first, second]]) {
+      const target = await startTarget({ cpus });
+      try {
+        const load = { ...LOAD, queuePairs: 2 };
+        const place = { ...conditions, clientCpu: client };
+        iops.push((await runPerf([await serveNull(target)], load, place)).total.iops);
+      } finally {
+        await target.stop();
+      }
+    }
+    ratios.push(iops[1] / iops[0]);
+  }
+  return [figure(name, what, '×', median(ratios), goal)];
+}
+
+/** By the name that `--only` takes. */
+export const STATES: Readonly<
+  Record<string, (conditions: StateConditions) => Promise<StateFigure[]>>
+> = { start, idle, trapped, interrupts, garbage, 'two-reactors': secondReactor };
