@@ -1,6 +1,6 @@
 /** The process of a target: start, signals, exit codes. */
 import { describeError } from '../util/errors.ts';
-import { createLogger, type Logger, type LogLevel } from '../util/log.ts';
+import { createLogger, type Logger, type LoggerOptions } from '../util/log.ts';
 import { banner } from './banner.ts';
 import { type ServeOptions, Service } from './serve.ts';
 
@@ -9,18 +9,18 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
 type StopSignal = (typeof SIGNALS)[number];
 
 /** Runs a target until a signal ends it, and exits: 0 after a clean stop, 1 if it could not start or stop. */
-export async function runTarget(options: ServeOptions, logLevel: LogLevel): Promise<never> {
+export async function runTarget(options: ServeOptions, logOptions: LoggerOptions): Promise<never> {
   // A terminal or a reader of the log that goes away must not take the target with it.
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', () => {});
   }
-  const log = createLogger(logLevel);
+  const { log, control } = createLogger(logOptions);
   process.on('uncaughtException', (error) => {
     log.fatal({ err: error }, 'a bug of ours');
     die('SIGKILL');
   });
   const signal = firstSignal(log);
-  const starting = Service.start(options, log);
+  const starting = Service.start(options, log, control);
   let service: Service;
   try {
     service = await starting;

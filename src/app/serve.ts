@@ -9,7 +9,7 @@ import { RpcServer, type SocketAccess } from '../rpc/server.ts';
 import { Endpoint } from '../target/endpoint.ts';
 import { Target } from '../target/target.ts';
 import { describeError, FailedError, InvalidError } from '../util/errors.ts';
-import type { Logger } from '../util/log.ts';
+import { componentLogger, type LogControl, type Logger, peerLogger } from '../util/log.ts';
 import { VERSION } from '../util/version.ts';
 import type { Listening } from './banner.ts';
 import { chooseCpus } from './cpus.ts';
@@ -56,14 +56,14 @@ export class Service {
   }
 
   /** Starts everything, or stops what it had started and rejects with what was in the way. */
-  static async start(options: ServeOptions, log: Logger): Promise<Service> {
+  static async start(options: ServeOptions, log: Logger, control: LogControl): Promise<Service> {
     const parts: Stoppable[] = [];
     try {
       const reactors = await ReactorPool.start({
         cores: chooseCpus(options.cpus, native.getAffinity()),
         spinUs: options.spinUs,
         maxSleepUs: options.maxSleepUs,
-        log,
+        log: componentLogger(log, 'reactor'),
       });
       parts.push(() => reactors.stop());
       const target = new Target({
@@ -72,9 +72,11 @@ export class Service {
         listen: (listener) => Endpoint.listen({ ...listener, reactors, log }),
       });
       parts.push(() => target.close());
-      const dispatcher = new Dispatcher(allMethods(target, VERSION), log);
+      const rpcLog = peerLogger(log, 'rpc', {});
+      const dispatcher = new Dispatcher(allMethods(target, VERSION, control), rpcLog);
       const rpcSocket = resolve(options.rpcSocket);
-      const server = await RpcServer.listen(rpcSocket, dispatcher, log, options.rpcAccess);
+      const access = options.rpcAccess;
+      const server = await RpcServer.listen(rpcSocket, dispatcher, rpcLog, access);
       parts.push(() => server.close());
       const disks = await serveDisks(target, options, log);
       return new Service({ rpcSocket, ...disks, httpUrl: await startHttp() }, parts);
@@ -85,7 +87,7 @@ export class Service {
         }
         // Loaded when needed: most targets have no HTTP.
         const { serveHttp } = await import('./http.ts');
-        const http = await serveHttp(options.http, target, dispatcher, log);
+        const http = await serveHttp(options.http, target, dispatcher, peerLogger(log, 'http', {}));
         parts.push(() => http.close());
         return http.url;
       }

@@ -456,7 +456,11 @@ export class Controller {
 
   async #execute(command: Command): Promise<Outcome> {
     try {
-      return await this.#admin.execute(command);
+      const outcome = await this.#admin.execute(command);
+      const { opcode, cid, nsid } = command;
+      const status = outcome === 'parked' ? outcome : outcome.status;
+      this.#host.log.debug({ opcode, cid, nsid, status }, 'admin command');
+      return outcome;
     } catch (error) {
       this.#host.log.error({ err: error, opcode: command.opcode }, 'admin command failed');
       return { status: Status.INTERNAL_ERROR, dw0: 0 };

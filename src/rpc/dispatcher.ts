@@ -94,10 +94,13 @@ export class Dispatcher {
     if (!entry.validate(params)) {
       throw invalidParams(describeViolation(entry.validate.errors?.[0]));
     }
+    this.#log.debug({ method: name }, 'method called');
     try {
       return await entry.method.call(params, caller);
     } catch (error) {
-      throw this.#toRpcError(name, error);
+      const failure = this.#toRpcError(name, error);
+      this.#log.debug({ method: name, reason: failure.message }, 'method failed');
+      throw failure;
     }
   }
 

@@ -87,7 +87,7 @@ export class NvmeDevice implements VfioUserDevice {
       closeSync(fd);
       throw error;
     }
-    this.#log = options.log.child({ nqn: subsystem.nqn, cntlid: this.#cntlid });
+    this.#log = options.log.child({ cntlid: this.#cntlid });
     const adminSeen = new SharedArrayBuffer(ADMIN_WORDS_BYTES);
     this.#adminSeen = new Int32Array(adminSeen);
     const vectors = transport.maxIoQpairsPerCtrlr + 1;
@@ -239,9 +239,7 @@ export class NvmeDevice implements VfioUserDevice {
 
   // --- the client -------------------------------------------------------------------------------------------------
 
-  clientConnected(): void {
-    this.#log.info('client connected');
-  }
+  clientConnected(): void {}
 
   async clientGone(): Promise<void> {
     await this.#controller.reset();
@@ -263,7 +261,6 @@ export class NvmeDevice implements VfioUserDevice {
         'a client took memory away while it was mapped: what was there is lost',
       );
     }
-    this.#log.info('client gone');
   }
 
   async reset(): Promise<void> {

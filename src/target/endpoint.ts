@@ -2,7 +2,7 @@
 import type { ReactorPool } from '../reactor/pool.ts';
 import { VfioUserCommand } from '../spec/vfio-user.ts';
 import { describeError } from '../util/errors.ts';
-import type { Logger } from '../util/log.ts';
+import { type Logger, peerLogger } from '../util/log.ts';
 import type { DeviceRegion, DmaRegion, IrqIndex, VfioUserDevice } from '../vfio-user/device.ts';
 import { Refusal } from '../vfio-user/refusal.ts';
 import { VfioUserServer } from '../vfio-user/server.ts';
@@ -26,8 +26,8 @@ export interface EndpointOptions {
   readonly log: Logger;
 }
 
-/** Refused commands logged for one client; the rest are at level debug. */
-const MAX_LOGGED_REFUSALS = 10;
+/** Refused commands of one client that are told of as events. */
+const MAX_TOLD_REFUSALS = 10;
 
 export class Endpoint implements EndpointView {
   readonly socketPath: string;
@@ -37,6 +37,8 @@ export class Endpoint implements EndpointView {
   readonly #current: CurrentDevice;
   readonly #server: VfioUserServer;
   #refusals = 0;
+  /** Monotonic, ms. */
+  #connectedAt = 0;
 
   /** Rejects with a system error if it cannot listen. */
   static async listen(options: EndpointOptions): Promise<Endpoint> {
@@ -45,11 +47,12 @@ export class Endpoint implements EndpointView {
 
   private constructor(options: EndpointOptions) {
     this.socketPath = options.socketPath;
-    this.#log = options.log.child({ socket: options.socketPath });
     this.#where = { nqn: options.subsystem.nqn, socket: options.socketPath };
+    this.#log = peerLogger(options.log, 'vfio-user', this.#where);
+    const log = peerLogger(options.log, 'nvme', this.#where);
     const emit = guestEvents(options.events, this.#where);
     this.#emit = emit;
-    this.#current = new CurrentDevice(() => new NvmeDevice({ ...options, emit }));
+    this.#current = new CurrentDevice(() => new NvmeDevice({ ...options, log, emit }));
     this.#server = new VfioUserServer({
       path: options.socketPath,
       device: this.#current,
@@ -77,15 +80,22 @@ export class Endpoint implements EndpointView {
     switch (event.type) {
       case 'connected':
         this.#refusals = 0;
+        this.#connectedAt = performance.now();
+        this.#log.info({ cntlid: this.controller?.cntlid }, 'client connected');
         this.#emit({ type: 'client-connected', ...this.#where });
         break;
       case 'refused': {
         this.#refusals += 1;
-        const level = this.#refusals > MAX_LOGGED_REFUSALS ? 'debug' : 'warn';
-        const { command, error } = event;
-        this.#log[event.known ? level : 'error']({ command, err: error }, 'command refused');
-        if (this.#refusals <= MAX_LOGGED_REFUSALS) {
-          const message = `${commandName(command)} was refused: ${explain(error)}`;
+        const { error } = event;
+        const command = commandName(event.command);
+        const reason = explain(error);
+        if (event.known) {
+          this.#log.warn({ command, reason }, 'command refused');
+        } else {
+          this.#log.error({ command, err: error }, 'command failed: a bug of ours');
+        }
+        if (this.#refusals <= MAX_TOLD_REFUSALS) {
+          const message = `${command} was refused: ${reason}`;
           this.#emit({ type: 'error', ...this.#where, message });
         }
         break;
@@ -99,11 +109,20 @@ export class Endpoint implements EndpointView {
         });
         break;
       case 'disconnected':
-        this.#log.debug({ reason: event.reason }, 'disconnected');
+        this.#logGone(event.reason, event.served);
         if (event.served) {
           this.#emit({ type: 'client-gone', ...this.#where, message: event.reason });
         }
         break;
+    }
+  }
+
+  #logGone(reason: string, served: boolean): void {
+    if (served) {
+      const seconds = Math.round(performance.now() - this.#connectedAt) / 1000;
+      this.#log.info({ reason, seconds }, 'client gone');
+    } else {
+      this.#log.debug({ reason }, 'gone before a version was agreed on');
     }
   }
 }

@@ -13,7 +13,7 @@ import {
   InvalidError,
   withErrnoDetail,
 } from '../util/errors.ts';
-import type { Logger } from '../util/log.ts';
+import { componentLogger, type Logger } from '../util/log.ts';
 import { Serial } from '../util/serial.ts';
 import { type BdevNaming, Bdevs } from './bdevs.ts';
 import { TargetEvents } from './events.ts';
@@ -90,6 +90,7 @@ export class Target {
   maxSubsystems = DEFAULT_MAX_SUBSYSTEMS;
   readonly events: TargetEvents;
   readonly #log: Logger;
+  readonly #bdevLog: Logger;
   readonly #listen: TargetOptions['listen'];
   readonly #changes = new Serial();
   readonly #subsystems = new Map<string, Subsystem>();
@@ -97,7 +98,8 @@ export class Target {
   #closed = false;
 
   constructor(options: TargetOptions) {
-    this.#log = options.log;
+    this.#log = componentLogger(options.log, 'target');
+    this.#bdevLog = componentLogger(options.log, 'bdev');
     this.reactors = options.reactors;
     this.#listen = options.listen;
     this.events = new TargetEvents(options.log);
@@ -150,7 +152,7 @@ export class Target {
     return this.#change(() => {
       const bdev = make();
       this.reactors.resetIostat(bdev.index);
-      this.#log.info(
+      this.#bdevLog.info(
         { bdev: bdev.name, blocks: bdev.numBlocks, blockSize: bdev.blockSize },
         'bdev created',
       );
@@ -165,6 +167,7 @@ export class Target {
       const bdev = this.#bdevOf(name, module);
       await this.#abandon(bdev);
       this.bdevs.remove(bdev);
+      this.#bdevLog.info({ bdev: bdev.name }, 'bdev deleted');
       this.events.emit({ type: 'bdev-deleted', bdev: bdev.name });
     });
   }

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import type { RpcMethod } from '../../src/rpc/dispatcher.ts';
 import { allMethods } from '../../src/rpc/methods/index.ts';
 import { Target } from '../../src/target/target.ts';
-import { countingReactors, log } from './rpc.ts';
+import { countingReactors, log, logControl } from './rpc.ts';
 
 /** From dist/test/helpers. */
 export const REFERENCE_PATH = fileURLToPath(new URL('../../../docs/rpc.md', import.meta.url));
@@ -68,7 +68,7 @@ export function renewReference(text: string): string {
     reactors: countingReactors(),
     listen: () => Promise.reject(new Error('only its methods are wanted')),
   });
-  const reference = allMethods(target, '0.0.0').map(renderMethod).join('\n');
+  const reference = allMethods(target, '0.0.0', logControl).map(renderMethod).join('\n');
   const [before, rest] = text.split(BEGIN);
   const [, after] = rest.split(END);
   return `${before}${BEGIN}\n\n${reference}\n${END}${after}`;

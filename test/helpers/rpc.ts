@@ -15,8 +15,11 @@ import { RpcServer } from '../../src/rpc/server.ts';
 import { Endpoint } from '../../src/target/endpoint.ts';
 import { type Reactors, Target, type TargetOptions } from '../../src/target/target.ts';
 import type { EndpointView, IoCounters, Namespace } from '../../src/target/types.ts';
+import { LogControl } from '../../src/util/log.ts';
 
 export const log = pino({ level: 'silent' });
+/** What the log methods change. */
+export const logControl = new LogControl('info');
 
 /** What tap's `t` has that is used here. */
 interface Test {
@@ -134,7 +137,7 @@ export async function startRpcTarget(
     ...options,
   });
   const path = join(shortFolder(t), 'rpc.sock');
-  const methods = allMethods(target, '1.2.3-test', lifecycle);
+  const methods = allMethods(target, '1.2.3-test', logControl, lifecycle);
   const dispatcher = new Dispatcher(methods, log, lifecycle);
   const server = await RpcServer.listen(path, dispatcher, log);
   t.teardown(async () => {

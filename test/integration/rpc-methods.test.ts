@@ -5,6 +5,7 @@ import t from 'tap';
 import { VfioClient } from '../../src/client/vfio.ts';
 import {
   countingReactors,
+  logControl,
   NO_IO,
   RawClient,
   shortFolder,
@@ -812,4 +813,47 @@ t.test('many clients change things at the same time', async (t) => {
   for (const { bdev } of subsystem.namespaces.values()) {
     t.equal(target.bdevs.claimOf(bdev), NQN);
   }
+});
+
+t.test('what is logged', async (t) => {
+  const { call, refusal } = await startRpcTarget(t);
+  t.equal(await call('log_get_print_level'), 'INFO');
+  for (const level of ['ERROR', 'WARNING', 'NOTICE', 'INFO', 'DEBUG']) {
+    t.equal(await call('log_set_print_level', { level }), true);
+    t.equal(await call('log_get_print_level'), level);
+    t.equal(await call('log_get_level'), level, 'there is one log');
+  }
+  t.equal(await call('log_set_level', { level: 'warning' }), true, 'any case, as in SPDK');
+  t.equal(logControl.level, 'warn');
+  t.equal(await call('log_get_level'), 'WARNING');
+  t.match(await refusal('log_set_level', { level: 'LOUD' }), { code: -32602, message: /ERROR, / });
+  t.match(await refusal('log_set_level', {}), { code: -32602, message: /'level'/ });
+  t.match(await refusal('log_get_level', { level: 'INFO' }), { code: -32602 });
+  t.equal(logControl.level, 'warn', 'what was refused changed nothing');
+
+  const flags = {
+    app: false,
+    bdev: false,
+    http: false,
+    nvme: false,
+    reactor: false,
+    rpc: false,
+    target: false,
+    'vfio-user': false,
+  };
+  t.strictSame(await call('log_get_flags'), flags);
+  t.equal(await call('log_set_flag', { flag: 'nvme' }), true);
+  t.strictSame(await call('log_get_flags'), { ...flags, nvme: true });
+  t.match(await refusal('log_set_flag', { flag: 'ftl' }), { code: -32602, message: /vfio-user/ });
+  t.match(await refusal('log_clear_flag', { flag: '__proto__' }), { code: -32602 });
+  t.equal(await call('log_set_flag', { flag: 'all' }), true);
+  t.ok(Object.values((await call('log_get_flags')) as object).every((set) => set === true));
+  t.equal(await call('log_clear_flag', { flag: 'all' }), true);
+  t.strictSame(await call('log_get_flags'), flags);
+
+  t.equal(await call('log_enable_timestamps', { enabled: false }), true);
+  t.equal(logControl.timestamps, false);
+  t.match(await refusal('log_enable_timestamps', { enabled: 1 }), { code: -32602 });
+  t.equal(await call('log_enable_timestamps', { enabled: true }), true);
+  t.equal(await call('log_set_level', { level: 'INFO' }), true);
 });

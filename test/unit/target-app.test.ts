@@ -10,7 +10,6 @@ import { createDiskImage } from '../../src/app/disk-image.ts';
 import { parseSize } from '../../src/app/size.ts';
 import { defaultSocketFolder, prepareSocketFolder } from '../../src/app/socket-folder.ts';
 import { describeError, ErrnoError, strerror } from '../../src/util/errors.ts';
-import { formatLine } from '../../src/util/log.ts';
 import { shortFolder } from '../helpers/rpc.ts';
 
 t.test('processors', async (t) => {
@@ -150,20 +149,4 @@ t.test('errors in words', async (t) => {
   } catch (error) {
     t.equal(describeError(error), 'No such file or directory: /none');
   }
-});
-
-t.test('log lines for a terminal', async (t) => {
-  const line = JSON.stringify({
-    level: 30,
-    time: Date.UTC(2026, 0, 1, 12, 34, 56, 789),
-    pid: 1,
-    hostname: 'h',
-    msg: 'bdev created',
-    bdev: 'a b\nc',
-    blocks: 8,
-    path: '/x/y',
-  });
-  t.equal(formatLine(line), '12:34:56.789 info  bdev created bdev="a b\\nc" blocks=8 path=/x/y\n');
-  const error = JSON.stringify({ level: 50, time: 0, msg: 'm', err: { stack: 'Error: x\n  at' } });
-  t.match(formatLine(error), /error m\nError: x\n {2}at\n$/);
 });

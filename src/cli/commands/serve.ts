@@ -4,7 +4,7 @@ import { parseCpuList, parseCpuMask } from '../../app/cpus.ts';
 import { parseSize } from '../../app/size.ts';
 import { type Owner, parseOwner, parseSocketMode } from '../../app/socket-access.ts';
 import { type HttpAddress, parseHttpAddress, parseOrigin } from '../../http/address.ts';
-import { LOG_LEVELS, type LogLevel } from '../../util/log.ts';
+import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from '../../util/log.ts';
 import { integer, parsed, rpcSocketOption } from '../options.ts';
 
 interface ServeFlags {
@@ -27,6 +27,7 @@ interface ServeFlags {
   readonly httpTokenFile?: string;
   readonly httpOrigin: string[];
   readonly logLevel: LogLevel;
+  readonly logFormat?: LogFormat;
 }
 
 /** Adds `serve` to the program. */
@@ -112,6 +113,11 @@ export function addServe(program: Command): void {
         .choices([...LOG_LEVELS])
         .default('info'),
     )
+    .addOption(
+      new Option('--log-format <format>', 'how (default: text on a terminal, else json)').choices([
+        ...LOG_FORMATS,
+      ]),
+    )
     .addHelpText(
       'after',
       `
@@ -146,7 +152,7 @@ Ctrl-C stops cleanly; a second one at once.`,
             origins: flags.httpOrigin,
           },
         },
-        flags.logLevel,
+        { level: flags.logLevel, format: flags.logFormat },
       );
     });
 }

@@ -1,5 +1,6 @@
 /** All methods of a target. */
 import type { Target } from '../../target/target.ts';
+import type { LogControl } from '../../util/log.ts';
 import type { RpcMethod } from '../dispatcher.ts';
 import { Lifecycle } from '../lifecycle.ts';
 import { accessMethods } from './access.ts';
@@ -7,6 +8,7 @@ import { bdevMethods } from './bdev.ts';
 import { frameworkMethods } from './framework.ts';
 import { iostatMethods } from './iostat.ts';
 import { listenerMethods } from './listeners.ts';
+import { logMethods } from './log.ts';
 import { nvmfMethods } from './nvmf.ts';
 import { optionMethods } from './options.ts';
 import { spdkMethods } from './spdk.ts';
@@ -14,10 +16,11 @@ import { threadMethods } from './threads.ts';
 import { transportMethods } from './transport.ts';
 import { watchMethods } from './watch.ts';
 
-/** `version`: of the package. `lifecycle`: the same as the dispatcher's. */
+/** `version`: of the package. `log`: what is logged. `lifecycle`: the same as the dispatcher's. */
 export function allMethods(
   target: Target,
   version: string,
+  log: LogControl,
   lifecycle = new Lifecycle(),
 ): RpcMethod[] {
   const methods: RpcMethod[] = [
@@ -27,6 +30,7 @@ export function allMethods(
     ...nvmfMethods(target),
     ...listenerMethods(target),
     ...watchMethods(target),
+    ...logMethods(log),
     ...accessMethods(target),
     ...optionMethods(target),
     ...threadMethods(target),

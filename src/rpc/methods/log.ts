@@ -1,0 +1,116 @@
+/** What is logged, changed while the target runs; with SPDK's names and levels. There is one log, on stderr. */
+import { Type } from 'typebox';
+import { InvalidError } from '../../util/errors.ts';
+import { COMPONENTS, type Component, type LogControl, type LogLevel } from '../../util/log.ts';
+import { method, type RpcMethod } from '../dispatcher.ts';
+import { Bool, Text } from '../schema.ts';
+
+const Nothing = Type.Object({});
+
+/** SPDK's levels and ours. What SPDK tells of at NOTICE and at INFO is all one here. */
+const LEVELS = {
+  ERROR: 'error',
+  WARNING: 'warn',
+  NOTICE: 'info',
+  INFO: 'info',
+  DEBUG: 'debug',
+} as const;
+type SpdkLevel = keyof typeof LEVELS;
+
+/** SPDK's word for a level that the command line set. */
+const NAMES: Readonly<Record<LogLevel, SpdkLevel>> = {
+  silent: 'ERROR',
+  fatal: 'ERROR',
+  error: 'ERROR',
+  warn: 'WARNING',
+  info: 'INFO',
+  debug: 'DEBUG',
+  trace: 'DEBUG',
+};
+
+const ALL = 'all';
+
+export function logMethods(control: LogControl): RpcMethod[] {
+  /** As it was set, since two of SPDK's levels are one of ours. */
+  let name = NAMES[control.level];
+
+  const setLevel = (level: string): true => {
+    const wanted = level.toUpperCase();
+    if (!(wanted in LEVELS)) {
+      throw new InvalidError(`key 'level' must be one of ${Object.keys(LEVELS).join(', ')}`);
+    }
+    name = wanted as SpdkLevel;
+    control.level = LEVELS[name];
+    return true;
+  };
+  const getLevel = (): SpdkLevel => {
+    // The level may have been changed by others.
+    return LEVELS[name] === control.level ? name : NAMES[control.level];
+  };
+  const setFlag = (flag: string, on: boolean): true => {
+    if (flag !== ALL && !COMPONENTS.includes(flag as Component)) {
+      throw new InvalidError(`key 'flag' must be one of ${[...COMPONENTS, ALL].join(', ')}`);
+    }
+    for (const component of flag === ALL ? COMPONENTS : [flag as Component]) {
+      control.setFlag(component, on);
+    }
+    return true;
+  };
+
+  const Level = Type.Object({ level: Text(`one of ${Object.keys(LEVELS).join(', ')}`) });
+  const Flag = Type.Object({ flag: Text(`one of ${[...COMPONENTS, ALL].join(', ')}`) });
+
+  return [
+    method({
+      name: 'log_set_print_level',
+      summary: 'Logs lines of this level and above.',
+      params: Level,
+      call: ({ level }) => setLevel(level),
+    }),
+    method({
+      name: 'log_get_print_level',
+      summary: 'The level from which on lines are logged.',
+      params: Nothing,
+      call: getLevel,
+    }),
+    method({
+      name: 'log_set_level',
+      summary: 'The same as log_set_print_level: there is no second log in syslog.',
+      params: Level,
+      call: ({ level }) => setLevel(level),
+    }),
+    method({
+      name: 'log_get_level',
+      summary: 'The same as log_get_print_level.',
+      params: Nothing,
+      call: getLevel,
+    }),
+    method({
+      name: 'log_set_flag',
+      summary: 'Logs the debug lines of a part of the target, whatever the level.',
+      params: Flag,
+      call: ({ flag }) => setFlag(flag, true),
+    }),
+    method({
+      name: 'log_clear_flag',
+      summary: 'Undoes log_set_flag.',
+      params: Flag,
+      call: ({ flag }) => setFlag(flag, false),
+    }),
+    method({
+      name: 'log_get_flags',
+      summary: 'The parts of the target that have a flag, and whether it is set.',
+      params: Nothing,
+      call: () => control.flags,
+    }),
+    method({
+      name: 'log_enable_timestamps',
+      summary: 'Whether log lines carry the time.',
+      params: Type.Object({ enabled: Bool('true at the start') }),
+      call: ({ enabled }) => {
+        control.timestamps = enabled;
+        return true;
+      },
+    }),
+  ];
+}
