@@ -1,6 +1,7 @@
 /** The commander program: every command is a file of `commands/`, and loads what it runs when it is called. */
 import { Command } from 'commander';
 import { VERSION } from '../util/version.ts';
+import { addCompletion } from './commands/completion.ts';
 import { addIdentify } from './commands/identify.ts';
 import { addPerf } from './commands/perf.ts';
 import { addRpc } from './commands/rpc.ts';
@@ -21,5 +22,6 @@ export function createProgram(): Command {
   addIdentify(program);
   addPerf(program);
   addTop(program);
+  addCompletion(program);
   return program;
 }
