@@ -109,7 +109,7 @@ t.test('zsh', { skip: has('zsh') && canPty ? false : 'no zsh, or no script(1)' }
   pty.type('autoload -U compinit; compinit -u; source <(doorbell completion zsh); echo rea""dy\n');
   await pty.shown(/ready\r/);
   pty.type('doorbell ident\t');
-  await pty.shown(/doorbell identify /);
+  await pty.shown(/identify/);
   pty.type('\x15doorbell serve --log-level tr\t');
   await pty.shown(/trace/);
   pty.type(`\x15doorbell rpc -s ${path} framework_wait\t`);
