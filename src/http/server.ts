@@ -14,6 +14,7 @@ import type { Logger } from '../util/log.ts';
 import { Access, type AccessOptions, type Refusal } from './access.ts';
 import { authority, type HttpAddress, isLoopback } from './address.ts';
 import { type Asset, loadAssets } from './assets.ts';
+import { renderMetrics } from './metrics.ts';
 import { type EventSources, EventStream } from './sse.ts';
 
 const MAX_CONNECTIONS = 128;
@@ -166,6 +167,12 @@ export class HttpServer {
       reply.header('Set-Cookie', this.#access.sessionCookie(headers, false)).code(204).send(),
     );
     app.post('/rpc', { onRequest: [site, token] }, (request, reply) => this.#rpc(request, reply));
+    app.get('/metrics', { onRequest: [token] }, async ({ headers }, reply) => {
+      const { snapshot, dispatcher } = this.#options;
+      const state = { snapshot: await snapshot(), calls: dispatcher.counts };
+      const { type, text } = await renderMetrics(state, headers.accept);
+      return reply.type(type).send(text);
+    });
     app.get('/events', { onRequest: [site, token], exposeHeadRoute: false }, (request, reply) =>
       this.#events(request, reply),
     );

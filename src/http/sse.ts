@@ -4,6 +4,7 @@
  */
 import type { ServerResponse } from 'node:http';
 import type { TargetEvent, TargetEvents } from '../target/events.ts';
+import type { Snapshot } from '../target/snapshot.ts';
 import type { Logger } from '../util/log.ts';
 
 /** Clients at the same time. */
@@ -16,8 +17,7 @@ const RETRY_MS = 2000;
 
 export interface EventSources {
   readonly events: TargetEvents;
-  /** Plain JSON. */
-  readonly snapshot: () => object | Promise<object>;
+  readonly snapshot: () => Promise<Snapshot>;
 }
 
 export class EventStream {

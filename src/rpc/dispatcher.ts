@@ -58,6 +58,12 @@ export interface Outlet {
   onClose(listener: () => void): void;
 }
 
+/** Requests so far, and those of them that were answered with an error. */
+export interface CallCounts {
+  calls: number;
+  errors: number;
+}
+
 interface Entry {
   readonly method: RpcMethod;
   readonly validate: ValidateFunction;
@@ -65,6 +71,7 @@ interface Entry {
 
 export class Dispatcher {
   readonly #entries = new Map<string, Entry>();
+  readonly #counts = new Map<string, CallCounts>();
   readonly #log: Logger;
   readonly #lifecycle: Lifecycle;
 
@@ -84,8 +91,26 @@ export class Dispatcher {
     return [...this.#entries.keys()];
   }
 
+  /** By the methods that were called; '' stands for all that do not exist. */
+  get counts(): ReadonlyMap<string, CallCounts> {
+    return this.#counts;
+  }
+
   /** Runs a method. Rejects with an {@link RpcError}, whatever goes wrong. */
   async dispatch(name: string, params: unknown = {}, caller: Caller = {}): Promise<unknown> {
+    const counted = this.#entries.has(name) ? name : '';
+    const counts = this.#counts.get(counted) ?? { calls: 0, errors: 0 };
+    this.#counts.set(counted, counts);
+    counts.calls += 1;
+    try {
+      return await this.#run(name, params, caller);
+    } catch (error) {
+      counts.errors += 1;
+      throw error;
+    }
+  }
+
+  async #run(name: string, params: unknown, caller: Caller): Promise<unknown> {
     const entry = this.#entries.get(name);
     if (entry === undefined) {
       throw new RpcError(RpcCode.METHOD_NOT_FOUND, 'Method not found');

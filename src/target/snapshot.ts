@@ -21,6 +21,9 @@ export interface IoTotals {
   readonly errors: Readonly<Record<string, number>>;
   readonly readLatency: LatencyBuckets;
   readonly writeLatency: LatencyBuckets;
+  /** Of all reads, and of all writes, together. */
+  readonly readLatencyNs: number;
+  readonly writeLatencyNs: number;
 }
 
 export interface ReactorSnapshot {
@@ -232,5 +235,7 @@ function total(parts: readonly IoCounters[]): IoTotals {
     errors: {},
     readLatency: [],
     writeLatency: [],
+    readLatencyNs: sum(({ readLatencyTicks }) => readLatencyTicks),
+    writeLatencyNs: sum(({ writeLatencyTicks }) => writeLatencyTicks),
   };
 }

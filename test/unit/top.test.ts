@@ -37,6 +37,8 @@ function io({ reads = 0, writes = 0, flushes = 0, latency = [], errors = {} }: C
     errors,
     readLatency: latency,
     writeLatency: [],
+    readLatencyNs: latency.reduce((sum, [bound, count]) => sum + bound * count, 0),
+    writeLatencyNs: 0,
   };
 }
 

@@ -11,6 +11,9 @@ import type {
   SubsystemSnapshot,
 } from '../../target/snapshot.ts';
 
+/** What is shown of the counts. */
+type IoShown = Omit<IoTotals, 'readLatencyNs' | 'writeLatencyNs'>;
+
 /** Per second; latencies of what completed in the interval, undefined if nothing did. */
 export interface IoRate {
   readonly readIops: number;
@@ -68,7 +71,7 @@ export interface View {
   readonly controllers: readonly ControllerRow[];
 }
 
-const NOTHING: IoTotals = {
+const NOTHING: IoShown = {
   readOps: 0,
   writeOps: 0,
   flushOps: 0,
@@ -171,7 +174,7 @@ function totalOf(before: Snapshot | undefined, current: Snapshot, seconds: numbe
   return perSecond(parts.reduce(add, NOTHING), seconds);
 }
 
-function add(a: IoTotals, b: IoTotals): IoTotals {
+function add(a: IoShown, b: IoShown): IoShown {
   return {
     readOps: a.readOps + b.readOps,
     writeOps: a.writeOps + b.writeOps,
@@ -185,7 +188,7 @@ function add(a: IoTotals, b: IoTotals): IoTotals {
   };
 }
 
-const count = (errors: IoTotals['errors']): number =>
+const count = (errors: IoShown['errors']): number =>
   Object.values(errors).reduce((sum, errors) => sum + errors, 0);
 
 function loadOf(
@@ -199,11 +202,11 @@ function loadOf(
   return busy + idle === 0 ? 0 : busy / (busy + idle);
 }
 
-const rateOf = (old: IoTotals | undefined, now: IoTotals, seconds: number): IoRate =>
+const rateOf = (old: IoShown | undefined, now: IoShown, seconds: number): IoRate =>
   perSecond(difference(old, now), seconds);
 
 /** What was counted since `old`. If any counter went back they all began anew, and `now` is what was counted since. */
-function difference(old: IoTotals | undefined, now: IoTotals): IoTotals {
+function difference(old: IoShown | undefined, now: IoShown): IoShown {
   if (old === undefined || wentBack(old, now)) {
     return now;
   }
@@ -220,8 +223,8 @@ function difference(old: IoTotals | undefined, now: IoTotals): IoTotals {
   };
 }
 
-function wentBack(old: IoTotals, now: IoTotals): boolean {
-  const numbers = (io: IoTotals) => [
+function wentBack(old: IoShown, now: IoShown): boolean {
+  const numbers = (io: IoShown) => [
     io.readOps,
     io.writeOps,
     io.flushOps,
@@ -248,7 +251,7 @@ function subtract(old: LatencyBuckets, now: LatencyBuckets): LatencyBuckets {
   return now.map(([bound, times]) => [bound, times - (counts.get(bound) ?? 0)]);
 }
 
-function perSecond(io: IoTotals, seconds: number): IoRate {
+function perSecond(io: IoShown, seconds: number): IoRate {
   const latency = [...io.readLatency, ...io.writeLatency].sort(([a], [b]) => a - b);
   const other = io.flushOps + io.otherOps;
   return {
