@@ -32,6 +32,13 @@ export class Child {
     void this.exit.then(() => process.off('exit', this.#killWithUs));
   }
 
+  get pid(): number {
+    if (this.#process.pid === undefined) {
+      throw new Error('the process did not start');
+    }
+    return this.#process.pid;
+  }
+
   get stdin(): Writable {
     return this.#process.stdin;
   }

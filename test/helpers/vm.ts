@@ -24,9 +24,13 @@ export type Device = Readonly<Record<string, unknown>> & { readonly driver: stri
 export interface Drive {
   readonly id: string;
   readonly file: string;
+  /** How QEMU does its I/O. QEMU's default: a pool of threads. */
+  readonly aio?: 'threads' | 'native' | 'io_uring';
 }
 
 export interface VmOptions {
+  /** What runs the guest: by default DOORBELL_VM_ACCEL, or else emulation. */
+  readonly accelerator?: 'tcg' | 'kvm';
   readonly cpus?: number;
   readonly memoryMiB?: number;
   readonly devices: readonly Device[];
@@ -42,7 +46,7 @@ export function vfioUserDevice(socketPath: string): Device {
 
 function qemuArguments(options: VmOptions, kernel: string, initrd: string, console: string) {
   const memory = `${options.memoryMiB ?? 512}M`;
-  const accelerator = process.env.DOORBELL_VM_ACCEL ?? 'tcg';
+  const accelerator = options.accelerator ?? process.env.DOORBELL_VM_ACCEL ?? 'tcg';
   const json = (option: string, value: unknown) => [option, JSON.stringify(value)];
   return [
     ...['-no-user-config', '-nodefaults', '-display', 'none'],
@@ -54,11 +58,11 @@ function qemuArguments(options: VmOptions, kernel: string, initrd: string, conso
     ...['-serial', 'stdio'],
     ...['-kernel', kernel, '-initrd', initrd],
     ...['-append', `console=ttyS0 panic=-1 ${options.kernelArgs ?? ''}`.trim()],
-    ...(options.drives ?? []).flatMap(({ id, file }) =>
+    ...(options.drives ?? []).flatMap(({ id, file, aio }) =>
       json('-blockdev', {
         driver: 'raw',
         'node-name': id,
-        file: { driver: 'file', filename: file },
+        file: { driver: 'file', filename: file, ...(aio !== undefined && { aio }) },
       }),
     ),
     ...options.devices.flatMap((device) => json('-device', device)),
@@ -110,6 +114,11 @@ export class Vm {
       this.#commands.close(new Error(`QEMU is gone (${how})`));
       return how;
     });
+  }
+
+  /** QEMU's process, for what it costs the host. */
+  get pid(): number {
+    return this.#qemu.pid;
   }
 
   /** Runs a one-line shell command in the guest. It throws when the guest does not answer, not for a status. */
