@@ -10,6 +10,7 @@
         "addon/sigbus.cc",
         "addon/socket.cc",
         "addon/message.cc",
+        "addon/service.cc",
         "addon/poll.cc",
         "addon/event.cc",
         "addon/uring.cc",

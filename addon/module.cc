@@ -33,6 +33,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitAlias(env, exports);
   InitSocket(env, exports);
   InitMessage(env, exports);
+  InitService(env, exports);
   InitPoll(env, exports);
   InitEvent(env, exports);
   InitUring(env, exports);

@@ -10,6 +10,7 @@ void InitMemory(Napi::Env env, Napi::Object exports);
 void InitAlias(Napi::Env env, Napi::Object exports);
 void InitSocket(Napi::Env env, Napi::Object exports);
 void InitMessage(Napi::Env env, Napi::Object exports);
+void InitService(Napi::Env env, Napi::Object exports);
 void InitPoll(Napi::Env env, Napi::Object exports);
 void InitEvent(Napi::Env env, Napi::Object exports);
 void InitUring(Napi::Env env, Napi::Object exports);

@@ -2,6 +2,7 @@
 import { describeError } from '../util/errors.ts';
 import { createLogger, type Logger, type LoggerOptions } from '../util/log.ts';
 import { banner } from './banner.ts';
+import { Manager } from './manager.ts';
 import { type ServeOptions, Service } from './serve.ts';
 
 /** Signals that end the target cleanly. A second one ends it at once. */
@@ -19,6 +20,7 @@ export async function runTarget(options: ServeOptions, logOptions: LoggerOptions
     log.fatal({ err: error }, 'a bug of ours');
     die('SIGKILL');
   });
+  const manager = new Manager(log);
   const signal = firstSignal(log);
   const starting = Service.start(options, log, control);
   let service: Service;
@@ -29,7 +31,9 @@ export async function runTarget(options: ServeOptions, logOptions: LoggerOptions
     process.exit(1);
   }
   process.stdout.write(banner(service.listening));
+  manager.started(service);
   log.info({ signal: await signal }, 'stopping');
+  manager.stopping();
   try {
     await service.stop();
   } catch (error) {

@@ -48,10 +48,18 @@ export interface ServeOptions {
 /** A running target. */
 export class Service {
   readonly listening: Listening;
+  readonly target: Target;
+  readonly reactors: ReactorPool;
   readonly #parts: readonly Stoppable[];
 
-  private constructor(listening: Listening, parts: readonly Stoppable[]) {
+  private constructor(
+    { target, reactors }: { target: Target; reactors: ReactorPool },
+    listening: Listening,
+    parts: readonly Stoppable[],
+  ) {
     this.listening = listening;
+    this.target = target;
+    this.reactors = reactors;
     this.#parts = parts;
   }
 
@@ -79,7 +87,8 @@ export class Service {
       const server = await RpcServer.listen(rpcSocket, dispatcher, rpcLog, access);
       parts.push(() => server.close());
       const disks = await serveDisks(target, options, log);
-      return new Service({ rpcSocket, ...disks, httpUrl: await startHttp() }, parts);
+      const listening = { rpcSocket, ...disks, httpUrl: await startHttp() };
+      return new Service({ target, reactors }, listening, parts);
 
       async function startHttp(): Promise<string | undefined> {
         if (options.http === undefined) {

@@ -84,6 +84,16 @@ export interface NativeAddon {
    */
   socketReceive(fd: number, buffer: Uint8Array, fds: Int32Array): number;
 
+  // --- what a service manager passes ------------------------------------------------------------------------------
+
+  /**
+   * Makes a UNIX stream socket that another process passed non-blocking and close-on-exec. `address` is its path, '@' and the name
+   * of an abstract one, or ''. ENOTSOCK, EAFNOSUPPORT, EPROTOTYPE (no stream), ENOTCONN (neither listens nor is connected).
+   */
+  socketAdopt(fd: number): { readonly listening: boolean; readonly address: string };
+  /** Sends one datagram to a UNIX socket: a path, or '@' and the name of an abstract one. EAGAIN if its queue is full. */
+  datagramSend(address: string, data: Uint8Array): void;
+
   /** Readiness of a descriptor on this thread's event loop (uv_poll). */
   FdPoll: FdPollConstructor;
 

@@ -348,6 +348,11 @@ export class ReactorPool {
     clearTimeout(timer);
   }
 
+  /** Resolves when the reactor has answered, or is dead. One that hangs does neither. */
+  async pulse(reactor: number): Promise<void> {
+    await this.#send(this.#slots[reactor], { kind: 'report' }).catch(() => {});
+  }
+
   /** Ends all reactors. Their controllers are to be detached before. */
   async stop(): Promise<void> {
     this.#stopping = true;

@@ -3,7 +3,7 @@
  *
  * - `addon`  builds the native addon (npm's install script);
  * - `build`  npm packages, toolchain, addon, TypeScript: whatever of it is missing or out of date;
- * - `test`   as `build`, the guest that the virtual-machine tests boot, and the browser of the dashboard's tests.
+ * - `test`   as `build`, and the guest that the virtual-machine tests boot.
  *
  * It is quiet when there is nothing to do, says in one line what it does otherwise, and exits with 1 on failure.
  */
@@ -11,7 +11,6 @@
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ensureAddon } from './addon.mjs';
-import { ensureBrowser } from './browser.mjs';
 import { ensureGuest } from './guest.mjs';
 import { ensureNodeModules } from './node-modules.mjs';
 import { SetupError } from './tools.mjs';
@@ -34,7 +33,6 @@ const modes = {
   test() {
     build();
     ensureGuest(root);
-    ensureBrowser(root);
   },
 };
 

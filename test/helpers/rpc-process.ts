@@ -22,8 +22,12 @@ export class Doorbell {
   #changed: () => void = () => {};
   #over = false;
 
-  constructor(args: readonly string[], cwd?: string) {
-    this.child = spawn(process.execPath, [CLI, ...args], { ...(cwd !== undefined && { cwd }) });
+  /** `env` comes on top of our own environment. */
+  constructor(args: readonly string[], cwd?: string, env?: Readonly<Record<string, string>>) {
+    this.child = spawn(process.execPath, [CLI, ...args], {
+      ...(cwd !== undefined && { cwd }),
+      ...(env !== undefined && { env: { ...process.env, ...env } }),
+    });
     this.child.stdin.on('error', () => {});
     this.child.stdout.setEncoding('utf8').on('data', (text: string) => {
       this.#stdout += text;
