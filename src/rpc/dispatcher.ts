@@ -1,9 +1,9 @@
 /**
  * The table of methods: checks the parameters against the method's schema, calls it, and turns errors into what a client gets.
- * One declaration of the parameters gives the check, the TypeScript type and the reference in `docs/rpc.md`.
+ * One declaration of parameters and result gives the check, the TypeScript types, the OpenRPC document and `docs/rpc.md`.
  */
 import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
-import type { Static, TObject } from 'typebox';
+import type { Static, TObject, TSchema } from 'typebox';
 import { describeError, errnoOf, FailedError, InvalidError } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';
 import { Lifecycle, type Phase } from './lifecycle.ts';
@@ -15,25 +15,46 @@ export interface RpcMethod {
   /** One sentence for the reference. */
   readonly summary: string;
   readonly params: TObject;
+  /** What it answers with; a result may have more keys. */
+  readonly result: TSchema;
+  readonly examples: readonly RpcExample[];
   /** Accepts keys that it does not know, as SPDK's decoder of the same method does. */
   readonly relaxed: boolean;
   readonly phase: Phase;
   readonly call: (params: unknown, caller: Caller) => unknown;
 }
 
+/** A call and what comes of it. */
+export interface RpcExample {
+  readonly params: Readonly<Record<string, unknown>>;
+  readonly result: unknown;
+}
+
+type ReadonlyDeep<T> = T extends readonly (infer Item)[]
+  ? readonly ReadonlyDeep<Item>[]
+  : T extends object
+    ? { readonly [Key in keyof T]: ReadonlyDeep<T[Key]> }
+    : T;
+
 /** Declares a method: `call` gets parameters of the schema's type, checked. It may be asynchronous. */
-export function method<P extends TObject>(definition: {
+export function method<P extends TObject, R extends TSchema>(definition: {
   readonly name: string;
   readonly summary: string;
   readonly params: P;
+  readonly result: R;
+  readonly examples?: readonly RpcExample[];
   readonly relaxed?: boolean;
   /** Default: 'runtime'. */
   readonly phase?: Phase;
-  readonly call: (params: Static<P>, caller: Caller) => unknown;
+  readonly call: (
+    params: Static<P>,
+    caller: Caller,
+  ) => ReadonlyDeep<Static<R>> | Promise<ReadonlyDeep<Static<R>>>;
 }): RpcMethod {
   return {
     relaxed: false,
     phase: 'runtime',
+    examples: [],
     ...definition,
     // The dispatcher has checked the parameters against this very schema.
     call: (params, caller) => definition.call(params as Static<P>, caller),

@@ -51,6 +51,12 @@ export const IGNORED = 'accepted, and has no effect';
 export const Unsupported = <const T extends boolean | number>(off: T) =>
   Type.Literal(off, { description: 'not supported' });
 
+/** The result of a method that only does something. */
+export const DONE = Type.Unsafe<boolean>(Type.Literal(true));
+
+/** Numbers of results, which need no bounds. */
+export const Count = (description: string) => Type.Integer({ description });
+
 /** Ticks that results count in: nanoseconds. */
 export const TICK_RATE = 1_000_000_000;
 

@@ -3,11 +3,12 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Ajv } from 'ajv';
 import { pino } from 'pino';
 import { native } from '../../src/native/index.ts';
 import { ReactorPool } from '../../src/reactor/pool.ts';
 import { callRpc } from '../../src/rpc/client.ts';
-import { Dispatcher } from '../../src/rpc/dispatcher.ts';
+import { Dispatcher, type RpcMethod } from '../../src/rpc/dispatcher.ts';
 import { Lifecycle } from '../../src/rpc/lifecycle.ts';
 import { allMethods } from '../../src/rpc/methods/index.ts';
 import { JsonStream, RpcError } from '../../src/rpc/protocol.ts';
@@ -144,7 +145,12 @@ export async function startRpcTarget(
     await server.close();
     await target.close();
   });
-  const call = (method: string, params?: unknown) => callRpc(path, method, params);
+  const check = resultCheck(methods);
+  const call = async (method: string, params?: unknown) => {
+    const result = await callRpc(path, method, params);
+    check(method, result);
+    return result;
+  };
   const refusal = async (method: string, params?: unknown) => {
     try {
       await call(method, params);
@@ -157,6 +163,18 @@ export async function startRpcTarget(
     throw new Error(`${method} was not refused`);
   };
   return { target, server, path, endpoints, calls, call, refusal };
+}
+
+/** Throws if a result is not what the method's schema says. */
+function resultCheck(methods: readonly RpcMethod[]): (method: string, result: unknown) => void {
+  const ajv = new Ajv({ strict: true, strictTuples: false });
+  ajv.addKeyword({ keyword: 'expected', schemaType: 'string' });
+  return (name, result) => {
+    const schema = methods.find((method) => method.name === name)?.result;
+    if (schema === undefined || !ajv.validate(schema, result)) {
+      throw new Error(`${name}: ${ajv.errorsText()}`);
+    }
+  };
 }
 
 /** A target with a reactor and real listeners. */

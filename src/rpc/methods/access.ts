@@ -6,7 +6,7 @@ import { Type } from 'typebox';
 import type { Target } from '../../target/target.ts';
 import { InvalidError } from '../../util/errors.ts';
 import { method, type RpcMethod } from '../dispatcher.ts';
-import { Bool, IGNORED, TARGET_NAME, Text, U32_MAX, Uint } from '../schema.ts';
+import { Bool, DONE, IGNORED, TARGET_NAME, Text, U32_MAX, Uint } from '../schema.ts';
 import { ListenAddress } from './listeners.ts';
 
 const { Optional } = Type;
@@ -31,6 +31,7 @@ export function accessMethods(target: Target): RpcMethod[] {
         timeout_ms: Optional(Uint(IGNORED)),
         visible: Optional(Bool(IGNORED)),
       }),
+      result: DONE,
       call: ({ nqn, nsid }) => {
         checkNamespace(nqn, nsid);
         throw new InvalidError(
@@ -59,6 +60,7 @@ export function accessMethods(target: Target): RpcMethod[] {
         }),
         anagrpid: Optional(Uint('ANA group', U32_MAX)),
       }),
+      result: DONE,
       call: ({ nqn }) => {
         target.subsystem(nqn);
         throw new InvalidError(`ANA reporting of ${nqn} is disabled, and cannot be enabled`);
@@ -68,6 +70,7 @@ export function accessMethods(target: Target): RpcMethod[] {
       name: 'nvmf_subsystem_set_ns_ana_group',
       summary: 'Refused, as SPDK does for a subsystem without ana_reporting.',
       params: Type.Object({ ...NQN, nsid: NSID, anagrpid: Uint('ANA group', U32_MAX, 1) }),
+      result: DONE,
       call: ({ nqn, nsid }) => {
         checkNamespace(nqn, nsid);
         throw new InvalidError(`ANA reporting of ${nqn} is disabled, and cannot be enabled`);

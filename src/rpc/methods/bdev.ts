@@ -4,7 +4,18 @@ import { BLOCK_SIZES, type Disk } from '../../bdev/disk.ts';
 import type { Target } from '../../target/target.ts';
 import { ErrnoError } from '../../util/errors.ts';
 import { method, type RpcMethod } from '../dispatcher.ts';
-import { Bool, IGNORED, Path, Text, U32_MAX, Uint, Unsupported, Uuid } from '../schema.ts';
+import {
+  Bool,
+  Count,
+  DONE,
+  IGNORED,
+  Path,
+  Text,
+  U32_MAX,
+  Uint,
+  Unsupported,
+  Uuid,
+} from '../schema.ts';
 
 const Name = Type.Object({ name: Text('name or UUID of the bdev') });
 const BLOCK_SIZE = Type.Enum(BLOCK_SIZES, { description: 'logical block size in bytes' });
@@ -87,6 +98,28 @@ function supportedIoTypes(bdev: Disk): Record<string, boolean> {
   return Object.fromEntries(IO_TYPES.map((type) => [type, supported.has(type)]));
 }
 
+const NewName = Type.String({ description: 'name of the new bdev' });
+
+const BdevInfo = Type.Object({
+  name: Type.String(),
+  aliases: Type.Array(Type.String()),
+  product_name: Type.String(),
+  block_size: Count('bytes'),
+  num_blocks: Count('size in blocks'),
+  uuid: Type.String(),
+  assigned_rate_limits: Type.Object({
+    rw_ios_per_sec: Count('0: no limit'),
+    rw_mbytes_per_sec: Count('0: no limit'),
+    r_mbytes_per_sec: Count('0: no limit'),
+    w_mbytes_per_sec: Count('0: no limit'),
+  }),
+  claimed: Type.Boolean({ description: 'it is a namespace' }),
+  claim_type: Optional(Type.String()),
+  zoned: Type.Boolean(),
+  supported_io_types: Type.Record(Type.String(), Type.Boolean()),
+  driver_specific: Type.Record(Type.String(), Type.Unknown()),
+});
+
 export function bdevMethods(target: Target): RpcMethod[] {
   const createFile = async (module: 'aio' | 'uring', params: Static<typeof AioCreate>) => {
     const bdev = await target.createFile(params, {
@@ -105,6 +138,7 @@ export function bdevMethods(target: Target): RpcMethod[] {
       name: `bdev_${module}_delete`,
       summary: 'Deletes the bdev, after its namespace if it is one.',
       params: Name,
+      result: DONE,
       call: async ({ name }) => {
         await target.deleteBdev(name, module);
         return true;
@@ -116,6 +150,7 @@ export function bdevMethods(target: Target): RpcMethod[] {
       name: `bdev_${module}_rescan`,
       summary: 'Takes over the size that the file has now; guests that use it are told.',
       params: Name,
+      result: DONE,
       call: async ({ name }) => {
         await target.rescan(name, module);
         return true;
@@ -146,24 +181,31 @@ export function bdevMethods(target: Target): RpcMethod[] {
   return [
     method({
       name: 'bdev_aio_create',
-      summary: 'Makes a bdev of a file or a block device (through io_uring). Result: its name.',
+      summary: 'Makes a bdev of a file or a block device (through io_uring).',
       params: AioCreate,
+      result: NewName,
+      examples: [
+        { params: { name: 'disk', filename: '/srv/disk.img', block_size: 512 }, result: 'disk' },
+      ],
       call: (params) => createFile('aio', params),
     }),
     deletion('aio'),
     rescan('aio'),
     method({
       name: 'bdev_uring_create',
-      summary: 'The same as bdev_aio_create, under another name. Result: its name.',
+      summary: 'The same as bdev_aio_create, under another name.',
       params: UringCreate,
+      result: NewName,
       call: (params) => createFile('uring', params),
     }),
     deletion('uring'),
     rescan('uring'),
     method({
       name: 'bdev_malloc_create',
-      summary: 'Makes a bdev of RAM, which is taken as it is written. Result: its name.',
+      summary: 'Makes a bdev of RAM, which is taken as it is written.',
       params: MallocCreate,
+      result: NewName,
+      examples: [{ params: { num_blocks: 131072, block_size: 512 }, result: 'Malloc0' }],
       call: async ({ name, uuid, block_size, num_blocks }) => {
         const naming = { ...(name !== undefined && { name }), uuid };
         const geometry = { blockSize: block_size, numBlocks: num_blocks };
@@ -173,8 +215,9 @@ export function bdevMethods(target: Target): RpcMethod[] {
     deletion('malloc'),
     method({
       name: 'bdev_null_create',
-      summary: 'Makes a bdev that discards writes and reads nothing. Result: its name.',
+      summary: 'Makes a bdev that discards writes and reads nothing.',
       params: NullCreate,
+      result: NewName,
       call: async (params) => {
         const geometry = { blockSize: params.block_size, numBlocks: params.num_blocks };
         return (await target.createNull(params, geometry)).name;
@@ -188,6 +231,7 @@ export function bdevMethods(target: Target): RpcMethod[] {
         name: Text('name or UUID of the bdev'),
         new_size: Uint('MiB', U32_MAX, 1),
       }),
+      result: DONE,
       call: async ({ name, new_size }) => {
         await target.resizeNull(name, new_size);
         return true;
@@ -197,12 +241,14 @@ export function bdevMethods(target: Target): RpcMethod[] {
       name: 'bdev_wait_for_examine',
       summary: 'Always true: nothing is built on top of bdevs by itself.',
       params: Type.Object({}),
+      result: DONE,
       call: () => true,
     }),
     method({
       name: 'bdev_examine',
       summary: 'Always true: nothing is built on top of bdevs by itself.',
       params: Name,
+      result: DONE,
       call: () => true,
     }),
     method({
@@ -212,6 +258,7 @@ export function bdevMethods(target: Target): RpcMethod[] {
         name: Optional(Text('name or UUID; -19 if there is none')),
         timeout: Optional(Uint('ms to wait for a bdev of that name', 2 ** 31 - 1)),
       }),
+      result: Type.Array(BdevInfo),
       call: async ({ name, timeout = 0 }) => {
         if (name === undefined) {
           return target.bdevs.list().map(describe);

@@ -34,7 +34,7 @@ export function allMethods(
     ...accessMethods(target),
     ...optionMethods(target),
     ...threadMethods(target),
-    ...frameworkMethods(target, lifecycle, () => methods),
+    ...frameworkMethods(target, lifecycle, () => methods, version),
     ...spdkMethods(version),
   ];
   return methods;

@@ -6,7 +6,7 @@ import type { Target } from '../../target/target.ts';
 import type { IoCounters } from '../../target/types.ts';
 import { ErrnoError } from '../../util/errors.ts';
 import { method, type RpcMethod } from '../dispatcher.ts';
-import { Bool, Text } from '../schema.ts';
+import { Bool, DONE, Text } from '../schema.ts';
 
 const TICK_RATE = 1_000_000_000;
 /** SPDK also knows maxmin and error; the reactors can reset all or nothing. */
@@ -93,6 +93,7 @@ export function iostatMethods(target: Target): RpcMethod[] {
         per_channel: Optional(Bool('each reactor on its own; asks for exactly one bdev')),
         reset_mode: Optional(RESET_MODE),
       }),
+      result: Type.Object({ tick_rate: Type.Integer(), ticks: Type.Integer() }),
       call: ({ name, names, per_channel = false, reset_mode = 'none' }) => {
         if (name !== undefined && names !== undefined) {
           throw new ErrnoError('EINVAL', `keys 'name' and 'names' exclude each other`);
@@ -131,6 +132,7 @@ export function iostatMethods(target: Target): RpcMethod[] {
         name: Optional(Text('one bdev; -19 if there is none')),
         mode: Optional(RESET_MODE),
       }),
+      result: DONE,
       call: ({ name, mode = 'all' }) => {
         const bdevs = name === undefined ? target.bdevs.list() : [target.bdevs.get(name)];
         if (mode === 'all') {

@@ -4,7 +4,7 @@ import type { Listener, Subsystem } from '../../target/subsystem.ts';
 import type { Target } from '../../target/target.ts';
 import { InvalidError } from '../../util/errors.ts';
 import { method, type RpcMethod } from '../dispatcher.ts';
-import { IGNORED, Path, TARGET_NAME, Text, Unsupported } from '../schema.ts';
+import { DONE, IGNORED, Path, TARGET_NAME, Text, Unsupported } from '../schema.ts';
 import { isVfioUser } from './transport.ts';
 
 const { Optional } = Type;
@@ -19,6 +19,14 @@ export const ListenAddress = Type.Object(
   },
   { additionalProperties: false },
 );
+
+/** An address as SPDK shows it. */
+export const AddressInfo = Type.Object({
+  trtype: Type.String(),
+  adrfam: Type.String(),
+  traddr: Type.String(),
+  trsvcid: Type.String(),
+});
 
 /** A vfio-user client does not say which host it is. */
 const NO_HOST = { hostnqn: '', hostid: '00000000-0000-0000-0000-000000000000' };
@@ -53,7 +61,7 @@ function describeControllers(subsystem: Subsystem) {
 function describeQpairs(subsystem: Subsystem) {
   return [...subsystem.listeners.values()].flatMap((listener) =>
     (listener.endpoint.controller?.qpairs ?? []).map(({ qid, reactor }) => ({
-      cntlid: listener.endpoint.controller?.cntlid,
+      cntlid: listener.endpoint.controller?.cntlid ?? 0,
       qid,
       state: 'enabled',
       thread: `reactor_${reactor}`,
@@ -64,18 +72,6 @@ function describeQpairs(subsystem: Subsystem) {
 }
 
 export function listenerMethods(target: Target): RpcMethod[] {
-  const query = (
-    name: string,
-    summary: string,
-    describe: (subsystem: Subsystem) => unknown,
-  ): RpcMethod =>
-    method({
-      name,
-      summary,
-      params: Type.Object(NQN),
-      call: ({ nqn }) => describe(target.subsystem(nqn)),
-    });
-
   return [
     method({
       name: 'nvmf_subsystem_add_listener',
@@ -89,6 +85,16 @@ export function listenerMethods(target: Target): RpcMethod[] {
         numa_id: Optional(Type.Integer({ description: IGNORED })),
       }),
       relaxed: true,
+      result: DONE,
+      examples: [
+        {
+          params: {
+            nqn: 'nqn.2019-07.io.spdk:cnode0',
+            listen_address: { trtype: 'VFIOUSER', traddr: '/run/vm0' },
+          },
+          result: true,
+        },
+      ],
       call: async ({ nqn, listen_address }) => {
         const { trtype, traddr, adrfam = 'unknown', trsvcid = '' } = listen_address;
         checkTransport(trtype);
@@ -100,24 +106,53 @@ export function listenerMethods(target: Target): RpcMethod[] {
       name: 'nvmf_subsystem_remove_listener',
       summary: 'Disconnects the VM, and removes the socket.',
       params: Type.Object({ ...NQN, listen_address: ListenAddress }),
+      result: DONE,
       call: async ({ nqn, listen_address }) => {
         checkTransport(listen_address.trtype);
         await target.removeListener(nqn, listen_address.traddr);
         return true;
       },
     }),
-    query('nvmf_subsystem_get_listeners', 'The listeners of a subsystem.', (subsystem) =>
-      [...subsystem.listeners.values()].map((listener) => ({ address: describeAddress(listener) })),
-    ),
-    query(
-      'nvmf_subsystem_get_controllers',
-      'The controllers of the VMs that are connected.',
-      describeControllers,
-    ),
-    query(
-      'nvmf_subsystem_get_qpairs',
-      'The I/O queue pairs of the VMs that are connected.',
-      describeQpairs,
-    ),
+    method({
+      name: 'nvmf_subsystem_get_listeners',
+      summary: 'The listeners of a subsystem.',
+      params: Type.Object(NQN),
+      result: Type.Array(Type.Object({ address: AddressInfo })),
+      call: ({ nqn }) =>
+        [...target.subsystem(nqn).listeners.values()].map((listener) => ({
+          address: describeAddress(listener),
+        })),
+    }),
+    method({
+      name: 'nvmf_subsystem_get_controllers',
+      summary: 'The controllers of the VMs that are connected.',
+      params: Type.Object(NQN),
+      result: Type.Array(
+        Type.Object({
+          cntlid: Type.Integer(),
+          cntrltype: Type.String(),
+          hostnqn: Type.String({ description: 'empty: a vfio-user client has no name' }),
+          hostid: Type.String(),
+          num_io_qpairs: Type.Integer(),
+        }),
+      ),
+      call: ({ nqn }) => describeControllers(target.subsystem(nqn)),
+    }),
+    method({
+      name: 'nvmf_subsystem_get_qpairs',
+      summary: 'The I/O queue pairs of the VMs that are connected.',
+      params: Type.Object(NQN),
+      result: Type.Array(
+        Type.Object({
+          cntlid: Type.Integer(),
+          qid: Type.Integer(),
+          state: Type.String(),
+          thread: Type.String(),
+          hostnqn: Type.String(),
+          listen_address: AddressInfo,
+        }),
+      ),
+      call: ({ nqn }) => describeQpairs(target.subsystem(nqn)),
+    }),
   ];
 }

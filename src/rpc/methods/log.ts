@@ -3,7 +3,7 @@ import { Type } from 'typebox';
 import { InvalidError } from '../../util/errors.ts';
 import { COMPONENTS, type Component, type LogControl, type LogLevel } from '../../util/log.ts';
 import { method, type RpcMethod } from '../dispatcher.ts';
-import { Bool, Text } from '../schema.ts';
+import { Bool, DONE, Text } from '../schema.ts';
 
 const Nothing = Type.Object({});
 
@@ -16,6 +16,7 @@ const LEVELS = {
   DEBUG: 'debug',
 } as const;
 type SpdkLevel = keyof typeof LEVELS;
+const LevelName = Type.Enum(Object.keys(LEVELS) as SpdkLevel[]);
 
 /** SPDK's word for a level that the command line set. */
 const NAMES: Readonly<Record<LogLevel, SpdkLevel>> = {
@@ -64,49 +65,65 @@ export function logMethods(control: LogControl): RpcMethod[] {
     method({
       name: 'log_set_print_level',
       summary: 'Logs lines of this level and above.',
+      phase: 'any',
       params: Level,
+      result: DONE,
       call: ({ level }) => setLevel(level),
     }),
     method({
       name: 'log_get_print_level',
       summary: 'The level from which on lines are logged.',
+      phase: 'any',
       params: Nothing,
+      result: LevelName,
       call: getLevel,
     }),
     method({
       name: 'log_set_level',
       summary: 'The same as log_set_print_level: there is no second log in syslog.',
+      phase: 'any',
       params: Level,
+      result: DONE,
       call: ({ level }) => setLevel(level),
     }),
     method({
       name: 'log_get_level',
       summary: 'The same as log_get_print_level.',
+      phase: 'any',
       params: Nothing,
+      result: LevelName,
       call: getLevel,
     }),
     method({
       name: 'log_set_flag',
       summary: 'Logs the debug lines of a part of the target, whatever the level.',
+      phase: 'any',
       params: Flag,
+      result: DONE,
       call: ({ flag }) => setFlag(flag, true),
     }),
     method({
       name: 'log_clear_flag',
       summary: 'Undoes log_set_flag.',
+      phase: 'any',
       params: Flag,
+      result: DONE,
       call: ({ flag }) => setFlag(flag, false),
     }),
     method({
       name: 'log_get_flags',
       summary: 'The parts of the target that have a flag, and whether it is set.',
+      phase: 'any',
       params: Nothing,
+      result: Type.Record(Type.String(), Type.Boolean()),
       call: () => control.flags,
     }),
     method({
       name: 'log_enable_timestamps',
       summary: 'Whether log lines carry the time.',
+      phase: 'any',
       params: Type.Object({ enabled: Bool('true at the start') }),
+      result: DONE,
       call: ({ enabled }) => {
         control.timestamps = enabled;
         return true;

@@ -14,6 +14,8 @@ import { method, type RpcMethod } from '../dispatcher.ts';
 import {
   Ascii,
   Bool,
+  Count,
+  DONE,
   Hex,
   IGNORED,
   TARGET_NAME,
@@ -25,7 +27,7 @@ import {
   Unsupported,
   Uuid,
 } from '../schema.ts';
-import { describeAddress } from './listeners.ts';
+import { AddressInfo, describeAddress } from './listeners.ts';
 
 const { Optional } = Type;
 const NQN = { nqn: Text('NQN of the subsystem'), ...TARGET_NAME };
@@ -67,9 +69,38 @@ const AddNamespace = Type.Object({
 
 const Host = { ...NQN, host: Text('NQN of a host') };
 
+const SubsystemInfo = Type.Object({
+  nqn: Type.String(),
+  subtype: Type.Enum(['NVMe', 'Discovery']),
+  listen_addresses: Type.Array(AddressInfo),
+  allow_any_host: Type.Boolean(),
+  hosts: Type.Array(Type.Object({ nqn: Type.String() })),
+  serial_number: Optional(Type.String()),
+  model_number: Optional(Type.String()),
+  admin_label: Optional(Type.String()),
+  max_namespaces: Optional(Type.Integer()),
+  passthrough: Optional(Type.Boolean()),
+  min_cntlid: Optional(Type.Integer()),
+  max_cntlid: Optional(Type.Integer()),
+  dmrsl: Optional(Type.Integer()),
+  wzsl: Optional(Type.Integer()),
+  namespaces: Optional(
+    Type.Array(
+      Type.Object({
+        nsid: Type.Integer(),
+        bdev_name: Type.String(),
+        name: Type.String(),
+        nguid: Type.String(),
+        eui64: Optional(Type.String()),
+        uuid: Type.String(),
+      }),
+    ),
+  ),
+});
+
 const DISCOVERY = {
   nqn: DISCOVERY_NQN,
-  subtype: 'Discovery',
+  subtype: 'Discovery' as const,
   listen_addresses: [],
   allow_any_host: true,
   hosts: [],
@@ -90,7 +121,7 @@ function describeNamespace(namespace: TargetNamespace) {
 function describeSubsystem(subsystem: Subsystem) {
   return {
     nqn: subsystem.nqn,
-    subtype: 'NVMe',
+    subtype: 'NVMe' as const,
     listen_addresses: [...subsystem.listeners.values()].map(describeAddress),
     allow_any_host: subsystem.allowAnyHost,
     hosts: [...subsystem.hosts].map((nqn) => ({ nqn })),
@@ -115,6 +146,10 @@ export function nvmfMethods(target: Target): RpcMethod[] {
       name: 'nvmf_create_subsystem',
       summary: 'Makes an NVMe subsystem.',
       params: CreateSubsystem,
+      result: DONE,
+      examples: [
+        { params: { nqn: 'nqn.2019-07.io.spdk:cnode0', allow_any_host: true }, result: true },
+      ],
       call: async (params) => {
         await target.createSubsystem({
           nqn: params.nqn,
@@ -135,6 +170,7 @@ export function nvmfMethods(target: Target): RpcMethod[] {
       name: 'nvmf_delete_subsystem',
       summary: 'Disconnects its clients and deletes it. Its bdevs stay.',
       params: Type.Object(NQN),
+      result: DONE,
       call: async ({ nqn }) => {
         await target.deleteSubsystem(nqn);
         return true;
@@ -144,6 +180,7 @@ export function nvmfMethods(target: Target): RpcMethod[] {
       name: 'nvmf_get_subsystems',
       summary: 'All subsystems (the discovery subsystem first), or one.',
       params: Type.Object({ ...NQN, nqn: Optional(Text('only this one; -19 if there is none')) }),
+      result: Type.Array(SubsystemInfo),
       call: ({ nqn }) => {
         if (nqn === undefined) {
           return [DISCOVERY, ...target.subsystems.map(describeSubsystem)];
@@ -160,15 +197,23 @@ export function nvmfMethods(target: Target): RpcMethod[] {
     }),
     method({
       name: 'nvmf_subsystem_add_ns',
-      summary: 'Makes a bdev a namespace, also of guests that are connected. Result: the NSID.',
+      summary: 'Makes a bdev a namespace, also of guests that are connected.',
       params: AddNamespace,
       relaxed: true,
+      result: Count('NSID'),
+      examples: [
+        {
+          params: { nqn: 'nqn.2019-07.io.spdk:cnode0', namespace: { bdev_name: 'disk' } },
+          result: 1,
+        },
+      ],
       call: ({ nqn, namespace }) => target.addNamespace(nqn, namespace.bdev_name, namespace),
     }),
     method({
       name: 'nvmf_subsystem_remove_ns',
       summary: 'Takes a namespace away, also from guests that are connected.',
       params: Type.Object({ ...NQN, nsid: Uint('NSID', U32_MAX, 1) }),
+      result: DONE,
       call: async ({ nqn, nsid }) => {
         await target.removeNamespace(nqn, nsid);
         return true;
@@ -183,6 +228,7 @@ export function nvmfMethods(target: Target): RpcMethod[] {
         dhchap_ctrlr_key: Optional(Text('not supported: there is no keyring')),
       }),
       relaxed: true,
+      result: DONE,
       call: async ({ nqn, host, dhchap_key, dhchap_ctrlr_key }) => {
         if (dhchap_key !== undefined || dhchap_ctrlr_key !== undefined) {
           throw new InvalidError(`key 'dhchap_key': there is no key of that name`);
@@ -195,6 +241,7 @@ export function nvmfMethods(target: Target): RpcMethod[] {
       name: 'nvmf_subsystem_remove_host',
       summary: 'Removes a host from the list of the subsystem.',
       params: Type.Object({ ...Host, timeout_ms: Optional(Uint(IGNORED)) }),
+      result: DONE,
       call: async ({ nqn, host }) => {
         await target.configureSubsystem(nqn, (subsystem) => subsystem.removeHost(host));
         return true;
@@ -204,6 +251,7 @@ export function nvmfMethods(target: Target): RpcMethod[] {
       name: 'nvmf_subsystem_allow_any_host',
       summary: 'Lets any host in, or only those of the list.',
       params: Type.Object({ ...NQN, allow_any_host: Bool('any host') }),
+      result: DONE,
       call: async ({ nqn, allow_any_host }) => {
         await target.configureSubsystem(nqn, (subsystem) => {
           subsystem.allowAnyHost = allow_any_host;

@@ -3,7 +3,7 @@ import { Type } from 'typebox';
 import type { Target } from '../../target/target.ts';
 import { FailedError } from '../../util/errors.ts';
 import { method, type RpcMethod } from '../dispatcher.ts';
-import { Bool, IGNORED, Text, U16_MAX, U32_MAX, Uint, Unsupported } from '../schema.ts';
+import { Bool, DONE, IGNORED, Text, U16_MAX, U32_MAX, Uint, Unsupported } from '../schema.ts';
 
 const { Optional } = Type;
 const Ignored = Optional(Uint(IGNORED));
@@ -44,7 +44,8 @@ export function optionMethods(target: Target): RpcMethod[] {
     name: string,
     summary: string,
     params: ReturnType<typeof Type.Object>,
-  ): RpcMethod => method({ name, summary, phase: 'startup', params, call: () => true });
+  ): RpcMethod =>
+    method({ name, summary, phase: 'startup', params, result: DONE, call: () => true });
 
   return [
     accept(
@@ -79,6 +80,7 @@ export function optionMethods(target: Target): RpcMethod[] {
       params: Type.Object({
         max_subsystems: Optional(Uint('default (and 0): 1024', U32_MAX)),
       }),
+      result: DONE,
       call: ({ max_subsystems = 0 }) => {
         if (maxSubsystemsSet) {
           throw new FailedError('Must not call more than once');

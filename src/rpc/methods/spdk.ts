@@ -1,6 +1,7 @@
 /** Methods about the process itself, with SPDK's names. */
 import { Type } from 'typebox';
 import { method, type RpcMethod } from '../dispatcher.ts';
+import { DONE } from '../schema.ts';
 
 /** SIGUSR1 is left out: it would open Node's debugger. */
 const SIGNALS = {
@@ -22,6 +23,15 @@ export function spdkMethods(version: string): RpcMethod[] {
       summary: 'The version of Doorbell, in the form of SPDK.',
       phase: 'any',
       params: Type.Object({}),
+      result: Type.Object({
+        version: Type.String(),
+        fields: Type.Object({
+          major: Type.Integer(),
+          minor: Type.Integer(),
+          patch: Type.Integer(),
+          suffix: Type.String(),
+        }),
+      }),
       call: () => ({
         version: `Doorbell v${version}`,
         fields: { major, minor, patch, suffix: version.replace(/^[^-]*/, '') },
@@ -36,6 +46,7 @@ export function spdkMethods(version: string): RpcMethod[] {
           description: 'name or number of the signal',
         }),
       }),
+      result: DONE,
       call: ({ sig_name }) => {
         process.kill(process.pid, sig_name in SIGNALS ? (sig_name as Signal) : Number(sig_name));
         return true;

@@ -1,6 +1,6 @@
 /** SPDK's view of threads and what runs on them. Each reactor is a thread; the main thread is the last, `app_thread`. */
 import { performance } from 'node:perf_hooks';
-import { Type } from 'typebox';
+import { type TProperties, Type } from 'typebox';
 import type { Target } from '../../target/target.ts';
 import { method, type RpcMethod } from '../dispatcher.ts';
 import { TARGET_NAME, TICK_RATE } from '../schema.ts';
@@ -8,6 +8,12 @@ import { cpumask } from './framework.ts';
 
 const Nothing = Type.Object({});
 const NS_PER_MS = 1e6;
+
+const Pollers = Type.Array(
+  Type.Object({ name: Type.String(), id: Type.Integer(), state: Type.String() }),
+);
+const perThread = <P extends TProperties>(thread: P) =>
+  Type.Object({ tick_rate: Type.Integer(), threads: Type.Array(Type.Object(thread)) });
 
 /** A queue pair of a guest, as a reactor polls it. */
 interface Polled {
@@ -47,6 +53,16 @@ export function threadMethods(target: Target): RpcMethod[] {
       summary:
         'The threads: ns with and without work, and how many queues each polls. The cpumask of app_thread is empty: it runs anywhere.',
       params: Nothing,
+      result: perThread({
+        name: Type.String(),
+        id: Type.Integer(),
+        cpumask: Type.String(),
+        busy: Type.Number({ description: 'ns' }),
+        idle: Type.Number({ description: 'ns' }),
+        active_pollers_count: Type.Integer(),
+        timed_pollers_count: Type.Integer(),
+        paused_pollers_count: Type.Integer(),
+      }),
       call: () => {
         const queues = polled(target);
         const { active, idle } = performance.eventLoopUtilization();
@@ -77,6 +93,13 @@ export function threadMethods(target: Target): RpcMethod[] {
       summary:
         'What each thread polls: the submission queues of guests, named NQN/CNTLID/QID. How often is not counted.',
       params: Nothing,
+      result: perThread({
+        name: Type.String(),
+        id: Type.Integer(),
+        active_pollers: Pollers,
+        timed_pollers: Pollers,
+        paused_pollers: Pollers,
+      }),
       call: () => {
         const queues = polled(target);
         return {
@@ -97,6 +120,10 @@ export function threadMethods(target: Target): RpcMethod[] {
       name: 'thread_get_io_channels',
       summary: 'The bdevs that each thread has open, and for how many controllers.',
       params: Nothing,
+      result: perThread({
+        name: Type.String(),
+        io_channels: Type.Array(Type.Object({ name: Type.String(), ref: Type.Integer() })),
+      }),
       call: () => ({
         tick_rate: TICK_RATE,
         threads: names().map((name, index) => ({ name, io_channels: channels(target, index) })),
@@ -106,6 +133,7 @@ export function threadMethods(target: Target): RpcMethod[] {
       name: 'iobuf_get_stats',
       summary: 'Empty: data goes between guest memory and the disk without buffers of the target.',
       params: Nothing,
+      result: Type.Array(Type.Object({})),
       call: () => [],
     }),
     method({
@@ -113,6 +141,22 @@ export function threadMethods(target: Target): RpcMethod[] {
       summary:
         'What each thread has to do with guests: queue pairs ever made and there now, and commands that wait for a disk. Admin queues are on app_thread.',
       params: Type.Object(TARGET_NAME),
+      result: Type.Object({
+        tick_rate: Type.Integer(),
+        poll_groups: Type.Array(
+          Type.Object({
+            name: Type.String(),
+            admin_qpairs: Type.Integer(),
+            io_qpairs: Type.Integer(),
+            current_admin_qpairs: Type.Integer(),
+            current_io_qpairs: Type.Integer(),
+            current_unassociated_qpairs: Type.Integer(),
+            pending_bdev_io: Type.Integer(),
+            completed_nvme_io: Type.Integer(),
+            transports: Type.Array(Type.Object({ trtype: Type.String() })),
+          }),
+        ),
+      }),
       call: async () => {
         await reactors.report();
         const controllers = target.subsystems.flatMap(({ listeners }) =>

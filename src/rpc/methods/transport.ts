@@ -12,6 +12,7 @@ import { ErrnoError, InvalidError } from '../../util/errors.ts';
 import { method, type RpcMethod } from '../dispatcher.ts';
 import {
   Bool,
+  DONE,
   IGNORED,
   TARGET_NAME,
   Text,
@@ -129,6 +130,8 @@ export function transportMethods(target: Target): RpcMethod[] {
       summary: 'Makes the vfio-user transport. There is at most one.',
       params: CreateTransport,
       relaxed: true,
+      result: DONE,
+      examples: [{ params: { trtype: 'VFIOUSER' }, result: true }],
       call: async (params) => {
         if (!isVfioUser(params.trtype)) {
           throw new InvalidError(
@@ -146,6 +149,7 @@ export function transportMethods(target: Target): RpcMethod[] {
         trtype: Optional(Text('only this one; -19 if there is none')),
         ...TARGET_NAME,
       }),
+      result: Type.Array(Type.Record(Type.String(), Type.Unknown())),
       call: ({ trtype }) => {
         const { transport } = target;
         if (trtype !== undefined && (!isVfioUser(trtype) || transport === undefined)) {

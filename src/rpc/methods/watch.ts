@@ -6,7 +6,8 @@ import type { Listener } from '../../target/subsystem.ts';
 import type { Target } from '../../target/target.ts';
 import { ErrnoError, FailedError, InvalidError } from '../../util/errors.ts';
 import { method, type Outlet, type RpcMethod } from '../dispatcher.ts';
-import { Path, Text, U16_MAX, Uint } from '../schema.ts';
+import { Count, Path, Text, U16_MAX, Uint } from '../schema.ts';
+import { ControllerSchema, EventSchema, SnapshotSchema } from '../state-schemas.ts';
 import { Watch } from '../watch.ts';
 
 const { Optional } = Type;
@@ -44,12 +45,14 @@ export function watchMethods(target: Target): RpcMethod[] {
       summary:
         'The whole state: reactors, bdevs, subsystems, controllers and their queues. Counters are cumulative.',
       params: Type.Object({}),
+      result: SnapshotSchema,
       call: () => snapshot(target),
     }),
     method({
       name: 'doorbell_get_events',
       summary: `What happened last: at most ${EVENTS_KEPT} events, the oldest first.`,
       params: Type.Object({ since: Since }),
+      result: Type.Array(EventSchema),
       call: ({ since }) => target.events.since(since),
     }),
     method({
@@ -72,6 +75,7 @@ export function watchMethods(target: Target): RpcMethod[] {
           Uint('ms between two snapshots; default: no snapshots', MAX_SNAPSHOT_MS, MIN_SNAPSHOT_MS),
         ),
       }),
+      result: Count('seq of the last event'),
       call: ({ types, since, snapshot_ms }, { outlet }) => {
         if (outlet === undefined) {
           throw new FailedError('Only a connection to the JSON-RPC socket can watch');
@@ -98,6 +102,7 @@ export function watchMethods(target: Target): RpcMethod[] {
         socket: Optional(Path('the controller of the client at this socket')),
         cntlid: Optional(Uint('only this one', U16_MAX)),
       }),
+      result: Type.Array(ControllerSchema),
       call: async ({ nqn, socket, cntlid }) => {
         const listeners = findListeners(target, nqn, socket);
         await target.reactors.report();
