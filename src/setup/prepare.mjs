@@ -3,7 +3,7 @@
  *
  * - `addon`  builds the native addon (npm's install script);
  * - `build`  npm packages, toolchain, addon, TypeScript: whatever of it is missing or out of date;
- * - `test`   as `build`, and the guest that the virtual-machine tests boot.
+ * - `test`   as `build`, and what tests need: a guest for the virtual machine, promtool.
  *
  * It is quiet when there is nothing to do, says in one line what it does otherwise, and exits with 1 on failure.
  */
@@ -13,6 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { ensureAddon } from './addon.mjs';
 import { ensureGuest } from './guest.mjs';
 import { ensureNodeModules } from './node-modules.mjs';
+import { ensurePromtool } from './promtool.mjs';
 import { SetupError } from './tools.mjs';
 import { ensureTypeScript } from './typescript.mjs';
 
@@ -33,6 +34,7 @@ const modes = {
   test() {
     build();
     ensureGuest(root);
+    ensurePromtool(root);
   },
 };
 
