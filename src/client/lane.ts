@@ -39,6 +39,7 @@ export interface LaneOptions {
 }
 
 const TWO_32 = 2 ** 32;
+const { READ, WRITE } = NvmOpcode;
 /** Indexes of `#account`. */
 const REMAINING = 0;
 const ISSUED = 1;
@@ -51,10 +52,15 @@ export class Lane {
   /** Commands completed: reads, writes. */
   readonly totals = new Float64Array(2);
   readonly #pair: QueuePair;
-  readonly #options: LaneOptions;
+  readonly #depth: number;
+  readonly #random: boolean;
+  readonly #reads: number;
+  readonly #latency: boolean;
+  readonly #verifier: Verifier | undefined;
+  readonly #words: readonly Int32Array[];
   readonly #ratePerNs: number;
-  readonly #readClock: () => void;
   readonly #time: Float64Array;
+  readonly #readClock: () => void;
   /** Free command ids in the order in which they became free. */
   readonly #ids: Int32Array;
   #idHead = 0;
@@ -64,11 +70,14 @@ export class Lane {
   readonly #writes: Uint8Array;
   readonly #rangeOf: Int32Array;
   readonly #placeOf: Float64Array;
-  /** By range. */
+  /** By range: as {@link LaneRange}, and the next place of a sequential load. */
+  readonly #nsids: Uint32Array;
+  readonly #lbasPerCommand: Int32Array;
+  readonly #firstLbas: Float64Array;
+  readonly #places: Float64Array;
   readonly #cursors: Float64Array;
   #range = 0;
-  #random: number;
-  readonly #readBelow: number;
+  #bits: number;
   /** Doubles that change: as fields they would be allocated. */
   readonly #account = new Float64Array(3);
   #sweeping = false;
@@ -77,18 +86,27 @@ export class Lane {
 
   constructor(options: LaneOptions) {
     const { buffers, ranges } = options;
-    this.#options = options;
     this.#pair = options.pair;
-    this.#readClock = options.readClock;
-    this.#time = options.time;
+    this.#depth = options.depth;
+    this.#random = options.random;
+    this.#reads = options.reads;
+    this.#latency = options.latency;
+    this.#verifier = options.verifier;
+    this.#words = options.words;
     this.#ratePerNs = options.rate / 1e9;
-    this.#random = options.seed | 1;
-    this.#readBelow = options.reads * TWO_32;
+    this.#time = options.time;
+    this.#readClock = options.readClock;
+    // xorshift never leaves 0.
+    this.#bits = options.seed === 0 ? 1 : options.seed | 0;
     this.#ids = Int32Array.from({ length: buffers }, (_, cid) => cid);
     this.#starts = new Float64Array(buffers);
     this.#writes = new Uint8Array(buffers);
     this.#rangeOf = new Int32Array(buffers);
     this.#placeOf = new Float64Array(buffers);
+    this.#nsids = Uint32Array.from(ranges, ({ nsid }) => nsid);
+    this.#lbasPerCommand = Int32Array.from(ranges, ({ lbasPerCommand }) => lbasPerCommand);
+    this.#firstLbas = Float64Array.from(ranges, ({ firstLba }) => firstLba);
+    this.#places = Float64Array.from(ranges, ({ places }) => places);
     this.#cursors = Float64Array.from(ranges, ({ start }) => start);
   }
 
@@ -115,7 +133,7 @@ export class Lane {
 
   /** Reads everything that was written once more, to verify it. */
   sweep(): void {
-    this.#sweeping = this.#options.verifier !== undefined;
+    this.#sweeping = this.#verifier !== undefined;
   }
 
   /** Nobody looked for completions for a while, so the next turn does not record how old they are. */
@@ -133,32 +151,19 @@ export class Lane {
     const pair = this.#pair;
     const paced = this.#ratePerNs > 0;
     const count = pair.poll();
-    if (paced || (count > 0 && this.#options.latency)) {
+    if (paced || (count > 0 && this.#latency)) {
       this.#readClock();
     }
-    for (let i = 0; i < count; i++) {
-      this.#complete(pair.doneIds[i], pair.doneStatus[i]);
+    if (count > 0) {
+      this.#take(count);
     }
     this.#unsure = false;
-    let room = this.#options.depth - pair.inflight;
+    const room = this.#depth - pair.inflight;
     if (room > 0) {
       if (this.#sweeping) {
         this.#sweep(room);
-        return count;
-      }
-      if (paced) {
-        room = Math.min(room, this.#due());
-      }
-      if (room > this.#account[REMAINING]) {
-        room = this.#account[REMAINING];
-      }
-      if (room > 0) {
-        this.#account[REMAINING] -= room;
-        this.#account[ISSUED] += room;
-        for (let i = 0; i < room; i++) {
-          this.#submit();
-        }
-        pair.ring();
+      } else {
+        this.#refill(paced ? Math.min(room, this.#due()) : room);
       }
     }
     return count;
@@ -168,100 +173,133 @@ export class Lane {
   #due(): number {
     const account = this.#account;
     const earned = Math.floor((this.#time[0] - account[ORIGIN]) * this.#ratePerNs);
-    if (earned - account[ISSUED] > this.#options.depth) {
-      account[ISSUED] = earned - this.#options.depth;
+    if (earned - account[ISSUED] > this.#depth) {
+      account[ISSUED] = earned - this.#depth;
     }
     return earned - account[ISSUED];
   }
 
-  #complete(cid: number, status: number): void {
-    const write = this.#writes[cid];
-    if (status !== 0) {
-      throw this.#failure(cid, status);
-    }
-    this.totals[write] += 1;
-    const { latency, verifier, words } = this.#options;
-    if (latency && !this.#unsure) {
-      (write === 0 ? this.readLatencies : this.writeLatencies).record(
-        this.#time[0] - this.#starts[cid],
-      );
-    }
-    if (verifier !== undefined) {
-      if (write === 0) {
-        verifier.read(words[cid], this.#rangeOf[cid], this.#placeOf[cid]);
-      } else {
-        verifier.wrote(this.#rangeOf[cid], this.#placeOf[cid]);
+  /** Hot. What has completed. */
+  #take(count: number): void {
+    const { doneIds, doneStatus } = this.#pair;
+    const ids = this.#ids;
+    const timed = this.#latency && !this.#unsure;
+    let tail = this.#idTail;
+    for (let i = 0; i < count; i++) {
+      const cid = doneIds[i];
+      const write = this.#writes[cid];
+      if (doneStatus[i] !== 0) {
+        throw this.#failure(cid, doneStatus[i]);
       }
+      this.totals[write] += 1;
+      if (timed) {
+        const latencies = write === 0 ? this.readLatencies : this.writeLatencies;
+        latencies.recordSince(this.#starts, cid, this.#time);
+      }
+      if (this.#verifier !== undefined) {
+        this.#verify(this.#verifier, cid, write);
+      }
+      ids[tail] = cid;
+      tail = tail + 1 === ids.length ? 0 : tail + 1;
     }
-    this.#ids[this.#idTail] = cid;
-    this.#idTail = this.#idTail + 1 === this.#ids.length ? 0 : this.#idTail + 1;
+    this.#idTail = tail;
+  }
+
+  #verify(verifier: Verifier, cid: number, write: number): void {
+    if (write === 0) {
+      verifier.read(this.#words[cid], this.#rangeOf[cid], this.#placeOf[cid]);
+    } else {
+      verifier.wrote(this.#rangeOf[cid], this.#placeOf[cid]);
+    }
   }
 
   #failure(cid: number, status: number): Error {
-    const { nsid, firstLba, lbasPerCommand } = this.#options.ranges[this.#rangeOf[cid]];
-    const lba = firstLba + this.#placeOf[cid] * lbasPerCommand;
+    const range = this.#rangeOf[cid];
+    const count = this.#lbasPerCommand[range];
+    const lba = this.#firstLbas[range] + this.#placeOf[cid] * count;
     const what = this.#writes[cid] === 0 ? 'read' : 'write';
-    const where = `${lbasPerCommand} blocks at LBA ${lba} of namespace ${nsid}`;
+    const where = `${count} blocks at LBA ${lba} of namespace ${this.#nsids[range]}`;
     return new Error(`a ${what} of ${where} failed: ${describeStatus(status)}`);
   }
 
-  /** 32 random bits (xorshift32, Marsaglia 2003). */
-  #bits(): number {
-    let bits = this.#random;
+  /** 32 random bits, signed (xorshift32, Marsaglia 2003). */
+  #next(): number {
+    let bits = this.#bits;
     bits ^= bits << 13;
     bits ^= bits >>> 17;
     bits ^= bits << 5;
-    this.#random = bits;
-    return bits >>> 0;
+    this.#bits = bits;
+    return bits;
   }
 
-  #submit(): void {
-    const { ranges, random, reads, verifier } = this.#options;
-    const index = this.#range;
-    this.#range = index + 1 === ranges.length ? 0 : index + 1;
-    const { places } = ranges[index];
-    const write = reads === 1 ? 0 : reads === 0 ? 1 : this.#bits() < this.#readBelow ? 0 : 1;
-    let place: number;
-    if (random) {
-      place = Math.floor((this.#bits() / TWO_32) * places);
-    } else {
-      place = this.#cursors[index];
-      this.#cursors[index] = place + 1 === places ? 0 : place + 1;
+  /** Hot. Submits as many commands, or what is left of them. */
+  #refill(wanted: number): void {
+    const account = this.#account;
+    const count = Math.min(wanted, account[REMAINING]);
+    if (count <= 0) {
+      return;
     }
-    if (verifier !== undefined) {
-      place = verifier.claim(index, place);
-    }
-    this.#push(index, place, write);
-  }
-
-  /** The next commands of a sweep. */
-  #sweep(room: number): void {
-    const verifier = this.#options.verifier!;
-    for (let i = 0; i < room; i++) {
-      const index = verifier.sweep();
-      if (index < 0) {
-        this.#sweeping = false;
-        break;
+    account[REMAINING] -= count;
+    account[ISSUED] += count;
+    const reads = this.#reads;
+    const last = this.#places.length - 1;
+    for (let i = 0; i < count; i++) {
+      const range = this.#range;
+      this.#range = range === last ? 0 : range + 1;
+      let write = reads === 1 ? 0 : 1;
+      if (reads > 0 && reads < 1 && this.#next() >>> 0 < reads * TWO_32) {
+        write = 0;
       }
-      this.#push(index, verifier.sweepPlace, 0);
+      const places = this.#places[range];
+      let place: number;
+      if (this.#random) {
+        place = Math.floor((this.#next() >>> 0) * (1 / TWO_32) * places);
+      } else {
+        place = this.#cursors[range];
+        this.#cursors[range] = place + 1 === places ? 0 : place + 1;
+      }
+      const cid = this.#ids[this.#idHead];
+      this.#placeOf[cid] =
+        this.#verifier === undefined ? place : this.#verifier.claim(range, place);
+      this.#push(range, write);
     }
     this.#pair.ring();
   }
 
-  #push(index: number, place: number, write: number): void {
-    const { ranges, verifier, words } = this.#options;
-    const { nsid, lbasPerCommand, firstLba } = ranges[index];
+  /** The next commands of a sweep. */
+  #sweep(room: number): void {
+    const verifier = this.#verifier!;
+    for (let i = 0; i < room; i++) {
+      const range = verifier.sweep();
+      if (range < 0) {
+        this.#sweeping = false;
+        break;
+      }
+      this.#placeOf[this.#ids[this.#idHead]] = verifier.sweepPlace;
+      this.#push(range, 0);
+    }
+    this.#pair.ring();
+  }
+
+  /** Hot. The next free command id, for the place noted with it: a number as large as that would be allocated as an argument. */
+  #push(range: number, write: number): void {
     const cid = this.#ids[this.#idHead];
     this.#idHead = this.#idHead + 1 === this.#ids.length ? 0 : this.#idHead + 1;
     this.#starts[cid] = this.#time[0];
     this.#writes[cid] = write;
-    this.#rangeOf[cid] = index;
-    this.#placeOf[cid] = place;
-    if (verifier !== undefined && write !== 0) {
-      verifier.fill(words[cid], index, place);
+    this.#rangeOf[cid] = range;
+    if (write !== 0 && this.#verifier !== undefined) {
+      this.#verifier.fill(this.#words[cid], range, this.#placeOf[cid]);
     }
-    const lba = firstLba + place * lbasPerCommand;
-    const opcode = write === 0 ? NvmOpcode.READ : NvmOpcode.WRITE;
-    this.#pair.push(cid, opcode, nsid, lba | 0, lbasPerCommand - 1, (lba / TWO_32) | 0);
+    const count = this.#lbasPerCommand[range];
+    const lba = this.#firstLbas[range] + this.#placeOf[cid] * count;
+    this.#pair.push(
+      cid,
+      write === 0 ? READ : WRITE,
+      this.#nsids[range] | 0,
+      lba | 0,
+      count - 1,
+      (lba * (1 / TWO_32)) | 0,
+    );
   }
 }

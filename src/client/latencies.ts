@@ -12,6 +12,8 @@ const FAR_BITS = 16;
 const LARGEST = 2 ** (32 + FAR_BITS) - 1;
 const BUCKETS = (32 + FAR_BITS - SUB_BITS + 1) * SUB_BUCKETS;
 
+const ZERO = new Float64Array(1);
+
 /** Of `#sums`. */
 const COUNT = 0;
 const SUM = 1;
@@ -46,8 +48,14 @@ export class Latencies {
     this.#sums.set([0, 0, Number.POSITIVE_INFINITY, 0]);
   }
 
-  /** Hot. Nanoseconds; what is below 0 counts as 0. */
+  /** Nanoseconds; what is below 0 counts as 0. */
   record(ns: number): void {
+    this.recordSince(ZERO, 0, Float64Array.of(ns));
+  }
+
+  /** Hot. Records the time from `starts[index]` to `now[0]`. They stay where they are: an argument that is a double may be allocated. */
+  recordSince(starts: Float64Array, index: number, now: Float64Array): void {
+    const ns = now[0] - starts[index];
     const value = ns > 0 ? (ns < LARGEST ? Math.floor(ns) : LARGEST) : 0;
     const bucket =
       value < TWO_32
