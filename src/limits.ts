@@ -47,3 +47,5 @@ export const MAX_CONTROLLER_INFLIGHT = 512;
 /** JSON-RPC: bytes of one request, and clients at the same time (as SPDK). */
 export const MAX_RPC_REQUEST_BYTES = 256 * 1024;
 export const MAX_RPC_CLIENTS = 64;
+/** The answers of a batch: past this many no further request of it is carried out. */
+export const MAX_RPC_BATCH_ANSWER_BYTES = 4 * 1024 * 1024;

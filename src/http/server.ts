@@ -206,8 +206,10 @@ export class HttpServer {
     } catch (error) {
       return reply.code(400).send(errorBody(null, error as RpcError));
     }
-    const body = await answer(this.#options.dispatcher, value);
-    return body === undefined ? reply.code(204).send() : reply.send(body);
+    const text = await answer(this.#options.dispatcher, value);
+    return text === undefined
+      ? reply.code(204).send()
+      : reply.type('application/json; charset=utf-8').send(text);
   }
 
   #events(request: FastifyRequest, reply: FastifyReply): FastifyReply {

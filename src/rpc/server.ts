@@ -115,10 +115,10 @@ class Client implements Outlet {
 
   async #run(value: unknown): Promise<void> {
     this.#inFlight++;
-    const body = await answer(this.#dispatcher, value, { outlet: this });
+    const text = await answer(this.#dispatcher, value, { outlet: this });
     this.#inFlight--;
-    if (body !== undefined) {
-      this.#write(body);
+    if (text !== undefined) {
+      this.#send(`${text}\n`);
     }
     this.#finish();
     this.#pump();
@@ -129,8 +129,12 @@ class Client implements Outlet {
   }
 
   #write(body: object): void {
+    this.#send(encode(body));
+  }
+
+  #send(line: string): void {
     if (this.#socket.writable) {
-      this.#socket.write(encode(body));
+      this.#socket.write(line);
     }
   }
 }
