@@ -204,7 +204,6 @@ t.test('a reactor that dies is told, and so is its successor', async (t) => {
   await client.createQueuePair(1, 16);
   // One that dies in its first second is taken for one that cannot live.
   await new Promise((resolve) => setTimeout(resolve, 1100));
-  const { tid } = target.pool.state(0);
   // A message that is none.
   const asked = target.pool.request(0, undefined as unknown as ControllerRequest);
   await t.rejects(asked, { name: 'ReactorLostError' });
@@ -220,8 +219,6 @@ t.test('a reactor that dies is told, and so is its successor', async (t) => {
   await client.enable();
   await client.createQueuePair(1, 16);
   t.match(await snapshot(target.target), { reactors: [{ alive: true, queuePairs: 1 }] });
-  const again = target.pool.state(0).tid;
-  t.ok(again > 0 && again !== tid, 'another thread');
 });
 
 t.test('a host that writes nonsense into doorbells', async (t) => {
