@@ -1,4 +1,5 @@
-/** What is no rate: start, memory, idling, interrupts, garbage, and a second reactor. Each figure with its goal, if it has one. */
+/** What is no rate of its own: start, memory, idling, interrupts, garbage, what HTTP takes, a second reactor. Each figure with its goal, if it has one. */
+import { measureHttpLoss } from './http.ts';
 import {
   connectMore,
   type IdleClient,
@@ -39,6 +40,19 @@ function figure(name: string, what: string, unit: string, value: number, bound: 
   const judged = atMost !== undefined || atLeast !== undefined;
   return { name, what, unit, value, ...bound, ...(judged && { met }) } satisfies StateFigure;
 }
+
+function missing(
+  name: string,
+  what: string,
+  unit: string,
+  reason: string,
+  bound: Bound,
+): StateFigure {
+  return { name, what, unit, missing: reason, ...bound };
+}
+
+const notEnough = (cores: number, wanted: number): string =>
+  `not enough cores: ${cores} of ${wanted}`;
 
 const LOAD: Load = { op: 'read', random: true, blockSize: 4096, depth: 32 };
 
@@ -186,8 +200,7 @@ async function secondReactor(conditions: StateConditions): Promise<StateFigure[]
   const goal = { atLeast: 1.8 };
   const [first, second, client] = conditions.cpus;
   if (client === undefined) {
-    const missing = `not enough cores: ${conditions.cpus.length} of 3`;
-    return [{ name, what, unit: '×', missing, ...goal }];
+    return [missing(name, what, '×', notEnough(conditions.cpus.length, 3), goal)];
   }
   const ratios: number[] = [];
   for (let run = 0; run < conditions.runs; run++) {
@@ -207,7 +220,27 @@ async function secondReactor(conditions: StateConditions): Promise<StateFigure[]
   return [figure(name, what, '×', median(ratios), goal)];
 }
 
+/** Requests a second of somebody who watches closely. */
+const SCRAPES = 10;
+/** Reactor, client, main, autocannon. */
+const FLOOD_CORES = 4;
+
+async function http(conditions: StateConditions): Promise<StateFigure[]> {
+  const goal = { atMost: 3 };
+  const percent = async (rate: number): Promise<number> =>
+    100 * (await measureHttpLoss(conditions, rate));
+  const scraped = `IOPS lost while ${SCRAPES} requests a second ask for metrics`;
+  const flooded = 'IOPS lost while autocannon asks for metrics with 10 connections';
+  const cores = conditions.cpus.length;
+  return [
+    figure('http-scrape', scraped, '%', await percent(SCRAPES), goal),
+    cores < FLOOD_CORES
+      ? missing('http-flood', flooded, '%', notEnough(cores, FLOOD_CORES), goal)
+      : figure('http-flood', flooded, '%', await percent(0), goal),
+  ];
+}
+
 /** By the name that `--only` takes. */
 export const STATES: Readonly<
   Record<string, (conditions: StateConditions) => Promise<StateFigure[]>>
-> = { start, idle, trapped, interrupts, garbage, 'two-reactors': secondReactor };
+> = { start, idle, trapped, interrupts, garbage, http, 'two-reactors': secondReactor };
