@@ -110,6 +110,7 @@ export function countingReactors(
 
 export interface TestTarget {
   readonly target: Target;
+  readonly dispatcher: Dispatcher;
   readonly server: RpcServer;
   readonly path: string;
   /** The endpoints that were made, and what they were told, in order. */
@@ -162,7 +163,7 @@ export async function startRpcTarget(
     }
     throw new Error(`${method} was not refused`);
   };
-  return { target, server, path, endpoints, calls, call, refusal };
+  return { target, dispatcher, server, path, endpoints, calls, call, refusal };
 }
 
 /** Throws if a result is not what the method's schema says. */

@@ -857,3 +857,11 @@ t.test('what is logged', async (t) => {
   t.equal(await call('log_enable_timestamps', { enabled: true }), true);
   t.equal(await call('log_set_level', { level: 'INFO' }), true);
 });
+
+t.test('every schema can be compiled, and refuses what is no object', async (t) => {
+  const { dispatcher } = await startRpcTarget(t);
+  t.ok(dispatcher.names.length > 50);
+  for (const name of dispatcher.names) {
+    t.match(dispatcher.violation(name, []), /must be object/, name);
+  }
+});
