@@ -37,6 +37,8 @@ export const MAX_IOVA = Number.MAX_SAFE_INTEGER;
 export const MAX_REACTORS = 64;
 /** Bdevs of one process. */
 export const MAX_BDEVS = 1024;
+/** Namespaces of connected controllers whose I/O is counted (a controller has one row more); those beyond are served, but not counted. */
+export const MAX_COUNTER_ROWS = 4096;
 /** Files a reactor has registered with its ring: two a bdev with O_DIRECT. Within what a process may open by default. */
 export const MAX_REGISTERED_FILES = 1024;
 /** Commands a reactor has in flight at a backend that completes later. */
@@ -47,3 +49,5 @@ export const MAX_CONTROLLER_INFLIGHT = 512;
 /** JSON-RPC: bytes of one request, and clients at the same time (as SPDK). */
 export const MAX_RPC_REQUEST_BYTES = 256 * 1024;
 export const MAX_RPC_CLIENTS = 64;
+/** The answers of a batch: past this many no further request of it is carried out. */
+export const MAX_RPC_BATCH_ANSWER_BYTES = 4 * 1024 * 1024;

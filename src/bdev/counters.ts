@@ -1,56 +1,78 @@
 /**
- * I/O counters of the bdevs, one block of shared memory per reactor: the reactor writes its own, main reads all.
- * A read by main may fall between two counters of one command; each counter is exact.
+ * What a reactor counts of the I/O of one namespace of one controller: a row of 64-bit floats in shared memory, one block of rows a reactor.
+ * A row belongs to the reactor from the time main names it in a message until the namespace or the controller is gone there; main reads it
+ * at any time (each counter is exact, two may differ by a command), and writes only rows that nobody has. See `tally.ts` for the readers.
  */
-import { MAX_BDEVS } from '../limits.ts';
+import { MAX_COUNTER_ROWS } from '../limits.ts';
 import { Op } from './op.ts';
 
-/** Columns of a bdev's row. Read and write columns are `op` apart (see Op). */
-const Column = {
+/** Buckets of a latency histogram are eight an octave: bucket 8·r + i holds what begins at (8 + i)·2^(r−1) ns (r = 0: i ns). */
+export const LATENCY_SHIFT = 3;
+const LATENCY_MASK = (1 << LATENCY_SHIFT) - 1;
+/** Up to 2^41 ns, 36 minutes; what is longer is in the last bucket. */
+export const LATENCY_BUCKETS = 312;
+/** NVMe statuses a row counts one by one. */
+export const STATUSES = 8;
+
+/** Columns of a row. Those of reads and writes are `op` apart (see Op). */
+export const Column = {
   OPS: 0,
   BYTES: 2,
-  LATENCY: 4,
-  MAX_LATENCY: 6,
+  /** Commands of which the latency was measured, and its sum in ns. */
+  TIMED: 4,
+  LATENCY: 6,
+  MAX_LATENCY: 8,
   /** Plus one, so that 0 means "none yet". */
-  MIN_LATENCY: 8,
-  FLUSHES: 10,
-  ERRORS: 11,
+  MIN_LATENCY: 10,
+  FLUSHES: 12,
+  /** Errors that the backend reported (the others were found before it was asked). */
+  BACKEND_ERRORS: 13,
+  /** Errors with a status that found no place in the table. */
+  OTHER_ERRORS: 14,
+  /** STATUSES pairs of status and count. */
+  ERRORS: 16,
+  HISTOGRAM: 16 + 2 * STATUSES,
 } as const;
-const COLUMNS = 12;
+export const COLUMNS = Column.HISTOGRAM + 2 * LATENCY_BUCKETS;
 
-export const COUNTERS_BYTES = MAX_BDEVS * COLUMNS * Float64Array.BYTES_PER_ELEMENT;
+const ROW_BYTES = COLUMNS * Float64Array.BYTES_PER_ELEMENT;
+export const COUNTERS_BYTES = Math.ceil((MAX_COUNTER_ROWS * ROW_BYTES) / 4096) * 4096;
 
-/** What bdev_get_iostat shows of one bdev on one reactor. Ticks are nanoseconds. */
-export interface IoCounters {
-  bytesRead: number;
-  numReadOps: number;
-  bytesWritten: number;
-  numWriteOps: number;
-  readLatencyTicks: number;
-  maxReadLatencyTicks: number;
-  minReadLatencyTicks: number;
-  writeLatencyTicks: number;
-  maxWriteLatencyTicks: number;
-  minWriteLatencyTicks: number;
-  /** Completions with an error. */
-  errors: number;
+const TWO_31 = 2 ** 31;
+const FAR_BITS = 16;
+
+export function rowOf(memory: SharedArrayBuffer, index: number): Float64Array {
+  return new Float64Array(memory, index * ROW_BYTES, COLUMNS);
 }
 
-/** The counters of one bdev on one reactor. Times are nanoseconds. */
+/** The bucket of a latency below 2^31 ns. */
+function bucketOf(ns: number): number {
+  const octave = 31 - Math.clz32(ns | LATENCY_MASK);
+  return octave < LATENCY_SHIFT
+    ? ns
+    : ((octave - LATENCY_SHIFT + 1) << LATENCY_SHIFT) +
+        ((ns >>> (octave - LATENCY_SHIFT)) & LATENCY_MASK);
+}
+
+/** The first latency above a bucket's, in ns. */
+export function bucketEnd(bucket: number): number {
+  const range = bucket >>> LATENCY_SHIFT;
+  const at = (bucket & LATENCY_MASK) + 1;
+  return range === 0 ? at : (LATENCY_MASK + 1 + at) * 2 ** (range - 1);
+}
+
+/** The writer of a row. */
 export class Counters {
   readonly #row: Float64Array;
 
-  constructor(memory: SharedArrayBuffer, bdevIndex: number) {
-    const bytes = COLUMNS * Float64Array.BYTES_PER_ELEMENT;
-    this.#row = new Float64Array(memory, bdevIndex * bytes, COLUMNS);
+  constructor(memory: SharedArrayBuffer, index: number) {
+    this.#row = rowOf(memory, index);
   }
 
-  /** Hot. Counts a completed command. */
-  count(op: number, length: number, status: number): void {
+  /** Hot. A command has succeeded. */
+  count(op: number, length: number): void {
     const row = this.#row;
-    if (status !== 0) {
-      row[Column.ERRORS] += 1;
-    } else if (op === Op.FLUSH) {
+    if (op === Op.FLUSH) {
       row[Column.FLUSHES] += 1;
     } else {
       row[Column.OPS + op] += 1;
@@ -58,13 +80,32 @@ export class Counters {
     }
   }
 
-  /** Adds the time from `start[slot]` to `now[0]` (arrays, so that no double is allocated on the way). */
+  /** A command was completed with an error. */
+  fail(status: number): void {
+    const row = this.#row;
+    for (let at: number = Column.ERRORS; at < Column.HISTOGRAM; at += 2) {
+      if (row[at] === status || row[at + 1] === 0) {
+        row[at] = status;
+        row[at + 1] += 1;
+        return;
+      }
+    }
+    row[Column.OTHER_ERRORS] += 1;
+  }
+
+  /** The backend reported that error. */
+  failBackend(): void {
+    this.#row[Column.BACKEND_ERRORS] += 1;
+  }
+
+  /** Adds the time from `start[slot]` to `now[0]` (arrays, so that no double is allocated on the way). Nanoseconds. */
   time(op: number, now: Float64Array, start: Float64Array, slot: number): void {
     if (op === Op.FLUSH) {
       return;
     }
     const row = this.#row;
     const elapsed = now[0] - start[slot];
+    row[Column.TIMED + op] += 1;
     row[Column.LATENCY + op] += elapsed;
     if (elapsed > row[Column.MAX_LATENCY + op]) {
       row[Column.MAX_LATENCY + op] = elapsed;
@@ -73,27 +114,18 @@ export class Counters {
     if (least === 0 || elapsed + 1 < least) {
       row[Column.MIN_LATENCY + op] = elapsed + 1;
     }
+    const bucket =
+      elapsed < TWO_31
+        ? bucketOf(elapsed | 0)
+        : Math.min(
+            bucketOf((elapsed / 2 ** FAR_BITS) | 0) + (FAR_BITS << LATENCY_SHIFT),
+            LATENCY_BUCKETS - 1,
+          );
+    row[Column.HISTOGRAM + op * LATENCY_BUCKETS + bucket] += 1;
   }
 
-  report(): IoCounters {
-    const row = this.#row;
-    const least = (op: Op): number => Math.max(0, row[Column.MIN_LATENCY + op] - 1);
-    return {
-      bytesRead: row[Column.BYTES + Op.READ],
-      numReadOps: row[Column.OPS + Op.READ],
-      bytesWritten: row[Column.BYTES + Op.WRITE],
-      numWriteOps: row[Column.OPS + Op.WRITE],
-      readLatencyTicks: row[Column.LATENCY + Op.READ],
-      maxReadLatencyTicks: row[Column.MAX_LATENCY + Op.READ],
-      minReadLatencyTicks: least(Op.READ),
-      writeLatencyTicks: row[Column.LATENCY + Op.WRITE],
-      maxWriteLatencyTicks: row[Column.MAX_LATENCY + Op.WRITE],
-      minWriteLatencyTicks: least(Op.WRITE),
-      errors: row[Column.ERRORS],
-    };
-  }
-
-  reset(): void {
-    this.#row.fill(0);
+  /** Forgets the shortest and the longest latency. */
+  clearExtremes(): void {
+    this.#row.fill(0, Column.MAX_LATENCY, Column.FLUSHES);
   }
 }

@@ -95,7 +95,7 @@ export class Access {
 
   /** Of requests that do something, or are expensive: not from a page of another site. */
   checkSite(headers: IncomingHttpHeaders): Refusal | undefined {
-    const { origin, host } = headers;
+    const { origin, host = '' } = headers;
     const site = headers['sec-fetch-site'] ?? 'none';
     if (origin !== undefined && !this.#origins.has(origin)) {
       if (origin !== `http://${host}` && origin !== `https://${host}`) {

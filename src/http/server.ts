@@ -23,7 +23,7 @@ const MAX_HEADER_BYTES = 16 * 1024;
 const MAX_LOGIN_BYTES = 8 * 1024;
 /** How long a client may take to send the head of a request, and all of it. Milliseconds. */
 const HEADERS_TIMEOUT_MS = 5000;
-const REQUEST_TIMEOUT_MS = 15_000;
+const REQUEST_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_TIMEOUT_MS = 60_000;
 /** Of a connection on which nothing moves though an answer is due. Longer than any method waits by default. */
 const STALL_TIMEOUT_MS = 10 * 60_000;
@@ -100,6 +100,8 @@ export class HttpServer {
         maxHeaderSize: MAX_HEADER_BYTES,
         headersTimeout: HEADERS_TIMEOUT_MS,
         connectionsCheckingInterval: 1000,
+        // Access looks at it.
+        requireHostHeader: false,
       },
       clientErrorHandler: refuseConnection,
       frameworkErrors: (error, _request, reply) => sendError(reply, error.statusCode, error),
@@ -204,8 +206,10 @@ export class HttpServer {
     } catch (error) {
       return reply.code(400).send(errorBody(null, error as RpcError));
     }
-    const body = await answer(this.#options.dispatcher, value);
-    return body === undefined ? reply.code(204).send() : reply.send(body);
+    const text = await answer(this.#options.dispatcher, value);
+    return text === undefined
+      ? reply.code(204).send()
+      : reply.type('application/json; charset=utf-8').send(text);
   }
 
   #events(request: FastifyRequest, reply: FastifyReply): FastifyReply {

@@ -38,6 +38,7 @@ export interface IoTotals {
   readonly numReadOps: number;
   readonly bytesWritten: number;
   readonly numWriteOps: number;
+  /** That a backend reported. */
   readonly errors: number;
 }
 

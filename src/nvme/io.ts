@@ -35,6 +35,8 @@ const BATCH_BYTES = 1024 * 1024;
  */
 const PUBLISH_EVERY = 8;
 const PUBLISH_BYTES = 64 * 1024;
+/** Batches of which one is timed, where commands complete within the batch: the clock costs as much as some commands. */
+const BATCHES_PER_SAMPLE = 64;
 /** The command could not be taken now: it stays in the queue. Beside PENDING and the NVMe statuses. */
 const BUSY = -2;
 
@@ -60,6 +62,8 @@ export interface IoController {
   writeThrough: boolean;
   /** Commands in flight. */
   inflight: number;
+  /** Commands that were refused before a namespace was asked. */
+  readonly counters: Counters;
 }
 
 /** A queue and the controller it belongs to. */
@@ -83,6 +87,12 @@ export class IoEngine {
   readonly #now = new Float64Array(new SharedArrayBuffer(8));
   readonly #clock = native.bindClock(this.#now);
   #clockRead = false;
+  /** Batches since the last that was timed; the time it began, and the first command of it that a namespace took. */
+  #batches = 0;
+  readonly #sampleStart = new Float64Array(1);
+  #sampling = false;
+  #sampled: IoNamespace | undefined;
+  #sampledOp: Op = Op.READ;
 
   constructor(context: BackendContext) {
     this.#context = context;
@@ -126,6 +136,10 @@ export class IoEngine {
     const request = this.#context.request;
     let taken = 0;
     let bytes = 0;
+    this.#batches += 1;
+    if (this.#batches === BATCHES_PER_SAMPLE) {
+      this.#startSample();
+    }
     while (head !== tail && taken < room && bytes < BATCH_BYTES) {
       const base = head * SQE_WORDS;
       const cdw0 = words[base + CDW0];
@@ -139,11 +153,17 @@ export class IoEngine {
         sq.head = head;
         continue;
       }
+      if (status !== Status.SUCCESS) {
+        this.#refuse(queue.controller, words[base + NSID], status);
+      }
       cq.stage(0, sq.qid, head, cdw0 >>> 16, status);
       bytes += request.length;
       if (taken % PUBLISH_EVERY === 0 || copies.bytes >= PUBLISH_BYTES) {
         copies.flush();
         cq.publish();
+        if (this.#sampled !== undefined) {
+          this.#endSample();
+        }
       }
     }
     sq.head = head;
@@ -151,7 +171,36 @@ export class IoEngine {
     if (copies.pending) {
       copies.flush();
     }
+    if (this.#sampling) {
+      this.#endSample();
+    }
     return taken;
+  }
+
+  #startSample(): void {
+    this.#batches = 0;
+    this.#sampling = true;
+    this.readClock();
+    this.#sampleStart[0] = this.#now[0];
+  }
+
+  /** The first command of a timed batch is about to be seen by the host. */
+  #endSample(): void {
+    const namespace = this.#sampled;
+    this.#sampling = false;
+    this.#sampled = undefined;
+    if (namespace !== undefined) {
+      this.readClock();
+      namespace.counters.time(this.#sampledOp, this.#now, this.#sampleStart, 0);
+    }
+  }
+
+  /** Counts an error, with the namespace it is about if there is one. */
+  #refuse(controller: IoController, nsid: number, status: number): void {
+    const index = nsid - 1;
+    const { namespaces } = controller;
+    const namespace = index >>> 0 < namespaces.length ? namespaces[index] : undefined;
+    (namespace ?? controller).counters.fail(status);
   }
 
   /** An NVMe status, PENDING or BUSY. */
@@ -217,7 +266,15 @@ export class IoEngine {
       return this.#start(queue, namespace, op, cdw0 >>> 16, request.length);
     }
     const status = backend.submit(op, -1);
-    namespace.counters.count(op, request.length, status);
+    if (status === Status.SUCCESS) {
+      namespace.counters.count(op, request.length);
+      if (this.#sampling && this.#sampled === undefined) {
+        this.#sampled = namespace;
+        this.#sampledOp = op;
+      }
+    } else {
+      namespace.counters.failBackend();
+    }
     return status;
   }
 
@@ -232,7 +289,11 @@ export class IoEngine {
     const slot = this.#freeSlots[this.#freeCount - 1];
     const status = namespace.backend.submit(op, slot);
     if (status !== PENDING) {
-      namespace.counters.count(op, length, status);
+      if (status === Status.SUCCESS) {
+        namespace.counters.count(op, length);
+      } else {
+        namespace.counters.failBackend();
+      }
       return status;
     }
     this.#freeCount -= 1;
@@ -267,7 +328,12 @@ export class IoEngine {
     this.#freeCount += 1;
     const { sq, controller } = queue;
     controller.inflight -= 1;
-    namespace.counters.count(this.#slotOp[slot], this.#slotBytes[slot], status);
+    if (status === Status.SUCCESS) {
+      namespace.counters.count(this.#slotOp[slot], this.#slotBytes[slot]);
+    } else {
+      namespace.counters.fail(status);
+      namespace.counters.failBackend();
+    }
     namespace.counters.time(this.#slotOp[slot], this.#now, this.#slotStart, slot);
     sq.cq.unreserve();
     if (sq.discarded) {

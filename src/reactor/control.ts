@@ -81,6 +81,8 @@ export interface ReactorTask {
 /** A namespace, as a reactor opens it. */
 export interface NamespaceDescriptor {
   readonly nsid: number;
+  /** Its counter row. */
+  readonly row: number;
   readonly bdev: BdevDescriptor;
 }
 
@@ -94,6 +96,8 @@ export type Request =
       /** The client cannot map the page: main writes there what the client sends, and wakes the reactor. */
       readonly trapped: boolean;
       readonly shadow: ShadowPages | undefined;
+      /** The counter row of refused commands. */
+      readonly row: number;
       readonly maxTransferBytes: number;
       readonly writeThrough: boolean;
       readonly regions: readonly GuestRegion[];
@@ -143,6 +147,8 @@ export type Request =
       readonly controller: number;
       readonly namespace: NamespaceDescriptor;
     }
+  /** Forget the shortest and the longest latency. */
+  | { readonly kind: 'clear-extremes'; readonly controller: number; readonly row: number }
   | { readonly kind: 'remove-namespace'; readonly controller: number; readonly nsid: number }
   /** The host writes its doorbells there, too. */
   | { readonly kind: 'shadow'; readonly controller: number; readonly shadow: ShadowPages }

@@ -242,6 +242,9 @@ export class Controllers {
       case 'add-namespace':
         this.#addNamespace(state.io, request.namespace);
         break;
+      case 'clear-extremes':
+        new Counters(this.#counters, request.row).clearExtremes();
+        break;
       case 'remove-namespace':
         this.#closeNamespace(state.io, request.nsid);
         break;
@@ -270,6 +273,7 @@ export class Controllers {
       maxTransferBytes: request.maxTransferBytes,
       writeThrough: request.writeThrough,
       inflight: 0,
+      counters: new Counters(this.#counters, request.row),
     };
     this.#controllers.set(request.controller, {
       io,
@@ -292,14 +296,14 @@ export class Controllers {
     return status;
   }
 
-  #addNamespace(io: IoController, { nsid, bdev }: NamespaceDescriptor): void {
+  #addNamespace(io: IoController, { nsid, row, bdev }: NamespaceDescriptor): void {
     const namespace: IoNamespace = {
       nsid,
       backend: openBackend(bdev.backend, this.#context),
       blockShift: Math.log2(bdev.blockSize),
       numBlocks: bdev.numBlocks,
       readonly: bdev.readonly,
-      counters: new Counters(this.#counters, bdev.index),
+      counters: new Counters(this.#counters, row),
     };
     this.#closeNamespace(io, nsid);
     while (io.namespaces.length < nsid) {

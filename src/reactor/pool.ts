@@ -5,7 +5,8 @@
 import { closeSync } from 'node:fs';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
-import { COUNTERS_BYTES, Counters, type IoCounters } from '../bdev/counters.ts';
+import { COUNTERS_BYTES } from '../bdev/counters.ts';
+import type { Tally } from '../bdev/tally.ts';
 import { native } from '../native/index.ts';
 import type { Logger } from '../util/log.ts';
 import {
@@ -18,6 +19,7 @@ import {
   Total,
   Word,
 } from './control.ts';
+import { CounterRows } from './counter-rows.ts';
 
 export interface ReactorPoolOptions {
   /** A processor for each reactor. */
@@ -76,6 +78,8 @@ export class ReactorPool {
   readonly #options: ReactorPoolOptions;
   readonly #piscina: Piscina;
   readonly #slots: ReactorSlot[];
+  /** What the reactors count. */
+  readonly rows: CounterRows;
   readonly #controllers = new Map<number, ControllerEvents>();
   #onLost: (reactor: number, message: string) => void = () => {};
   #nextController = 1;
@@ -111,6 +115,7 @@ export class ReactorPool {
         queuePairs: 0,
       };
     });
+    this.rows = new CounterRows(this.#slots.map(({ counters }) => counters));
     this.#piscina = new Piscina({
       filename: new URL('../../workers/reactor.js', import.meta.url).href,
       minThreads: options.cores.length,
@@ -298,14 +303,31 @@ export class ReactorPool {
     this.#wake(this.#slots[reactor]);
   }
 
-  iostat(bdevIndex: number, reactor: number): IoCounters {
-    return new Counters(this.#slots[reactor].counters, bdevIndex).report();
+  /** What a reactor did on a bdev since its statistics were last reset. */
+  iostat(bdevIndex: number, reactor: number): Tally {
+    return this.rows.bdevSinceReset(bdevIndex, reactor);
   }
 
-  resetIostat(bdevIndex: number): void {
-    for (const slot of this.#slots) {
-      new Counters(slot.counters, bdevIndex).reset();
+  /** What a reactor ever did on a bdev. */
+  bdevTally(bdevIndex: number, reactor: number): Tally {
+    return this.rows.bdev(bdevIndex, reactor);
+  }
+
+  /** Begins a bdev's statistics anew: all of them, its errors, or the shortest and longest latencies. */
+  resetIostat(bdevIndex: number, what: 'all' | 'error' | 'maxmin'): void {
+    this.rows.reset(bdevIndex, what);
+    if (what !== 'error') {
+      for (const { row, controller } of this.rows.rowsOf(bdevIndex)) {
+        for (const slot of this.#slots) {
+          this.#send(slot, { kind: 'clear-extremes', controller, row }).catch(() => {});
+        }
+      }
     }
+  }
+
+  /** The bdev is gone. */
+  forgetBdev(bdevIndex: number): void {
+    this.rows.forgetBdev(bdevIndex);
   }
 
   /** What a reactor tells of itself: times with and without work in ns, sleeps, interrupts. */

@@ -1,16 +1,19 @@
 /** From a JSON value that came to what goes back: a request, a notification or a batch, whatever carries it. */
+import { MAX_RPC_BATCH_ANSWER_BYTES } from '../limits.ts';
 import type { Caller, Dispatcher } from './dispatcher.ts';
 import { errorBody, idOf, RpcCode, RpcError, resultBody, toRequest } from './protocol.ts';
 
-/** Runs what was asked for. Resolves with the body of the answer, or `undefined` if there is none. Never rejects. */
-export function answer(
+/** Runs what was asked for. Resolves with the answer as JSON text, or `undefined` if there is none. Never rejects. */
+export async function answer(
   dispatcher: Dispatcher,
   value: unknown,
   caller: Caller = {},
-): Promise<object | undefined> {
-  return Array.isArray(value)
-    ? answerBatch(dispatcher, value, caller)
-    : answerOne(dispatcher, value, caller);
+): Promise<string | undefined> {
+  if (Array.isArray(value)) {
+    return answerBatch(dispatcher, value, caller);
+  }
+  const body = await answerOne(dispatcher, value, caller);
+  return body && JSON.stringify(body);
 }
 
 async function answerOne(
@@ -31,21 +34,36 @@ async function answerOne(
   }
 }
 
-/** The requests of a batch run one after the other, and are answered together (JSON-RPC 2.0 §6). */
+/**
+ * The requests of a batch run one after the other, and are answered together (JSON-RPC 2.0 §6). A small batch can ask for more than fits
+ * into memory: once the answers are too long, what is left of it is refused and not carried out.
+ */
 async function answerBatch(
   dispatcher: Dispatcher,
   values: readonly unknown[],
   caller: Caller,
-): Promise<object | undefined> {
+): Promise<string | undefined> {
   if (values.length === 0) {
-    return errorBody(null, new RpcError(RpcCode.INVALID_REQUEST, 'Invalid request: empty batch'));
+    const reason = new RpcError(RpcCode.INVALID_REQUEST, 'Invalid request: empty batch');
+    return JSON.stringify(errorBody(null, reason));
   }
-  const answers: object[] = [];
+  const answers: string[] = [];
+  let length = 0;
   for (const value of values) {
-    const one = await answerOne(dispatcher, value, caller);
-    if (one !== undefined) {
-      answers.push(one);
+    const body =
+      length > MAX_RPC_BATCH_ANSWER_BYTES
+        ? refusal(value)
+        : await answerOne(dispatcher, value, caller);
+    if (body !== undefined) {
+      const text = JSON.stringify(body);
+      answers.push(text);
+      length += text.length;
     }
   }
-  return answers.length === 0 ? undefined : answers;
+  return answers.length === 0 ? undefined : `[${answers.join(',')}]`;
+}
+
+function refusal(value: unknown): object {
+  const reason = 'Not carried out: the answers of the batch are too long';
+  return errorBody(idOf(value), new RpcError(RpcCode.INTERNAL_ERROR, reason));
 }

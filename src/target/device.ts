@@ -3,6 +3,8 @@
  * Made when a client has connected, dropped when it is gone: the next one finds a device that nobody used before.
  */
 import { closeSync } from 'node:fs';
+import { Op } from '../bdev/op.ts';
+import { Tally } from '../bdev/tally.ts';
 import {
   DOORBELLS_BYTES,
   MAX_CLIENT_REGIONS,
@@ -23,6 +25,7 @@ import {
   type NamespaceDescriptor,
   NOT_WAITING,
 } from '../reactor/control.ts';
+import { NO_BDEV, NO_NAMESPACE } from '../reactor/counter-rows.ts';
 import type { ReactorPool } from '../reactor/pool.ts';
 import { DOORBELL_OFFSET } from '../spec/nvme.ts';
 import { CONFIG_SPACE_SIZE, PciCommand, PciHeader } from '../spec/pci.ts';
@@ -71,6 +74,9 @@ export class NvmeDevice implements VfioUserDevice {
   readonly #msixTable = new Uint8Array(BAR4_SIZE);
   readonly #interrupts: Interrupts;
   readonly #queues: IoQueues;
+  /** Counter rows: by NSID, and of what no namespace was asked for. */
+  readonly #rows = new Map<number, number>();
+  readonly #refusedRow: number;
   readonly #controller: Controller;
   /** Survived accesses to memory that its owner had truncated, of all clients, when this one came. */
   readonly #faults = native.faultCount();
@@ -111,6 +117,11 @@ export class NvmeDevice implements VfioUserDevice {
         }
       },
     });
+    this.#refusedRow = reactors.rows.take({
+      controller: this.#id,
+      nsid: NO_NAMESPACE,
+      bdev: NO_BDEV,
+    });
     this.#queues = new IoQueues({
       controller: this.#id,
       pool: reactors,
@@ -122,7 +133,8 @@ export class NvmeDevice implements VfioUserDevice {
       memory: this.#memory,
       maxTransferBytes: transport.maxIoSize,
       writeThrough: () => this.#controller.writeThrough,
-      namespaces: () => [...subsystem.namespaces.values()].map(describe),
+      row: this.#refusedRow,
+      namespaces: () => [...subsystem.namespaces.values()].map((each) => this.#describe(each)),
       eventfds: () => this.#interrupts.table(),
     });
     this.#controller = new Controller(
@@ -207,6 +219,7 @@ export class NvmeDevice implements VfioUserDevice {
       guestBytes: this.#memory.regions.reduce((bytes, { size }) => bytes + size, 0),
       qpairs: queues.submissionQueues,
       reactors: queues.reactors,
+      tally: (nsid) => this.#options.reactors.rows.controller(this.#id, nsid),
       queues: () => queues.queues(),
       diagnose: () =>
         diagnose({
@@ -244,7 +257,12 @@ export class NvmeDevice implements VfioUserDevice {
   async clientGone(): Promise<void> {
     await this.#controller.reset();
     await this.#queues.detach();
-    this.#options.reactors.unregister(this.#id);
+    const { reactors } = this.#options;
+    for (const row of [this.#refusedRow, ...this.#rows.values()]) {
+      reactors.rows.give(row);
+    }
+    reactors.rows.forgetController(this.#id);
+    reactors.unregister(this.#id);
     for (const region of [...this.#memory.regions]) {
       this.#memory.remove(region.iova);
       revokeRegion(region);
@@ -469,13 +487,27 @@ export class NvmeDevice implements VfioUserDevice {
   // --- namespaces, diagnosis ------------------------------------------------------------------------------------------
 
   async addNamespace(namespace: Namespace): Promise<void> {
-    await this.#queues.addNamespace(describe(namespace));
+    await this.#queues.addNamespace(this.#describe(namespace));
     this.#controller.namespaceChanged(namespace.nsid);
   }
 
   async removeNamespace(nsid: number): Promise<void> {
     await this.#queues.removeNamespace(nsid);
+    const row = this.#rows.get(nsid);
+    if (row !== undefined) {
+      this.#options.reactors.rows.give(row);
+      this.#rows.delete(nsid);
+    }
     this.#controller.namespaceChanged(nsid);
+  }
+
+  /** What a reactor needs of a namespace: plain data. */
+  #describe({ nsid, bdev }: Namespace): NamespaceDescriptor {
+    const { index, blockSize, numBlocks, readonly, backend } = bdev;
+    const { rows } = this.#options.reactors;
+    const row = this.#rows.get(nsid) ?? rows.take({ controller: this.#id, nsid, bdev: index });
+    this.#rows.set(nsid, row);
+    return { nsid, row, bdev: { index, blockSize, numBlocks, readonly, backend } };
   }
 
   #badDoorbell(qid: number): void {
@@ -483,18 +515,23 @@ export class NvmeDevice implements VfioUserDevice {
     this.#controller.badDoorbell();
   }
 
+  /** Of all namespaces, whoever used them. */
   #ioTotals(): IoTotals {
     const { subsystem, reactors } = this.#options;
-    const totals = { bytesRead: 0, numReadOps: 0, bytesWritten: 0, numWriteOps: 0, errors: 0 };
+    const total = new Tally();
     for (const { bdev } of subsystem.namespaces.values()) {
       for (let reactor = 0; reactor < reactors.count; reactor++) {
-        const counters = reactors.iostat(bdev.index, reactor);
-        for (const key of Object.keys(totals) as (keyof typeof totals)[]) {
-          totals[key] += counters[key];
-        }
+        total.merge(reactors.bdevTally(bdev.index, reactor));
       }
     }
-    return totals;
+    const [read, written] = [total.of(Op.READ), total.of(Op.WRITE)];
+    return {
+      bytesRead: read.bytes,
+      numReadOps: read.ops,
+      bytesWritten: written.bytes,
+      numWriteOps: written.ops,
+      errors: total.backendErrors,
+    };
   }
 }
 
@@ -513,12 +550,6 @@ function makeDoorbells(): { fd: number; doorbells: SharedArrayBuffer } {
 function revokeRegion(region: GuestRegion): void {
   native.revoke(new DataView(region.buffer));
   mappedRegions -= 1;
-}
-
-/** What a reactor needs of a namespace: plain data. */
-function describe({ nsid, bdev }: Namespace): NamespaceDescriptor {
-  const { index, blockSize, numBlocks, readonly, backend } = bdev;
-  return { nsid, bdev: { index, blockSize, numBlocks, readonly, backend } };
 }
 
 /** What the host sees of a namespace. */

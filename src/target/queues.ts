@@ -34,6 +34,8 @@ export interface IoQueuesOptions {
   /** See AdminWord. */
   readonly adminSeen: SharedArrayBuffer;
   readonly memory: GuestMemory;
+  /** Counter row of refused commands. */
+  readonly row: number;
   readonly maxTransferBytes: number;
   readonly writeThrough: () => boolean;
   readonly namespaces: () => NamespaceDescriptor[];
@@ -132,13 +134,14 @@ export class IoQueues {
   #attach(reactor: number): void {
     if (!this.#attached.has(reactor)) {
       this.#attached.add(reactor);
-      const { doorbells, trapped, memory, maxTransferBytes, writeThrough, namespaces } =
+      const { doorbells, trapped, memory, row, maxTransferBytes, writeThrough, namespaces } =
         this.#options;
       const attached = this.#tell(reactor, {
         kind: 'attach',
         doorbells,
         trapped,
         shadow: this.#shadow,
+        row,
         maxTransferBytes,
         writeThrough: writeThrough(),
         regions: memory.regions,

@@ -2,12 +2,17 @@
  * The whole state of a target as plain JSON, for dashboards, metrics and `doorbell top`. Counters are cumulative: a rate is the difference
  * of two snapshots. Owned by main.
  */
+import { Op } from '../bdev/op.ts';
+import { Tally } from '../bdev/tally.ts';
 import { VERSION } from '../util/version.ts';
 import type { Listener, Subsystem } from './subsystem.ts';
 import type { Target } from './target.ts';
-import type { ControllerInfo, IoCounters, QueuePairInfo } from './types.ts';
+import type { ControllerInfo, QueuePairInfo } from './types.ts';
 
-/** Completions by latency: upper bound in ns, and how many. Sorted; empty buckets are left out. */
+/**
+ * Completions by latency: upper bound in ns, and how many. Sorted; empty buckets are left out. Of bdevs in memory, whose commands complete
+ * within a batch, only samples are timed.
+ */
 export type LatencyBuckets = [upperBoundNs: number, count: number][];
 
 export interface IoTotals {
@@ -17,7 +22,7 @@ export interface IoTotals {
   readonly otherOps: number;
   readonly readBytes: number;
   readonly writeBytes: number;
-  /** Completions with an error, by NVMe status (SCT and SC, like '0x281'). */
+  /** Completions with an error, by NVMe status (SCT and SC, like '0x281'); 'other' are those beyond eight different ones. */
   readonly errors: Readonly<Record<string, number>>;
   readonly readLatency: LatencyBuckets;
   readonly writeLatency: LatencyBuckets;
@@ -176,7 +181,7 @@ function describeBdevs({ bdevs, reactors }: Target): BdevSnapshot[] {
       numBlocks,
       uuid,
       ...(claimedBy !== undefined && { claimedBy }),
-      io: total(reactors.cores.map((_, reactor) => reactors.iostat(bdev.index, reactor))),
+      io: total(reactors.cores.map((_, reactor) => reactors.bdevTally(bdev.index, reactor))),
     };
   });
 }
@@ -209,8 +214,8 @@ function describeListener(subsystem: Subsystem, { endpoint }: Listener): Listene
       cntlid,
       connectedAt,
       enabled,
-      io: total([]),
-      namespaces: nsids.map((nsid) => ({ nsid, io: total([]) })),
+      io: total([controller.tally()]),
+      namespaces: nsids.map((nsid) => ({ nsid, io: total([controller.tally(nsid)]) })),
       queues: controller.queues().map(describeQueue),
     },
   };
@@ -222,20 +227,28 @@ function describeQueue(queue: QueuePairInfo): QueueSnapshot {
 }
 
 /** What several reactors counted of the same thing. */
-function total(parts: readonly IoCounters[]): IoTotals {
-  const sum = (value: (part: IoCounters) => number): number =>
-    parts.reduce((result, part) => result + value(part), 0);
+function total(parts: readonly Tally[]): IoTotals {
+  const sum = new Tally();
+  for (const part of parts) {
+    sum.merge(part);
+  }
+  const [read, written] = [sum.of(Op.READ), sum.of(Op.WRITE)];
   return {
-    readOps: sum(({ numReadOps }) => numReadOps),
-    writeOps: sum(({ numWriteOps }) => numWriteOps),
-    flushOps: 0,
+    readOps: read.ops,
+    writeOps: written.ops,
+    flushOps: sum.flushes,
     otherOps: 0,
-    readBytes: sum(({ bytesRead }) => bytesRead),
-    writeBytes: sum(({ bytesWritten }) => bytesWritten),
-    errors: {},
-    readLatency: [],
-    writeLatency: [],
-    readLatencyNs: sum(({ readLatencyTicks }) => readLatencyTicks),
-    writeLatencyNs: sum(({ writeLatencyTicks }) => writeLatencyTicks),
+    readBytes: read.bytes,
+    writeBytes: written.bytes,
+    errors: Object.fromEntries([...sum.errors].map(([status, count]) => [name(status), count])),
+    readLatency: sum.latencies(Op.READ),
+    writeLatency: sum.latencies(Op.WRITE),
+    readLatencyNs: read.latency,
+    writeLatencyNs: written.latency,
   };
+}
+
+/** SCT and SC, without the bits that say how to go on. */
+function name(status: number): string {
+  return status < 0 ? 'other' : `0x${(status & 0x7ff).toString(16).padStart(3, '0')}`;
 }

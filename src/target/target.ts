@@ -6,6 +6,7 @@ import { statSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
 import type { Disk, Geometry } from '../bdev/disk.ts';
 import { FileBdev, type FileBdevOptions } from '../bdev/file.ts';
+import type { Tally } from '../bdev/tally.ts';
 import {
   describeError,
   ErrnoError,
@@ -25,7 +26,7 @@ import {
   Subsystem,
   type SubsystemOptions,
 } from './subsystem.ts';
-import type { EndpointView, IoCounters, SubsystemView, TransportOptions } from './types.ts';
+import type { EndpointView, SubsystemView, TransportOptions } from './types.ts';
 
 const DEFAULT_MAX_SUBSYSTEMS = 1024;
 const MIB = 1024 * 1024;
@@ -37,8 +38,12 @@ export interface Reactors {
   readonly count: number;
   /** Processor of each reactor. */
   readonly cores: readonly number[];
-  iostat(bdevIndex: number, reactor: number): IoCounters;
-  resetIostat(bdevIndex: number): void;
+  /** What a reactor did on a bdev since the statistics were last reset; and ever. */
+  iostat(bdevIndex: number, reactor: number): Tally;
+  bdevTally(bdevIndex: number, reactor: number): Tally;
+  resetIostat(bdevIndex: number, what: 'all' | 'error' | 'maxmin'): void;
+  /** The bdev is gone: its index may be another's next. */
+  forgetBdev(bdevIndex: number): void;
   state(reactor: number): ReactorState;
   /** Controllers that there were, with those that there are. */
   readonly controllersSeen: number;
@@ -151,7 +156,6 @@ export class Target {
   #create(make: () => Disk): Promise<Disk> {
     return this.#change(() => {
       const bdev = make();
-      this.reactors.resetIostat(bdev.index);
       this.#bdevLog.info(
         { bdev: bdev.name, blocks: bdev.numBlocks, blockSize: bdev.blockSize },
         'bdev created',
@@ -167,6 +171,7 @@ export class Target {
       const bdev = this.#bdevOf(name, module);
       await this.#abandon(bdev);
       this.bdevs.remove(bdev);
+      this.reactors.forgetBdev(bdev.index);
       this.#bdevLog.info({ bdev: bdev.name }, 'bdev deleted');
       this.events.emit({ type: 'bdev-deleted', bdev: bdev.name });
     });
@@ -326,11 +331,11 @@ export class Target {
 
   // --- listeners --------------------------------------------------------------------------------------------------
 
-  /** Listens at `traddr`/cntrl; or, if the socket was passed to the process, at `passedAt`. Resolves with the path of the socket. */
-  addListener(nqn: string, address: ListenAddress, passedAt?: string): Promise<string> {
+  /** Listens at `traddr`/cntrl. Resolves with the path of the socket. */
+  addListener(nqn: string, address: ListenAddress): Promise<string> {
     return this.#change(async () => {
       const subsystem = this.subsystem(nqn);
-      const socketPath = passedAt ?? this.#planSocket(subsystem, address.traddr);
+      const socketPath = this.#planSocket(subsystem, address.traddr);
       if (this.#transport === undefined) {
         throw new InvalidError(
           `key 'listen_address.trtype': there is no VFIOUSER transport (nvmf_create_transport)`,
@@ -376,9 +381,7 @@ export class Target {
   removeListener(nqn: string, traddr: string): Promise<void> {
     return this.#change(async () => {
       const subsystem = this.subsystem(nqn);
-      // A socket that was passed to the process may have any path.
-      const inFolder = join(traddr, SOCKET_NAME);
-      const socketPath = subsystem.listeners.has(inFolder) ? inFolder : traddr;
+      const socketPath = join(traddr, SOCKET_NAME);
       const listener = subsystem.listeners.get(socketPath);
       if (listener === undefined) {
         throw new InvalidError(`key 'listen_address.traddr': ${nqn} does not listen at ${traddr}`);

@@ -1,8 +1,7 @@
 /** What the parts of the target know of each other: subsystem ↔ endpoint. Owned by main. */
 import type { Bdev } from '../bdev/bdev.ts';
+import type { Tally } from '../bdev/tally.ts';
 import type { ControllerDiagnosis } from './diagnosis.ts';
-
-export type { IoCounters } from '../bdev/counters.ts';
 
 /** A namespace of a subsystem: a bdev under an NSID, with the identifiers a host sees. */
 export interface Namespace {
@@ -60,6 +59,8 @@ export interface ControllerInfo {
   readonly qpairs: readonly { readonly qid: number; readonly reactor: number }[];
   /** Reactors that know of it: they have its namespaces open. */
   readonly reactors: readonly number[];
+  /** What it did, in all or on a namespace that it has. */
+  tally(nsid?: number): Tally;
   /** How far the I/O queues were when the reactors last reported. */
   queues(): QueuePairInfo[];
   /** All that may tell why a guest waits; queues as in `queues`. */

@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Ajv } from 'ajv';
 import { pino } from 'pino';
+import { COLUMNS } from '../../src/bdev/counters.ts';
+import { Tally } from '../../src/bdev/tally.ts';
 import { native } from '../../src/native/index.ts';
 import { ReactorPool } from '../../src/reactor/pool.ts';
 import { callRpc } from '../../src/rpc/client.ts';
@@ -15,7 +17,7 @@ import { JsonStream, RpcError } from '../../src/rpc/protocol.ts';
 import { RpcServer } from '../../src/rpc/server.ts';
 import { Endpoint } from '../../src/target/endpoint.ts';
 import { type Reactors, Target, type TargetOptions } from '../../src/target/target.ts';
-import type { EndpointView, IoCounters, Namespace } from '../../src/target/types.ts';
+import type { EndpointView, Namespace } from '../../src/target/types.ts';
 import { LogControl } from '../../src/util/log.ts';
 
 export const log = pino({ level: 'silent' });
@@ -66,33 +68,30 @@ export class RecordingEndpoint implements EndpointView {
   }
 }
 
-export const NO_IO: IoCounters = {
-  bytesRead: 0,
-  numReadOps: 0,
-  bytesWritten: 0,
-  numWriteOps: 0,
-  readLatencyTicks: 0,
-  maxReadLatencyTicks: 0,
-  minReadLatencyTicks: 0,
-  writeLatencyTicks: 0,
-  maxWriteLatencyTicks: 0,
-  minWriteLatencyTicks: 0,
-  errors: 0,
-};
+/** What a reactor counted: the columns that are given, the others 0. */
+export function tally(columns: Readonly<Record<number, number>> = {}): Tally {
+  const row = new Float64Array(COLUMNS);
+  for (const [column, value] of Object.entries(columns)) {
+    row[Number(column)] = value;
+  }
+  return new Tally().add(row);
+}
 
 /** Two reactors that have done `counters[reactor]` on every bdev since its last reset. */
 export function countingReactors(
-  counters: readonly IoCounters[] = [NO_IO, NO_IO],
-): Reactors & { readonly resets: number[] } {
-  const resets: number[] = [];
+  counters: readonly Tally[] = [tally(), tally()],
+): Reactors & { readonly resets: [number, string][] } {
+  const resets: [number, string][] = [];
   return {
     count: counters.length,
     cores: counters.map((_, index) => index + 1),
     resets,
     iostat: (_bdev, reactor) => counters[reactor],
-    resetIostat: (bdev) => {
-      resets.push(bdev);
+    bdevTally: (_bdev, reactor) => counters[reactor],
+    resetIostat: (bdev, what) => {
+      resets.push([bdev, what]);
     },
+    forgetBdev: () => {},
     controllersSeen: 5,
     state: (reactor) => ({
       alive: true,

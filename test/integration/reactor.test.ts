@@ -9,9 +9,10 @@ import {
   writeFileSync,
 } from 'node:fs';
 import t from 'tap';
+import { Op } from '../../src/bdev/op.ts';
 import type { NvmeClient } from '../../src/client/nvme.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
-import { Csts, Register } from '../../src/spec/nvme.ts';
+import { Csts, Register, Status } from '../../src/spec/nvme.ts';
 import { code } from '../helpers/admin.ts';
 import { FuseDisk, noFuse } from '../helpers/fuse.ts';
 import { runWorkload } from '../helpers/integrity.ts';
@@ -61,14 +62,20 @@ t.test('what was done is counted, once', async (t) => {
     }
     const { index } = target.target.bdevs.get(name);
     const [first, second] = [0, 1].map((reactor) => target.pool.iostat(index, reactor));
-    t.equal(first.numReadOps + second.numReadOps, 30);
-    t.equal(first.bytesRead + second.bytesRead, 30 * 4096);
-    t.equal(first.numWriteOps + second.numWriteOps, 30);
-    t.equal(first.bytesWritten + second.bytesWritten, 30 * 512);
-    t.equal(first.errors + second.errors, 0, 'a command that is refused never reached the disk');
-    t.equal(first.numReadOps, 15, 'each reactor its own');
-    target.pool.resetIostat(index);
-    t.equal(target.pool.iostat(index, 0).numReadOps, 0);
+    const reads = [first, second].map((tally) => tally.of(Op.READ));
+    const writes = [first, second].map((tally) => tally.of(Op.WRITE));
+    t.equal(reads[0].ops + reads[1].ops, 30);
+    t.equal(reads[0].bytes + reads[1].bytes, 30 * 4096);
+    t.equal(writes[0].ops + writes[1].ops, 30);
+    t.equal(writes[0].bytes + writes[1].bytes, 30 * 512);
+    t.equal(first.flushes + second.flushes, 30);
+    const failed = first.backendErrors + second.backendErrors;
+    t.equal(failed, 0, 'a command that is refused never reached the disk');
+    t.strictSame([...first.errors], [[Status.LBA_OUT_OF_RANGE, 15]], 'but it is counted');
+    t.equal(reads[0].ops, 15, 'each reactor its own');
+    target.pool.resetIostat(index, 'all');
+    t.equal(target.pool.iostat(index, 0).of(Op.READ).ops, 0);
+    t.equal(target.pool.bdevTally(index, 0).of(Op.READ).ops, 15);
   }
 });
 

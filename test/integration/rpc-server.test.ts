@@ -105,6 +105,41 @@ t.test('batches', async (t) => {
   t.match(await client.next(), { id: 9 }, 'a batch of notifications is not answered');
 });
 
+t.test('a batch whose answers are too long', async (t) => {
+  const { path, target } = await startRpcTarget(t);
+  const client = await RawClient.connect(path);
+  t.teardown(() => client.close());
+  const geometry = { block_size: 512, num_blocks: 8 };
+  const ask = Array.from({ length: 1500 }, (_, id) => request(id, 'rpc.discover'));
+  client.send(`[${ask},${request('last', 'bdev_malloc_create', geometry)}]`);
+  const answers = (await client.next()) as { id: unknown; error?: { message: string } }[];
+  t.strictSame(
+    answers.map(({ id }) => id),
+    [...ask.keys(), 'last'],
+    'each request has its answer',
+  );
+  const refused = answers.filter(({ error }) => error !== undefined);
+  t.ok(refused.length > 1000 && refused.length < ask.length, `${refused.length} were refused`);
+  t.ok(refused.every(({ error }) => /too long/.test(error?.message ?? '')));
+  t.strictSame(target.bdevs.list(), [], 'and not carried out');
+});
+
+t.test('ids are answered as they came', async (t) => {
+  const { path } = await startRpcTarget(t);
+  const client = await RawClient.connect(path);
+  t.teardown(() => client.close());
+  for (const id of [0, -1, 1.5, 2 ** 53, '', 'a', '☃', 'x'.repeat(128)]) {
+    client.send(request(id, 'framework_wait_init'));
+    t.strictSame(await client.next(), { jsonrpc: '2.0', id, result: true });
+    client.send(request(id, 'nope'));
+    t.match(await client.next(), { id, error: { code: -32601 } });
+  }
+  for (const id of [true, {}, [1], 'x'.repeat(129)]) {
+    client.send(request(id, 'framework_wait_init'));
+    t.match(await client.next(), { id: null, error: { code: -32600, message: /'id'/ } });
+  }
+});
+
 t.test('invalid requests are answered, and the connection lives', async (t) => {
   const { path } = await startRpcTarget(t);
   const client = await RawClient.connect(path);

@@ -1,6 +1,7 @@
 /** Events and snapshots of a real target with real clients: each change is told once, and the numbers are what the client did. */
 import t from 'tap';
 import { succeeded } from '../../src/client/nvme.ts';
+import type { ControllerRequest } from '../../src/reactor/control.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
 import { Cc, Csts, Register } from '../../src/spec/nvme.ts';
 import type { TargetEvent } from '../../src/target/events.ts';
@@ -195,6 +196,29 @@ t.test('a snapshot says what was done', async (t) => {
   const after = await snapshot(target.target);
   t.equal(controllerOf(after, served), undefined);
   t.equal(after.memory.guestBytes, 0);
+});
+
+t.test('a reactor that dies is told, and so is its successor', async (t) => {
+  const target = await TestTarget.start(t);
+  const client = await target.connect(await target.serve(await target.null(MIB)));
+  await client.createQueuePair(1, 16);
+  // One that dies in its first second is taken for one that cannot live.
+  await new Promise((resolve) => setTimeout(resolve, 1100));
+  // A message that is none.
+  const asked = target.pool.request(0, undefined as unknown as ControllerRequest);
+  await t.rejects(asked, { name: 'ReactorLostError' });
+  const told = await untilEvent(target, 'reactor-lost');
+  t.match(
+    told.find(({ type }) => type === 'reactor-lost'),
+    { reactor: 0, message: /./ },
+  );
+  t.match(
+    told.find(({ type }) => type === 'error'),
+    { message: /the controller failed: reactor 0 died/ },
+  );
+  await client.enable();
+  await client.createQueuePair(1, 16);
+  t.match(await snapshot(target.target), { reactors: [{ alive: true, queuePairs: 1 }] });
 });
 
 t.test('a host that writes nonsense into doorbells', async (t) => {

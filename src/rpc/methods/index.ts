@@ -6,6 +6,7 @@ import { Lifecycle } from '../lifecycle.ts';
 import { accessMethods } from './access.ts';
 import { bdevMethods } from './bdev.ts';
 import { frameworkMethods } from './framework.ts';
+import { histogramMethods } from './histogram.ts';
 import { iostatMethods } from './iostat.ts';
 import { listenerMethods } from './listeners.ts';
 import { logMethods } from './log.ts';
@@ -26,6 +27,7 @@ export function allMethods(
   const methods: RpcMethod[] = [
     ...bdevMethods(target),
     ...iostatMethods(target),
+    ...histogramMethods(target),
     ...transportMethods(target),
     ...nvmfMethods(target),
     ...listenerMethods(target),

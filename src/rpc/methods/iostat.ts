@@ -1,84 +1,62 @@
-/** I/O statistics of bdevs, as SPDK reports them. Ticks are nanoseconds. */
+/**
+ * I/O statistics of bdevs, as SPDK reports them. Ticks are nanoseconds. Of bdevs in memory only samples are timed; their sums of latency are
+ * what those let expect.
+ */
 import { Type } from 'typebox';
 import type { Disk } from '../../bdev/disk.ts';
+import { Op } from '../../bdev/op.ts';
+import { Tally } from '../../bdev/tally.ts';
 import { MAX_BDEVS } from '../../limits.ts';
 import type { Target } from '../../target/target.ts';
-import type { IoCounters } from '../../target/types.ts';
 import { ErrnoError } from '../../util/errors.ts';
 import { method, type RpcMethod } from '../dispatcher.ts';
 import { Bool, DONE, Text } from '../schema.ts';
 
 const TICK_RATE = 1_000_000_000;
-/** SPDK also knows maxmin and error; the reactors can reset all or nothing. */
-const RESET_MODE = Type.Enum(['all', 'none'], { description: 'what to reset' });
+const RESET_MODE = Type.Enum(['all', 'maxmin', 'error', 'none'], {
+  description: 'what to reset: all, the shortest and longest latencies, or the errors',
+});
 
 const { Optional } = Type;
 
-/** What all reactors counted. The minimum of no commands is 0. */
-function sum(parts: readonly IoCounters[]): IoCounters {
-  const total: IoCounters = {
-    bytesRead: 0,
-    numReadOps: 0,
-    bytesWritten: 0,
-    numWriteOps: 0,
-    readLatencyTicks: 0,
-    maxReadLatencyTicks: 0,
-    minReadLatencyTicks: 0,
-    writeLatencyTicks: 0,
-    maxWriteLatencyTicks: 0,
-    minWriteLatencyTicks: 0,
-    errors: 0,
-  };
+function sum(parts: readonly Tally[]): Tally {
+  const total = new Tally();
   for (const part of parts) {
-    total.maxReadLatencyTicks = Math.max(total.maxReadLatencyTicks, part.maxReadLatencyTicks);
-    total.maxWriteLatencyTicks = Math.max(total.maxWriteLatencyTicks, part.maxWriteLatencyTicks);
-    total.minReadLatencyTicks = minimum(total.minReadLatencyTicks, part.minReadLatencyTicks);
-    total.minWriteLatencyTicks = minimum(total.minWriteLatencyTicks, part.minWriteLatencyTicks);
-    total.bytesRead += part.bytesRead;
-    total.numReadOps += part.numReadOps;
-    total.bytesWritten += part.bytesWritten;
-    total.numWriteOps += part.numWriteOps;
-    total.readLatencyTicks += part.readLatencyTicks;
-    total.writeLatencyTicks += part.writeLatencyTicks;
-    total.errors += part.errors;
+    total.merge(part);
   }
   return total;
 }
 
-/** 0 stands for "none yet". */
-function minimum(a: number, b: number): number {
-  return a === 0 ? b : b === 0 ? a : Math.min(a, b);
-}
-
-function report(counters: IoCounters) {
+function report(tally: Tally) {
+  const [read, written] = [tally.of(Op.READ), tally.of(Op.WRITE)];
   return {
-    bytes_read: counters.bytesRead,
-    num_read_ops: counters.numReadOps,
-    bytes_written: counters.bytesWritten,
-    num_write_ops: counters.numWriteOps,
+    bytes_read: read.bytes,
+    num_read_ops: read.ops,
+    bytes_written: written.bytes,
+    num_write_ops: written.ops,
     bytes_unmapped: 0,
     num_unmap_ops: 0,
     bytes_copied: 0,
     num_copy_ops: 0,
-    read_latency_ticks: counters.readLatencyTicks,
-    max_read_latency_ticks: counters.maxReadLatencyTicks,
-    min_read_latency_ticks: counters.minReadLatencyTicks,
-    write_latency_ticks: counters.writeLatencyTicks,
-    max_write_latency_ticks: counters.maxWriteLatencyTicks,
-    min_write_latency_ticks: counters.minWriteLatencyTicks,
+    read_latency_ticks: read.latency,
+    max_read_latency_ticks: read.maxLatency,
+    min_read_latency_ticks: read.minLatency,
+    write_latency_ticks: written.latency,
+    max_write_latency_ticks: written.maxLatency,
+    min_write_latency_ticks: written.minLatency,
     unmap_latency_ticks: 0,
     max_unmap_latency_ticks: 0,
     min_unmap_latency_ticks: 0,
     copy_latency_ticks: 0,
     max_copy_latency_ticks: 0,
     min_copy_latency_ticks: 0,
-    io_error: counters.errors === 0 ? {} : { failed: counters.errors },
+    io_error: tally.backendErrors === 0 ? {} : { failed: tally.backendErrors },
   };
 }
 
 export function iostatMethods(target: Target): RpcMethod[] {
   const { reactors } = target;
-  const channels = (bdev: Disk): IoCounters[] =>
+  const channels = (bdev: Disk): Tally[] =>
     Array.from({ length: reactors.count }, (_, reactor) => reactors.iostat(bdev.index, reactor));
 
   return [
@@ -117,9 +95,9 @@ export function iostatMethods(target: Target): RpcMethod[] {
               ...now,
               bdevs: bdevs.map((bdev) => ({ name: bdev.name, ...report(sum(channels(bdev))) })),
             };
-        if (reset_mode === 'all') {
+        if (reset_mode !== 'none') {
           for (const bdev of bdevs) {
-            reactors.resetIostat(bdev.index);
+            reactors.resetIostat(bdev.index, reset_mode);
           }
         }
         return result;
@@ -135,9 +113,9 @@ export function iostatMethods(target: Target): RpcMethod[] {
       result: DONE,
       call: ({ name, mode = 'all' }) => {
         const bdevs = name === undefined ? target.bdevs.list() : [target.bdevs.get(name)];
-        if (mode === 'all') {
+        if (mode !== 'none') {
           for (const bdev of bdevs) {
-            reactors.resetIostat(bdev.index);
+            reactors.resetIostat(bdev.index, mode);
           }
         }
         return true;

@@ -1,6 +1,8 @@
 /** SPDK's view of threads and what runs on them. Each reactor is a thread; the main thread is the last, `app_thread`. */
+
 import { performance } from 'node:perf_hooks';
 import { type TProperties, Type } from 'typebox';
+import { Op } from '../../bdev/op.ts';
 import type { Target } from '../../target/target.ts';
 import { method, type RpcMethod } from '../dispatcher.ts';
 import { TARGET_NAME, TICK_RATE } from '../schema.ts';
@@ -168,8 +170,8 @@ export function threadMethods(target: Target): RpcMethod[] {
           const here = queues.filter(({ reactor }) => reactor === index);
           const counters = target.bdevs
             .list()
-            .map((bdev) => reactors.iostat(bdev.index, index))
-            .map(({ numReadOps, numWriteOps }) => numReadOps + numWriteOps);
+            .map((bdev) => reactors.bdevTally(bdev.index, index))
+            .map((tally) => tally.of(Op.READ).ops + tally.of(Op.WRITE).ops + tally.flushes);
           return {
             io_qpairs: reactors.state(index).queuePairs,
             current_io_qpairs: here.length,

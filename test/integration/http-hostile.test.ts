@@ -1,0 +1,154 @@
+/** The HTTP server and those who mean ill: raw bytes, slow ones, many of them. It answers in JSON, and goes on. */
+import t, { type Test } from 'tap';
+import { ask, post, RawHttp, startHttp } from '../helpers/http.ts';
+
+const HEAD = 'POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n';
+const CALL = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'bdev_get_bdevs' });
+
+/** Sends bytes, and expects a status and an error in JSON. */
+async function refused(t: Test, port: number, bytes: string, status: number): Promise<void> {
+  const client = new RawHttp(t, port);
+  client.send(bytes);
+  await client.until(/\r\n\r\n\{.*\}/s);
+  t.match(
+    client.received,
+    new RegExp(`^HTTP/1\\.1 ${status} `),
+    JSON.stringify(bytes.slice(0, 60)),
+  );
+  const body = client.received.slice(client.received.indexOf('\r\n\r\n') + 4);
+  t.match(JSON.parse(body), { error: String });
+}
+
+t.test('what is not HTTP', async (t) => {
+  const { url, port } = await startHttp(t);
+  for (const bytes of [
+    '\0\x01\x02\x03\r\n\r\n',
+    '{"jsonrpc":"2.0"}\n',
+    'GET\r\n\r\n',
+    'GET / HTTP/9.9\r\n\r\n',
+    'GET / HTTP/1.1\r\nHost: localhost\r\nHost : x\r\n\r\n',
+    `${HEAD}Content-Length: x\r\n\r\n`,
+    `${HEAD}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n`,
+    `${HEAD}Transfer-Encoding: chunked\r\n\r\nzz\r\n`,
+    '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03',
+  ]) {
+    await refused(t, port, bytes, 400);
+  }
+  await refused(t, port, 'GET /healthz HTTP/1.1\r\n\r\n', 403);
+  t.equal((await ask(`${url}healthz`)).status, 200);
+});
+
+t.test('too large', async (t) => {
+  const { url, port } = await startHttp(t);
+  await refused(
+    t,
+    port,
+    `GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ${'x'.repeat(20_000)}`,
+    431,
+  );
+  await refused(t, port, `GET /${'x'.repeat(20_000)}`, 431);
+  await refused(t, port, `${HEAD}Content-Length: 262145\r\n\r\n`, 413);
+  await refused(t, port, `${HEAD}Content-Length: 99999999999999\r\n\r\n`, 413);
+  const chunked = new RawHttp(t, port);
+  chunked.send(`${HEAD}Transfer-Encoding: chunked\r\n\r\n`);
+  const chunk = `10000\r\n${' '.repeat(0x10000)}\r\n`;
+  for (let i = 0; i < 5; i++) {
+    chunked.send(chunk);
+  }
+  await chunked.until(/^HTTP\/1\.1 413 /);
+  t.equal((await ask(`${url}healthz`)).status, 200);
+});
+
+t.test('a request in single bytes, and several at once', async (t) => {
+  const { port } = await startHttp(t);
+  const request = `${HEAD}Content-Length: ${CALL.length}\r\n\r\n${CALL}`;
+  const slow = new RawHttp(t, port);
+  for (const byte of request) {
+    slow.send(byte);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  await slow.until(/"result":\[\]/);
+  const pipelined = new RawHttp(t, port);
+  pipelined.send(request.repeat(20));
+  await pipelined.until(/(?:"result":\[\].*){20}/s);
+  t.pass('answered');
+});
+
+t.test('clients that hang up', async (t) => {
+  const { url, port } = await startHttp(t);
+  const request = `${HEAD}Content-Length: ${CALL.length}\r\n\r\n${CALL}`;
+  for (let cut = 0; cut <= request.length; cut += 7) {
+    const client = new RawHttp(t, port);
+    client.send(request.slice(0, cut));
+    client.socket.end();
+    await client.closed;
+    client.socket.destroy();
+  }
+  for (const path of ['events', 'metrics', 'rpc']) {
+    const client = new RawHttp(t, port);
+    client.send(`GET /${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`);
+    client.socket.resetAndDestroy();
+  }
+  t.equal((await ask(`${url}healthz`)).status, 200);
+});
+
+t.test('slow clients are told so, in the end', async (t) => {
+  const { url, port } = await startHttp(t);
+  const beginnings = [
+    '',
+    'GET /healthz HTTP/1.1\r\nHost: local',
+    `${HEAD}Content-Length: 1000\r\n\r\n{`,
+  ];
+  const slow = beginnings.map((bytes) => {
+    const client = new RawHttp(t, port);
+    client.send(bytes);
+    const drip = setInterval(() => client.send(bytes === '' ? '' : 'x'), 1500);
+    return client.closed.then(() => {
+      clearInterval(drip);
+      return client.received;
+    });
+  });
+  t.equal((await ask(`${url}healthz`)).status, 200, 'others are served meanwhile');
+  for (const received of (await Promise.all(slow)).slice(1)) {
+    t.match(received, /^HTTP\/1\.1 408 Request Timeout\r\n.*\{"error":"The request took too long/s);
+  }
+});
+
+t.test('more connections than there may be', async (t) => {
+  const { url, port } = await startHttp(t);
+  const clients = Array.from({ length: 128 }, () => new RawHttp(t, port));
+  for (const client of clients) {
+    client.send('GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n');
+    await client.until(/"ok"/);
+  }
+  const more = new RawHttp(t, port);
+  await more.closed;
+  t.equal(more.received, '');
+  for (const client of clients) {
+    client.socket.destroy();
+  }
+  for (;;) {
+    // The server learns of it in its own time.
+    const answer = await post(`${url}rpc`, CALL).catch(() => undefined);
+    if (answer !== undefined) {
+      t.equal(answer.status, 200);
+      break;
+    }
+  }
+});
+
+t.test('a request under way when the server closes', async (t) => {
+  const { url, server, target } = await startHttp(t);
+  const waiting = post(`${url}rpc`, {
+    jsonrpc: '2.0',
+    id: 1,
+    method: 'bdev_get_bdevs',
+    params: { name: 'later', timeout: 60_000 },
+  });
+  // The server has it once it waits for a bdev.
+  await post(`${url}rpc`, CALL);
+  const closing = server.close();
+  await target.target.createNull({ name: 'later' }, { blockSize: 512, numBlocks: 8 });
+  t.match((await waiting).json, { result: [{ name: 'later' }] });
+  await closing;
+});
