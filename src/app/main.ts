@@ -1,13 +1,13 @@
-/** The process of a target: start, signals, exit codes. */
+/** The process of a target: start, signals, exit codes (docs/operations.md). */
 import { describeError } from '../util/errors.ts';
 import { createLogger, type Logger, type LoggerOptions } from '../util/log.ts';
 import { banner } from './banner.ts';
 import { Manager } from './manager.ts';
 import { type ServeOptions, Service } from './serve.ts';
+import { shutDown } from './shutdown.ts';
 
 /** Signals that end the target cleanly. A second one ends it at once. */
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
-type StopSignal = (typeof SIGNALS)[number];
 
 /** Runs a target until a signal ends it, and exits: 0 after a clean stop, 1 if it could not start or stop. */
 export async function runTarget(options: ServeOptions, logOptions: LoggerOptions): Promise<never> {
@@ -21,48 +21,61 @@ export async function runTarget(options: ServeOptions, logOptions: LoggerOptions
     die('SIGKILL');
   });
   const manager = new Manager(log);
-  const signal = firstSignal(log);
-  const starting = Service.start(options, log, control);
+  const end = new EndRequest(log);
   let service: Service;
   try {
-    service = await starting;
+    service = await Service.start(options, log, control, () => end.ask('its only client is gone'));
   } catch (error) {
     process.stderr.write(`doorbell: ${describeError(error)}\n`);
     process.exit(1);
   }
   process.stdout.write(banner(service.listening));
   manager.started(service);
-  log.info({ signal: await signal }, 'stopping');
+  log.info({ reason: await end.asked }, 'stopping');
   manager.stopping();
-  try {
-    await service.stop();
-  } catch (error) {
-    log.error({ err: error }, 'not stopped cleanly');
-    process.exit(1);
+  switch (await shutDown(service, log)) {
+    case 'stopped':
+      log.info('stopped');
+      return process.exit(0);
+    case 'failed':
+      return process.exit(1);
+    case 'stuck':
+      // A thread that waits in the kernel cannot be ended otherwise.
+      return die('SIGKILL');
   }
-  log.info('stopped');
-  process.exit(0);
 }
 
-/** Resolves with the first signal, and makes the second one end the process at once. */
-function firstSignal(log: Logger): Promise<StopSignal> {
-  return new Promise((resolve) => {
-    let seen = false;
+/** Somebody wants the target to end: the first signal asks for it, the second one does not wait. */
+class EndRequest {
+  /** Resolves with the reason. */
+  readonly asked: Promise<string>;
+  #resolve: (reason: string) => void = () => {};
+  #signalled = false;
+
+  constructor(log: Logger) {
+    this.asked = new Promise((resolve) => {
+      this.#resolve = resolve;
+    });
     for (const name of SIGNALS) {
       process.on(name, () => {
-        if (seen) {
+        if (this.#signalled) {
           log.warn({ signal: name }, 'second signal: exiting at once');
           die(name);
         }
-        seen = true;
-        resolve(name);
+        this.#signalled = true;
+        this.ask(name);
       });
     }
-  });
+  }
+
+  ask(reason: string): void {
+    this.#resolve(reason);
+  }
 }
 
-/** Ends the process by a signal, as if nobody had handled it. `process.exit` would wait for reactors that sleep. */
-function die(signal: NodeJS.Signals): void {
+/** Ends the process by a signal, as if nobody had handled it. */
+function die(signal: NodeJS.Signals): never {
   process.removeAllListeners(signal);
   process.kill(process.pid, signal);
+  throw new Error(`${signal} does not end us`);
 }

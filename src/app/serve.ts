@@ -1,6 +1,6 @@
 /** A whole target, from its options to its end: reactors, bdevs, the vfio-user socket, the JSON-RPC socket. */
 import { resolve } from 'node:path';
-import { native } from '../native/index.ts';
+import { native, type PassedSocket } from '../native/index.ts';
 import { ReactorPool } from '../reactor/pool.ts';
 import { Dispatcher } from '../rpc/dispatcher.ts';
 import { allMethods } from '../rpc/methods/index.ts';
@@ -15,12 +15,13 @@ import type { Listening } from './banner.ts';
 import { chooseCpus } from './cpus.ts';
 import { createDiskImage } from './disk-image.ts';
 import type { HttpOptions } from './http.ts';
+import { type PassedOptions, PassedSockets } from './passed-sockets.ts';
 import { prepareSocketFolder } from './socket-folder.ts';
 
 /** The subsystem that serves the disks of the command line. */
 const NQN = 'nqn.2026-11.io.doorbell:disk';
 
-export interface ServeOptions {
+export interface ServeOptions extends PassedOptions {
   /** Files and block devices: namespaces 1, 2, … */
   readonly disks: readonly string[];
   /** Served if there are no others; made if it is not there. */
@@ -50,12 +51,13 @@ export class Service {
   readonly listening: Listening;
   readonly target: Target;
   readonly reactors: ReactorPool;
-  readonly #parts: readonly Stoppable[];
+  readonly #parts: readonly Part[];
+  #stopping: string | undefined;
 
   private constructor(
     { target, reactors }: { target: Target; reactors: ReactorPool },
     listening: Listening,
-    parts: readonly Stoppable[],
+    parts: readonly Part[],
   ) {
     this.listening = listening;
     this.target = target;
@@ -63,9 +65,18 @@ export class Service {
     this.#parts = parts;
   }
 
-  /** Starts everything, or stops what it had started and rejects with what was in the way. */
-  static async start(options: ServeOptions, log: Logger, control: LogControl): Promise<Service> {
-    const parts: Stoppable[] = [];
+  /**
+   * Starts everything, or stops what it had started and rejects with what was in the way. `onExhausted`: the only client, on a socket
+   * that was passed connected, is gone.
+   */
+  static async start(
+    options: ServeOptions,
+    log: Logger,
+    control: LogControl,
+    onExhausted: () => void,
+  ): Promise<Service> {
+    const passed = new PassedSockets(options, process.env, process.pid);
+    const parts: Part[] = [];
     try {
       const reactors = await ReactorPool.start({
         cores: chooseCpus(options.cpus, native.getAffinity()),
@@ -73,21 +84,34 @@ export class Service {
         maxSleepUs: options.maxSleepUs,
         log: componentLogger(log, 'reactor'),
       });
-      parts.push(() => reactors.stop());
+      parts.push({ name: 'the reactors', stop: () => reactors.stop() });
       const target = new Target({
         log,
         reactors,
-        listen: (listener) => Endpoint.listen({ ...listener, reactors, log }),
+        listen: (listener) => {
+          const socket = passed.take(listener.socketPath);
+          return Endpoint.listen({
+            ...listener,
+            reactors,
+            log,
+            passed: socket,
+            onExhausted,
+            onClosed: () => socket && passed.release(socket),
+          });
+        },
       });
-      parts.push(() => target.close());
+      parts.push({ name: 'the VMs and their disks', stop: () => target.close() });
       const rpcLog = peerLogger(log, 'rpc', {});
       const dispatcher = new Dispatcher(allMethods(target, VERSION, control), rpcLog);
       const rpcSocket = resolve(options.rpcSocket);
       const access = options.rpcAccess;
-      const server = await RpcServer.listen(rpcSocket, dispatcher, rpcLog, access);
-      parts.push(() => server.close());
-      const disks = await serveDisks(target, options, log);
-      const listening = { rpcSocket, ...disks, httpUrl: await startHttp() };
+      const server =
+        passed.rpc === undefined
+          ? await RpcServer.listen(rpcSocket, dispatcher, rpcLog, access)
+          : RpcServer.adopt(passed.rpc, dispatcher, rpcLog);
+      parts.push({ name: 'JSON-RPC clients', stop: () => server.close() });
+      const disks = await serveDisks(target, options, passed.disk, log);
+      const listening = { rpcSocket: server.path, ...disks, httpUrl: await startHttp() };
       return new Service({ target, reactors }, listening, parts);
 
       async function startHttp(): Promise<string | undefined> {
@@ -97,27 +121,39 @@ export class Service {
         // Loaded when needed: most targets have no HTTP.
         const { serveHttp } = await import('./http.ts');
         const http = await serveHttp(options.http, target, dispatcher, peerLogger(log, 'http', {}));
-        parts.push(() => http.close());
+        parts.push({ name: 'HTTP clients', stop: () => http.close() });
         return http.url;
       }
     } catch (error) {
-      await stopAll(parts);
+      await stopAll(parts, () => {});
       throw explain(error, options);
     }
   }
 
   /** Disconnects everybody, makes the data durable, removes the sockets. */
   stop(): Promise<void> {
-    return stopAll(this.#parts);
+    return stopAll(this.#parts, (name) => {
+      this.#stopping = name;
+    });
+  }
+
+  /** What `stop` waits for. */
+  get stopping(): string | undefined {
+    return this.#stopping;
   }
 }
 
-type Stoppable = () => Promise<void>;
+/** Something that was started. */
+interface Part {
+  readonly name: string;
+  readonly stop: () => Promise<void>;
+}
 
 /** In the reverse order of the start. Rejects with the first failure, after all were stopped. */
-async function stopAll(parts: readonly Stoppable[]): Promise<void> {
+async function stopAll(parts: readonly Part[], begin: (name: string) => void): Promise<void> {
   const failures: unknown[] = [];
-  for (const stop of [...parts].reverse()) {
+  for (const { name, stop } of [...parts].reverse()) {
+    begin(name);
     await stop().catch((error: unknown) => failures.push(error));
   }
   if (failures.length > 0) {
@@ -128,6 +164,7 @@ async function stopAll(parts: readonly Stoppable[]): Promise<void> {
 async function serveDisks(
   target: Target,
   options: ServeOptions,
+  passed: PassedSocket | undefined,
   log: Logger,
 ): Promise<Omit<Listening, 'rpcSocket' | 'httpUrl'>> {
   const paths = chooseDisks(options, log);
@@ -159,9 +196,11 @@ async function serveDisks(
   for (const { nsid } of disks) {
     await target.addNamespace(NQN, `disk${nsid}`, { nsid });
   }
-  const folder = prepareSocketFolder(options.socketDir);
-  const address = { traddr: folder, trsvcid: '', adrfam: 'unknown' };
-  return { disks, vfioUserSocket: await target.addListener(NQN, address) };
+  // A socket that is at its usual place in a folder needs no special treatment: the listener there finds it.
+  const traddr = passed?.address.replace(/\/cntrl$/, '') ?? prepareSocketFolder(options.socketDir);
+  const passedAt = passed?.address.endsWith('/cntrl') === false ? passed.address : undefined;
+  const address = { traddr, trsvcid: '', adrfam: 'unknown' };
+  return { disks, vfioUserSocket: await target.addListener(NQN, address, passedAt) };
 }
 
 function chooseDisks(options: ServeOptions, log: Logger): readonly string[] {

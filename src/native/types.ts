@@ -165,6 +165,15 @@ export interface NativeAddon {
   };
 }
 
+/** A UNIX stream socket that another process opened. It stays open until this process ends. */
+export interface PassedSocket {
+  readonly fd: number;
+  /** Or it is connected to a client. */
+  readonly listening: boolean;
+  /** Its path, '@' and an abstract name, or a name that we gave it. */
+  readonly address: string;
+}
+
 export interface UringRegion {
   readonly fd: number;
   readonly features: number;

@@ -3,8 +3,9 @@
  * read its answers is no longer read from, and harms nobody else.
  */
 import { chmodSync, lchownSync } from 'node:fs';
-import { createServer, type Server, type Socket } from 'node:net';
+import { createServer, type Server, Socket } from 'node:net';
 import { MAX_RPC_CLIENTS } from '../limits.ts';
+import type { PassedSocket } from '../native/index.ts';
 import { withErrnoDetail } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';
 import { answer } from './answer.ts';
@@ -190,6 +191,20 @@ export class RpcServer {
     return server;
   }
 
+  /** Uses a socket that is open already. Its file is not removed at the end. */
+  static adopt(socket: PassedSocket, dispatcher: Dispatcher, log: Logger): RpcServer {
+    const server = new RpcServer(socket.address, dispatcher, log);
+    server.#server.on('error', (error) => log.error({ err: error }, 'rpc socket'));
+    if (socket.listening) {
+      server.#server.listen({ fd: socket.fd });
+    } else {
+      const { fd } = socket;
+      const client = new Socket({ fd, readable: true, writable: true, allowHalfOpen: true });
+      server.#server.emit('connection', client);
+    }
+    return server;
+  }
+
   #bind(): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#server.once('error', (error) => reject(withErrnoDetail(error, this.path)));
@@ -218,7 +233,10 @@ export class RpcServer {
 
   /** Stops listening, removes the socket file, lets requests under way finish and clients read their answers. */
   async close(): Promise<void> {
-    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    // One that does not listen (see `adopt`) is closed once its only client is.
+    const closed = this.#server.listening
+      ? new Promise<void>((resolve) => this.#server.close(() => resolve()))
+      : Promise.all([...this.#clients.keys()].map(closing));
     for (const client of this.#clients.values()) {
       client.end();
     }
@@ -232,4 +250,8 @@ export class RpcServer {
       socket.destroy();
     }
   }
+}
+
+function closing(socket: Socket): Promise<void> {
+  return new Promise((resolve) => socket.once('close', () => resolve()));
 }

@@ -1,4 +1,5 @@
 /** One listener: a vfio-user socket, and a new NVMe device for each client that comes. Owned by main. */
+import type { PassedSocket } from '../native/index.ts';
 import type { ReactorPool } from '../reactor/pool.ts';
 import { VfioUserCommand } from '../spec/vfio-user.ts';
 import { describeError } from '../util/errors.ts';
@@ -21,6 +22,12 @@ export interface EndpointOptions {
   readonly subsystem: SubsystemView;
   readonly transport: TransportOptions;
   readonly socketPath: string;
+  /** A socket to use instead of one at that path. */
+  readonly passed?: PassedSocket | undefined;
+  /** The only client that can come, of a socket passed connected, is gone. */
+  readonly onExhausted?: (() => void) | undefined;
+  /** The endpoint is closed, and needs the passed socket no more. */
+  readonly onClosed?: (() => void) | undefined;
   readonly reactors: ReactorPool;
   readonly events: TargetEvents;
   readonly log: Logger;
@@ -36,6 +43,7 @@ export class Endpoint implements EndpointView {
   readonly #emit: (event: NewEvent) => void;
   readonly #current: CurrentDevice;
   readonly #server: VfioUserServer;
+  readonly #onClosed: () => void;
   #refusals = 0;
   /** Monotonic, ms. */
   #connectedAt = 0;
@@ -47,6 +55,7 @@ export class Endpoint implements EndpointView {
 
   private constructor(options: EndpointOptions) {
     this.socketPath = options.socketPath;
+    this.#onClosed = options.onClosed ?? (() => {});
     this.#where = { nqn: options.subsystem.nqn, socket: options.socketPath };
     this.#log = peerLogger(options.log, 'vfio-user', this.#where);
     const log = peerLogger(options.log, 'nvme', this.#where);
@@ -55,6 +64,8 @@ export class Endpoint implements EndpointView {
     this.#current = new CurrentDevice(() => new NvmeDevice({ ...options, log, emit }));
     this.#server = new VfioUserServer({
       path: options.socketPath,
+      passed: options.passed,
+      onExhausted: options.onExhausted,
       device: this.#current,
       onEvent: (event) => this.#tell(event),
     });
@@ -72,8 +83,9 @@ export class Endpoint implements EndpointView {
     await this.#current.device?.removeNamespace(nsid);
   }
 
-  close(): Promise<void> {
-    return this.#server.close();
+  async close(): Promise<void> {
+    await this.#server.close();
+    this.#onClosed();
   }
 
   #tell(event: SessionEvent): void {

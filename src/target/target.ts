@@ -331,11 +331,11 @@ export class Target {
 
   // --- listeners --------------------------------------------------------------------------------------------------
 
-  /** Listens at `traddr`/cntrl. Resolves with the path of the socket. */
-  addListener(nqn: string, address: ListenAddress): Promise<string> {
+  /** Listens at `traddr`/cntrl; or, if the socket was passed to the process, at `passedAt`. Resolves with the path of the socket. */
+  addListener(nqn: string, address: ListenAddress, passedAt?: string): Promise<string> {
     return this.#change(async () => {
       const subsystem = this.subsystem(nqn);
-      const socketPath = this.#planSocket(subsystem, address.traddr);
+      const socketPath = passedAt ?? this.#planSocket(subsystem, address.traddr);
       if (this.#transport === undefined) {
         throw new InvalidError(
           `key 'listen_address.trtype': there is no VFIOUSER transport (nvmf_create_transport)`,
@@ -381,7 +381,9 @@ export class Target {
   removeListener(nqn: string, traddr: string): Promise<void> {
     return this.#change(async () => {
       const subsystem = this.subsystem(nqn);
-      const socketPath = join(traddr, SOCKET_NAME);
+      // A socket that was passed to the process may have any path.
+      const inFolder = join(traddr, SOCKET_NAME);
+      const socketPath = subsystem.listeners.has(inFolder) ? inFolder : traddr;
       const listener = subsystem.listeners.get(socketPath);
       if (listener === undefined) {
         throw new InvalidError(`key 'listen_address.traddr': ${nqn} does not listen at ${traddr}`);

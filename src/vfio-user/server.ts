@@ -3,13 +3,17 @@
  * backlog; the next one is accepted when the device has dropped everything of the last.
  */
 import { closeSync, lstatSync, type Stats, unlinkSync } from 'node:fs';
-import { type FdPoll, native, type SystemError } from '../native/index.ts';
+import { type FdPoll, native, type PassedSocket, type SystemError } from '../native/index.ts';
 import type { VfioUserDevice } from './device.ts';
 import { Session, type SessionEvent } from './session.ts';
 
 export interface VfioUserServerOptions {
   /** Of the socket. At most 107 bytes. */
   readonly path: string;
+  /** A socket that is open already, at `path` or anywhere: it is used instead, and neither closed nor removed. */
+  readonly passed?: PassedSocket | undefined;
+  /** The only client, of a socket passed connected, is gone. */
+  readonly onExhausted?: (() => void) | undefined;
   readonly device: VfioUserDevice;
   /** Told what happens to clients. What a client causes is not limited in rate. */
   readonly onEvent?: (event: SessionEvent) => void;
@@ -26,10 +30,11 @@ const ACCEPT_RETRY_MS = 100;
 export class VfioUserServer {
   readonly path: string;
   readonly #options: VfioUserServerOptions;
-  readonly #listener: number;
-  /** The socket's file, to know it again. */
-  readonly #file: Stats;
-  readonly #poll: FdPoll;
+  /** Absent if the one client was passed connected. */
+  readonly #listener: number | undefined;
+  /** The socket's file, to know it again. Absent if it is not ours. */
+  readonly #file: Stats | undefined;
+  readonly #poll: FdPoll | undefined;
   #session: Session | undefined;
   #retry: NodeJS.Timeout | undefined;
   #closed = false;
@@ -38,9 +43,15 @@ export class VfioUserServer {
   constructor(options: VfioUserServerOptions) {
     this.path = options.path;
     this.#options = options;
-    this.#listener = listen(options.path);
-    this.#file = lstatSync(options.path);
-    this.#poll = new native.FdPoll(this.#listener, () => this.#accept());
+    const { path, passed } = options;
+    if (passed?.listening === false) {
+      this.#serve(passed.fd);
+      return;
+    }
+    const listener = passed?.fd ?? listen(path);
+    this.#listener = listener;
+    this.#file = passed === undefined ? lstatSync(path) : undefined;
+    this.#poll = new native.FdPoll(listener, () => this.#accept(listener));
     this.#poll.start(true, false);
   }
 
@@ -61,32 +72,40 @@ export class VfioUserServer {
     if (!this.#closed) {
       this.#closed = true;
       clearTimeout(this.#retry);
-      this.#poll.close();
+      this.#poll?.close();
       this.#removeFile();
-      closeSync(this.#listener);
+      if (this.#options.passed === undefined && this.#listener !== undefined) {
+        closeSync(this.#listener);
+      }
     }
     await this.disconnect('the server closes');
   }
 
-  #accept(): void {
+  #accept(listener: number): void {
     let fd: number;
     try {
-      fd = native.socketAccept(this.#listener);
+      fd = native.socketAccept(listener);
     } catch (error) {
       this.#emit({ type: 'failed', error });
-      this.#poll.stop();
-      this.#retry = setTimeout(() => this.#poll.start(true, false), ACCEPT_RETRY_MS);
+      this.#poll?.stop();
+      this.#retry = setTimeout(() => this.#poll?.start(true, false), ACCEPT_RETRY_MS);
       return;
     }
-    if (fd < 0) return;
-    this.#poll.stop();
+    if (fd >= 0) this.#serve(fd);
+  }
+
+  /** Serves a connected client, and nobody else meanwhile. */
+  #serve(fd: number): void {
+    this.#poll?.stop();
     const { device, negotiationTimeoutMs } = this.#options;
     const patience = negotiationTimeoutMs ?? NEGOTIATION_TIMEOUT_MS;
     const session = new Session(fd, device, patience, (event) => this.#emit(event));
     this.#session = session;
     session.ended.then(() => {
       this.#session = undefined;
-      if (!this.#closed) this.#poll.start(true, false);
+      if (this.#closed) return;
+      if (this.#poll === undefined) this.#options.onExhausted?.();
+      else this.#poll.start(true, false);
     });
   }
 
@@ -96,6 +115,7 @@ export class VfioUserServer {
 
   /** Removes the socket's file, unless it is another's by now. */
   #removeFile(): void {
+    if (this.#file === undefined) return;
     const now = lstatSync(this.path, { throwIfNoEntry: false });
     if (now?.dev === this.#file.dev && now.ino === this.#file.ino) unlinkSync(this.path);
   }

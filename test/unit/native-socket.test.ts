@@ -268,3 +268,63 @@ t.test('a descriptor passed along is the same open file', async (t) => {
   t.equal(here[4096], 5);
   for (const fd of [a, b, memory, fds[1]]) closeSync(fd);
 });
+
+t.test('sockets that another process opened', async (t) => {
+  const path = join(directory, 'passed.sock');
+  const listener = native.socketListen(path, 1);
+  t.strictSame(native.socketAdopt(listener), { listening: true, address: path });
+  const [a, b] = native.socketPair();
+  t.strictSame(native.socketAdopt(a), { listening: false, address: '' });
+  t.equal(flags(a) & (O_NONBLOCK | O_CLOEXEC), O_NONBLOCK | O_CLOEXEC);
+  const file = native.memfdCreate('x', 4096);
+  t.throws(() => native.socketAdopt(file), { code: 'ENOTSOCK', syscall: 'getsockopt' });
+  for (const fd of [listener, a, b, file]) closeSync(fd);
+  t.throws(() => native.socketAdopt(a), { code: 'EBADF' });
+  t.throws(() => native.socketAdopt(-1), { code: 'ERR_OUT_OF_RANGE' });
+
+  const script = `
+import socket, subprocess, sys
+node = sys.argv[1:]
+def adopt(s):
+    s.setblocking(True)
+    return subprocess.run([*node, str(s.fileno())], pass_fds=[s.fileno()], capture_output=True, text=True).stdout
+abstract = socket.socket(socket.AF_UNIX); abstract.bind("\\0doorbell-" + str(__import__("os").getpid())); abstract.listen()
+print(adopt(abstract), end="")
+print(adopt(socket.socket(socket.AF_UNIX)), end="")
+print(adopt(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)), end="")
+print(adopt(socket.socket(socket.AF_INET)), end="")
+`;
+  const index = new URL('../../src/native/index.js', import.meta.url).href;
+  const code = `import(${JSON.stringify(index)}).then(({ native }) => {
+    try { console.log(JSON.stringify(native.socketAdopt(Number(process.argv[1])))); }
+    catch (error) { console.log(error.code); }
+  });`;
+  const { stdout, error } = spawnSync('python3', ['-c', script, process.execPath, '-e', code], {
+    encoding: 'utf8',
+  });
+  if (error === undefined) {
+    const [abstract, idle, datagram, inet] = stdout.trim().split('\n');
+    t.match(JSON.parse(abstract), { listening: true, address: /^@doorbell-\d+$/ });
+    t.strictSame([idle, datagram, inet], ['ENOTCONN', 'EPROTOTYPE', 'EAFNOSUPPORT']);
+  } else {
+    t.comment('python3 is not here');
+  }
+});
+
+t.test('datagrams', async (t) => {
+  const nowhere = join(directory, 'none');
+  t.throws(() => native.datagramSend(nowhere, Buffer.from('x')), {
+    code: 'ENOENT',
+    syscall: 'sendto',
+  });
+  t.throws(() => native.datagramSend('@doorbell-none', Buffer.from('x')), { code: 'ECONNREFUSED' });
+  t.throws(() => native.datagramSend('', Buffer.from('x')), { code: 'ERR_OUT_OF_RANGE' });
+  t.throws(() => native.datagramSend('x'.repeat(108), Buffer.from('x')), {
+    code: 'ERR_OUT_OF_RANGE',
+  });
+  const before = openDescriptors();
+  for (let i = 0; i < 10; i++) {
+    t.throws(() => native.datagramSend(nowhere, Buffer.from('x')));
+  }
+  t.equal(openDescriptors(), before);
+});

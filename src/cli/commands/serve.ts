@@ -7,12 +7,16 @@ import { type HttpAddress, parseHttpAddress, parseOrigin } from '../../http/addr
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from '../../util/log.ts';
 import { integer, parsed, rpcSocketOption } from '../options.ts';
 
+const MAX_FD = 2 ** 31 - 1;
+
 interface ServeFlags {
   readonly disk: string[];
   readonly defaultDisk?: string;
   readonly diskSize: number;
   readonly socketDir?: string;
   readonly rpcSocket: string;
+  readonly fd?: number;
+  readonly rpcFd?: number;
   readonly rpcSocketMode?: number;
   readonly rpcSocketOwner?: Owner;
   readonly cpumask?: number[];
@@ -59,6 +63,17 @@ export function addServe(program: Command): void {
     .addOption(
       new Option('--rpc-socket-owner <user[:group]>', 'whose it is (default: yours)').argParser(
         parsed(parseOwner),
+      ),
+    )
+    .addOption(
+      new Option(
+        '--fd <n>',
+        'a socket that is open already, for the VM: it listens or is connected',
+      ).argParser(integer(3, MAX_FD)),
+    )
+    .addOption(
+      new Option('--rpc-fd <n>', 'the same for JSON-RPC, instead of --rpc-socket').argParser(
+        integer(3, MAX_FD),
       ),
     )
     .addOption(
@@ -138,6 +153,8 @@ Ctrl-C stops cleanly; a second one at once.`,
           diskSize: flags.diskSize,
           socketDir: flags.socketDir,
           rpcSocket: flags.rpcSocket,
+          fd: flags.fd,
+          rpcFd: flags.rpcFd,
           rpcAccess: { mode: flags.rpcSocketMode, owner: flags.rpcSocketOwner },
           cpus: flags.cores ?? flags.cpumask,
           spinUs: flags.spinUs,
