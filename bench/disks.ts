@@ -1,7 +1,7 @@
 /** The bdevs of a bench, made and served when they are first needed. */
 import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
-import type { Load } from './load.ts';
+import { fillDisk, type Load } from './load.ts';
 import { type BdevKind, MIB } from './scenarios.ts';
 import type { BenchTarget } from './target.ts';
 
@@ -35,6 +35,9 @@ export class Disks {
           bdevs.push(await this.#create(kind));
         }
         socket = await this.#target.serve(...bdevs);
+        if (kind === 'ram') {
+          await fillDisk(socket, RAM_BYTES);
+        }
         this.#sockets.set(key, socket);
       }
       sockets.push(socket);

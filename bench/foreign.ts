@@ -1,64 +1,104 @@
 /**
- * `node dist/bench/foreign.js`: IOPS of one reactor with a null bdev under the initiator in C, which stands for SPDK's. Reads of 4 KiB,
- * the target on the first processor and the initiator on the second. Options: `--runs N`, `--seconds S`. Prints a table, and writes
- * bench/results/foreign.json.
+ * Rates under the initiator in C of test/foreign, which shares no code with this project and stands for SPDK's: the goals are what
+ * SPDK's nvmf_tgt did under it on the machine that they are for.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { native } from '../src/native/index.ts';
 import { buildInitiator } from '../test/helpers/initiator.ts';
+import { Disks } from './disks.ts';
+import type { Conditions } from './load.ts';
+import { median } from './stats.ts';
 import { startTarget } from './target.ts';
 
-const { values } = parseArgs({
-  options: {
-    runs: { type: 'string', default: '5' },
-    seconds: { type: 'string', default: '2' },
-  },
-});
-const runs = Number(values.runs);
-const seconds = Number(values.seconds);
-const DEPTHS = [1, 32, 128];
-const BLOCK_BYTES = 4096;
-
-function median(numbers: readonly number[]): number {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)];
+interface ForeignLoad {
+  readonly name: string;
+  readonly bdev: 'null' | 'ram';
+  readonly depth: number;
+  readonly bytes: number;
+  /** IOPS. */
+  readonly goal: number;
 }
 
-const allowed = native.getAffinity();
-const [reactorCpu, initiatorCpu] = allowed.length > 1 ? allowed : [allowed[0], allowed[0]];
+/** Of SPDK's rate. */
+const RAM_LEAD = 1.5;
 
-const folder = mkdtempSync(join(tmpdir(), 'doorbell-bench-'));
-const rows: { depth: number; iops: number; runs: number[] }[] = [];
-try {
-  const initiator = buildInitiator(folder);
+const FOREIGN_LOADS: readonly ForeignLoad[] = [
+  { name: 'foreign-null-1', bdev: 'null', depth: 1, bytes: 4096, goal: 1.4e6 },
+  { name: 'foreign-null-32', bdev: 'null', depth: 32, bytes: 4096, goal: 5.0e6 },
+  { name: 'foreign-null-128', bdev: 'null', depth: 128, bytes: 4096, goal: 7.4e6 },
+  { name: 'foreign-ram-1', bdev: 'ram', depth: 1, bytes: 4096, goal: RAM_LEAD * 0.6e6 },
+  { name: 'foreign-ram-32', bdev: 'ram', depth: 32, bytes: 4096, goal: RAM_LEAD * 1.15e6 },
+  { name: 'foreign-ram-128', bdev: 'ram', depth: 128, bytes: 4096, goal: RAM_LEAD * 1.15e6 },
+  { name: 'foreign-ram-128k-32', bdev: 'ram', depth: 32, bytes: 131_072, goal: 16e9 / 131_072 },
+];
+
+export interface ForeignFigure extends ForeignLoad {
+  /** Median of the runs. */
+  readonly iops: number;
+}
+
+export interface ForeignConditions extends Conditions {
+  readonly runs: number;
+  readonly cpus: readonly number[];
+}
+
+/** Undefined without a C compiler. */
+export async function measureForeign(
+  conditions: ForeignConditions,
+): Promise<readonly ForeignFigure[] | undefined> {
+  const folder = mkdtempSync(join(tmpdir(), 'doorbell-bench-'));
+  try {
+    const initiator = build(folder);
+    return initiator === undefined ? undefined : await measure(initiator, folder, conditions);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function build(folder: string): string | undefined {
+  try {
+    return buildInitiator(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
+async function measure(
+  initiator: string,
+  folder: string,
+  { runs, seconds, reactorCpu, clientCpu, cpus }: ForeignConditions,
+): Promise<ForeignFigure[]> {
   const target = await startTarget({ cpus: [reactorCpu] });
   try {
-    // Only now: a child inherits what its parent may use.
-    native.setAffinity([initiatorCpu]);
-    await target.rpc('bdev_null_create', { name: 'null', num_blocks: 1 << 28, block_size: 512 });
-    const socket = await target.serve('null');
-    const measure = (depth: number): number => {
-      const args = [socket, 'perf', String(depth), String(seconds), 'read', String(BLOCK_BYTES)];
-      const output = execFileSync(initiator, args, { encoding: 'utf8', stdio: 'pipe' });
-      return JSON.parse(output).iops;
-    };
-    for (const depth of DEPTHS) {
-      const iops = Array.from({ length: runs }, () => measure(depth));
-      rows.push({ depth, iops: median(iops), runs: iops });
-      const text = `${(median(iops) / 1e6).toFixed(3)} M IOPS`;
-      const range = `${(Math.min(...iops) / 1e6).toFixed(3)} to ${(Math.max(...iops) / 1e6).toFixed(3)}`;
-      process.stdout.write(`depth ${String(depth).padEnd(5)} ${text.padStart(14)}   ${range}\n`);
+    const disks = new Disks(target, join(folder, 'unused'));
+    const figures: ForeignFigure[] = [];
+    for (const load of FOREIGN_LOADS) {
+      const { bdev, depth, bytes } = load;
+      const shape = { op: 'read', random: true, blockSize: bytes, depth } as const;
+      const [socket] = await disks.sockets(bdev, shape);
+      // Whole seconds, and at least one.
+      const duration = String(Math.max(1, Math.round(seconds)));
+      const args = [socket, 'perf', String(depth), duration, 'read', String(bytes)];
+      const once = (): number => {
+        // A child inherits what its parent may use.
+        native.setAffinity([clientCpu]);
+        try {
+          const output = execFileSync(initiator, args, { encoding: 'utf8', stdio: 'pipe' });
+          return JSON.parse(output).iops;
+        } finally {
+          native.setAffinity(cpus);
+        }
+      };
+      figures.push({ ...load, iops: median(Array.from({ length: runs }, once)) });
     }
+    return figures;
   } finally {
     await target.stop();
   }
-} finally {
-  rmSync(folder, { recursive: true, force: true });
 }
-mkdirSync('bench/results', { recursive: true });
-const result = { bdev: 'null', op: 'read', bytes: BLOCK_BYTES, seconds, rows };
-writeFileSync('bench/results/foreign.json', `${JSON.stringify(result, null, 2)}\n`);

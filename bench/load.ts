@@ -47,6 +47,14 @@ export function runYardstick(name: string, options: unknown): Promise<unknown> {
   return runNode(script, [JSON.stringify(options)]);
 }
 
+/** Writes to a disk from end to end, so that its memory is there: what was never written is read from one page of zeros. */
+export async function fillDisk(socket: string, bytes: number): Promise<void> {
+  const blockSize = 2 ** 20;
+  const load = ['--rw', 'write', '--allow-write', '--bs', String(blockSize), '--depth', '4'];
+  const run = ['--count', String(Math.ceil(bytes / blockSize)), '--warmup', '0', '--time', '600'];
+  await runNode(CLI, ['perf', socket, '--json', ...load, ...run]);
+}
+
 /** Puts a load on vfio-user sockets. */
 export async function runPerf(
   sockets: readonly string[],

@@ -35,9 +35,6 @@ const large = (blockSize: number, depth: number): Load => ({
 const iops = (atLeast: number): Goal => ({ metric: 'iops', atLeast });
 const ratio = (atLeast: number): Goal => ({ metric: 'ratio', atLeast });
 
-/** What SPDK's nvmf_tgt did on the machine that the goals are for, under its own initiator; RAM bdev, 4 KiB at depth 1, 32 and 128. */
-const SPDK_RAM = [0.6e6, 1.15e6, 1.15e6] as const;
-
 export const SCENARIOS: readonly Scenario[] = [
   ...(
     [
@@ -66,12 +63,12 @@ export const SCENARIOS: readonly Scenario[] = [
     ],
   },
   ...([1, 32, 128] as const).map(
-    (depth, i): Scenario => ({
+    (depth): Scenario => ({
       name: `ram-read-4k-${depth}`,
       bdev: 'ram',
       load: small('read', depth),
       yardstick: 'copy',
-      goals: [ratio(0.7), iops(1.5 * SPDK_RAM[i])],
+      goals: [ratio(0.7)],
     }),
   ),
   {
@@ -86,8 +83,7 @@ export const SCENARIOS: readonly Scenario[] = [
     bdev: 'ram',
     load: large(128 * KIB, 32),
     yardstick: 'copy',
-    // SPDK: 16 GB/s.
-    goals: [ratio(0.9), iops(16e9 / (128 * KIB))],
+    goals: [ratio(0.9)],
   },
   ...(['read', 'write'] as const).map(
     (op): Scenario => ({

@@ -1,4 +1,5 @@
 /** What is no rate of its own: start, memory, idling, interrupts, garbage, what HTTP takes, a second reactor. Each figure with its goal, if it has one. */
+import { measureForeign } from './foreign.ts';
 import { measureHttpLoss } from './http.ts';
 import {
   connectMore,
@@ -220,6 +221,17 @@ async function secondReactor(conditions: StateConditions): Promise<StateFigure[]
   return [figure(name, what, '×', median(ratios), goal)];
 }
 
+async function foreign(conditions: StateConditions): Promise<StateFigure[]> {
+  const figures = await measureForeign(conditions);
+  if (figures === undefined) {
+    return [missing('foreign', 'IOPS under an initiator in C', 'M', 'no C compiler', {})];
+  }
+  return figures.map(({ name, bdev, depth, bytes, iops, goal }) => {
+    const what = `IOPS under the initiator in C: ${bdev} bdev, reads of ${bytes / 1024} KiB, depth ${depth}`;
+    return figure(name, what, 'M', iops / 1e6, { atLeast: Number((goal / 1e6).toPrecision(3)) });
+  });
+}
+
 /** Requests a second of somebody who watches closely. */
 const SCRAPES = 10;
 /** Reactor, client, main, autocannon. */
@@ -243,4 +255,4 @@ async function http(conditions: StateConditions): Promise<StateFigure[]> {
 /** By the name that `--only` takes. */
 export const STATES: Readonly<
   Record<string, (conditions: StateConditions) => Promise<StateFigure[]>>
-> = { start, idle, trapped, interrupts, garbage, http, 'two-reactors': secondReactor };
+> = { start, idle, trapped, interrupts, garbage, http, foreign, 'two-reactors': secondReactor };

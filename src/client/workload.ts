@@ -23,6 +23,8 @@ export interface RunOptions {
   /** Ends after this time, or after this many commands. */
   readonly seconds: number;
   readonly commands: number;
+  /** Called when the measurement begins. */
+  readonly onStart?: () => void;
   /** Called a few times a second with the state so far. */
   readonly onProgress?: (progress: Progress) => void;
   /** Ends the measurement early. */
@@ -158,6 +160,7 @@ export class Workload {
       for (const lane of lanes) lane.start(Number.POSITIVE_INFINITY);
       await this.#poll('warm-up', options.warmup, options);
     }
+    options.onStart?.();
     for (const [index, lane] of lanes.entries()) {
       lane.clear();
       // The remainder goes to the first lanes.

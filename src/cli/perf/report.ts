@@ -65,7 +65,9 @@ export const PerfReportSchema = Shape({
   write: DirectionSchema,
   total: DirectionSchema,
   verified: Integer({ description: 'reads whose data was compared' }),
-  collections: Integer({ description: 'garbage collections of the load generator while it ran' }),
+  collections: Integer({
+    description: 'garbage collections of the load generator while it measured',
+  }),
 });
 
 export type PerfReport = Static<typeof PerfReportSchema>;

@@ -66,14 +66,18 @@ async function measure(options: PerfOptions): Promise<number> {
   const onSignal = (): void => interrupt.abort();
   process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
   const bar = new ProgressBar();
+  let begun = 0;
   let collections = 0;
   const observer = new PerformanceObserver((list) => {
-    collections += list.getEntries().length;
+    collections += list.getEntries().filter(({ startTime }) => startTime >= begun).length;
   });
   try {
     observer.observe({ entryTypes: ['gc'] });
     const result = await workload.run({
       ...{ warmup, seconds, commands, signal: interrupt.signal },
+      onStart: () => {
+        begun = performance.now();
+      },
       onProgress: (progress) => bar.show(progress),
     });
     await new Promise(setImmediate);
