@@ -3,11 +3,12 @@ import { describeError } from '../util/errors.ts';
 import { createLogger, type Logger, type LoggerOptions } from '../util/log.ts';
 import { banner } from './banner.ts';
 import { Manager } from './manager.ts';
+import { Reporter } from './reporter.ts';
 import { type ServeOptions, Service } from './serve.ts';
 import { shutDown } from './shutdown.ts';
 
 /** Signals that end the target cleanly. A second one ends it at once. */
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /** Runs a target until a signal ends it, and exits: 0 after a clean stop, 1 if it could not start or stop. */
 export async function runTarget(options: ServeOptions, logOptions: LoggerOptions): Promise<never> {
@@ -16,10 +17,13 @@ export async function runTarget(options: ServeOptions, logOptions: LoggerOptions
     stream.on('error', () => {});
   }
   const { log, control } = createLogger(logOptions);
+  const reporter = new Reporter(log);
   process.on('uncaughtException', (error) => {
     log.fatal({ err: error }, 'a bug of ours');
-    die('SIGKILL');
+    reporter.write('uncaught exception', error);
+    die('SIGABRT');
   });
+  process.on('SIGQUIT', () => reporter.write('SIGQUIT'));
   const manager = new Manager(log);
   const end = new EndRequest(log);
   let service: Service;
@@ -30,6 +34,7 @@ export async function runTarget(options: ServeOptions, logOptions: LoggerOptions
     process.exit(1);
   }
   process.stdout.write(banner(service.listening));
+  reporter.watch(service.target);
   manager.started(service);
   log.info({ reason: await end.asked }, 'stopping');
   manager.stopping();

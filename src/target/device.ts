@@ -227,6 +227,7 @@ export class NvmeDevice implements VfioUserDevice {
           connectedAt: this.#connectedAt,
           nvme: this.#controller.diagnose(),
           queues: queues.queues(),
+          recent: queues.recent(),
           regions: this.#memory.regions,
           interrupts: this.#interrupts.describe(),
         }),

@@ -5,6 +5,7 @@
 import type { GuestRegion } from '../memory/guest.ts';
 import { hex, type NvmeDiagnosis } from '../nvme/diagnosis.ts';
 import type { InterruptsDiagnosis } from '../pci/interrupts.ts';
+import type { RecentCommands } from './recent.ts';
 import type { QueuePairInfo } from './types.ts';
 
 /** DMA regions that are listed; the others are counted. */
@@ -16,6 +17,7 @@ export interface DeviceState {
   readonly connectedAt: string;
   readonly nvme: NvmeDiagnosis;
   readonly queues: readonly QueuePairInfo[];
+  readonly recent: readonly RecentCommands[];
   readonly regions: readonly GuestRegion[];
   readonly interrupts: InterruptsDiagnosis;
 }
@@ -27,6 +29,8 @@ export interface ControllerDiagnosis {
   readonly findings: readonly string[];
   readonly nvme: NvmeDiagnosis;
   readonly queues: readonly QueuePairInfo[];
+  /** The last commands of each queue. */
+  readonly recent: readonly RecentCommands[];
   readonly dma: {
     readonly count: number;
     readonly bytes: number;
@@ -41,7 +45,7 @@ export interface ControllerDiagnosis {
 }
 
 export function diagnose(state: DeviceState): ControllerDiagnosis {
-  const { cntlid, connectedAt, nvme, queues, regions, interrupts } = state;
+  const { cntlid, connectedAt, nvme, queues, recent, regions, interrupts } = state;
   return {
     cntlid,
     connectedAt,
@@ -51,6 +55,7 @@ export function diagnose(state: DeviceState): ControllerDiagnosis {
     ],
     nvme,
     queues,
+    recent,
     dma: {
       count: regions.length,
       bytes: regions.reduce((bytes, { size }) => bytes + size, 0),

@@ -18,6 +18,7 @@ import { ReactorLostError, type ReactorPool } from '../reactor/pool.ts';
 import { Status } from '../spec/nvme.ts';
 import { ErrnoError } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';
+import { type RecentCommands, recentCommands } from './recent.ts';
 import type { QueuePairInfo } from './types.ts';
 
 /** A request without the controller it is about. */
@@ -104,6 +105,17 @@ export class IoQueues {
         interrupts: cq.interrupts,
         vector: cq.vector,
       };
+    });
+  }
+
+  /** What the guest did last, by its queues in its memory. */
+  recent(): RecentCommands[] {
+    return this.queues().flatMap((queue) => {
+      const sq = this.#sqRequests.get(queue.qid);
+      const cq = this.#cqRequests.get(queue.cqid);
+      return sq === undefined || cq === undefined
+        ? []
+        : [recentCommands(this.#options.memory, sq, cq, queue)];
     });
   }
 

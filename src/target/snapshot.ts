@@ -125,6 +125,11 @@ export interface Snapshot {
 /** Asks the reactors how far their queues are, and takes the snapshot when they have answered (or soon, if one hangs). */
 export async function snapshot(target: Target): Promise<Snapshot> {
   await target.reactors.report();
+  return currentSnapshot(target);
+}
+
+/** The same at once, with the queues as the reactors last told. */
+export function currentSnapshot(target: Target): Snapshot {
   const controllers = target.subsystems.flatMap(({ listeners }) =>
     [...listeners.values()].flatMap(({ endpoint }) => endpoint.controller ?? []),
   );

@@ -5,6 +5,7 @@ import type { RpcMethod } from '../dispatcher.ts';
 import { Lifecycle } from '../lifecycle.ts';
 import { accessMethods } from './access.ts';
 import { bdevMethods } from './bdev.ts';
+import { dumpMethods } from './dump.ts';
 import { frameworkMethods } from './framework.ts';
 import { histogramMethods } from './histogram.ts';
 import { iostatMethods } from './iostat.ts';
@@ -33,6 +34,7 @@ export function allMethods(
     ...listenerMethods(target),
     ...watchMethods(target),
     ...logMethods(log),
+    ...dumpMethods(target),
     ...accessMethods(target),
     ...optionMethods(target),
     ...threadMethods(target),

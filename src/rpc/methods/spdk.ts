@@ -39,7 +39,8 @@ export function spdkMethods(version: string): RpcMethod[] {
     }),
     method({
       name: 'spdk_kill_instance',
-      summary: 'Sends a signal to the target. All but SIGKILL stop it cleanly.',
+      summary:
+        'Sends a signal to the target. SIGQUIT has it write a report, SIGKILL ends it at once, the others cleanly.',
       phase: 'any',
       params: Type.Object({
         sig_name: Type.Enum([...SIGNAL_NAMES, ...SIGNAL_NAMES.map((name) => `${SIGNALS[name]}`)], {

@@ -1,0 +1,83 @@
+/**
+ * The last commands of a queue pair, read from its entries in guest memory when somebody asks: nothing is recorded on the way. Opcodes and
+ * statuses, no data and no addresses. What the guest has overwritten since is what it says now. Owned by main.
+ */
+import type { GuestMemory } from '../memory/guest.ts';
+import { native } from '../native/index.ts';
+import type { CqRequest, SqRequest } from '../nvme/host.ts';
+import { CQE_SIZE, Cqe, SQE_SIZE, Sqe } from '../spec/nvme.ts';
+import type { QueuePairInfo } from './types.ts';
+
+/** Commands and completions listed. */
+const MAX_LISTED = 16;
+const SQE_WORDS = SQE_SIZE / 4;
+const CQE_WORDS = CQE_SIZE / 4;
+const STATUS_MASK = 0x7ff;
+
+export interface RecentCommands {
+  readonly qid: number;
+  /** The oldest first. `waiting`: not taken from the queue yet. */
+  readonly commands: readonly {
+    readonly opcode: string;
+    readonly cid: number;
+    readonly nsid: number;
+    readonly waiting?: true;
+  }[];
+  /** Of its completion queue: the oldest first. `status`: SCT and SC, '0x0' is success. */
+  readonly completions: readonly {
+    readonly sqid: number;
+    readonly cid: number;
+    readonly status: string;
+  }[];
+}
+
+export function recentCommands(
+  memory: GuestMemory,
+  sq: SqRequest,
+  cq: CqRequest,
+  { qid, size, head, tail, cqSize, cqTail }: QueuePairInfo,
+): RecentCommands {
+  const waiting = Math.min((tail - head + size) % size, MAX_LISTED / 2);
+  const last = (head + waiting) % size;
+  return {
+    qid,
+    commands: readBack(memory, sq.iova, SQE_WORDS, size, last, (words, age) => ({
+      opcode: `0x${(words[Sqe.word('cdw0')] & 0xff).toString(16)}`,
+      cid: words[Sqe.word('cdw0')] >>> 16,
+      nsid: words[Sqe.word('nsid')] >>> 0,
+      ...(age <= waiting && { waiting: true }),
+    })),
+    completions: readBack(memory, cq.iova, CQE_WORDS, cqSize, cqTail, (words) => ({
+      sqid: words[Cqe.word('sqhd')] >>> 16,
+      cid: words[Cqe.word('cid')] & 0xffff,
+      status: `0x${((words[Cqe.word('cid')] >>> 17) & STATUS_MASK).toString(16)}`,
+    })),
+  };
+}
+
+/** The entries before `end`, the oldest first; those that were never written are left out. `age`: 1 for the last one. */
+function readBack<T>(
+  memory: GuestMemory,
+  iova: number,
+  entryWords: number,
+  size: number,
+  end: number,
+  read: (entry: Int32Array, age: number) => T,
+): T[] {
+  const queue = memory.queueMemory(iova, size * entryWords * 4, false);
+  if (queue === undefined) {
+    return [];
+  }
+  const entries: T[] = [];
+  for (let age = Math.min(MAX_LISTED, size - 1); age >= 1; age--) {
+    const at = ((end - age + size) % size) * entryWords;
+    const entry = queue.words.slice(at, at + entryWords);
+    if (entry.some((word) => word !== 0)) {
+      entries.push(read(entry, age));
+    }
+  }
+  if (queue.alias !== undefined) {
+    native.revoke(queue.alias);
+  }
+  return entries;
+}

@@ -1,0 +1,98 @@
+/**
+ * A report about a target for whoever has to find out what went wrong: what each guest was doing, what happened last, how much there was of
+ * everything. No data of guests. Written into a file of its own, at once and without the event loop. Owned by main.
+ */
+import { closeSync, openSync, readdirSync, unlinkSync, writeSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { currentSnapshot } from './snapshot.ts';
+import type { Target } from './target.ts';
+
+/** Of a file. Bytes. */
+const MAX_BYTES = 4 * 1024 * 1024;
+/** Files kept in a folder: the newest. */
+const MAX_FILES = 16;
+const MAX_EVENTS = 64;
+/** How long the reactors have to say how far their queues are; one that hangs says nothing. Milliseconds. */
+const PATIENCE_MS = 50;
+const NAME = /^doorbell-report-\d{8}T\d{9}Z-\d+-\d+\.json$/;
+
+let written = 0;
+
+/** Where reports go: the service's own folder, if systemd made one (StateDirectory=), else that for temporary files. */
+export function reportFolder(environment: NodeJS.ProcessEnv = process.env): string {
+  // It may be a list.
+  return environment.STATE_DIRECTORY?.split(':')[0] || tmpdir();
+}
+
+/** Writes a report into a new file in `folder`, for this user only. Returns its path. Throws what the system says. */
+export function writeReport(
+  target: Target,
+  folder: string,
+  reason: string,
+  error?: unknown,
+): string {
+  const time = new Date();
+  written += 1;
+  const stamp = time.toISOString().replaceAll(/[-:.]/g, '');
+  const path = join(folder, `doorbell-report-${stamp}-${process.pid}-${written}.json`);
+  const text = render(target, { reason, time: time.toISOString(), ...describe(error) });
+  // A new file: nobody's link is followed.
+  const fd = openSync(path, 'wx', 0o600);
+  try {
+    writeSync(fd, text);
+  } finally {
+    closeSync(fd);
+  }
+  removeOld(folder);
+  return path;
+}
+
+function describe(error: unknown): { error?: string } {
+  if (error === undefined) {
+    return {};
+  }
+  return { error: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+}
+
+/** As much of it as there is room for; what guests did goes last. */
+function render(target: Target, head: object): string {
+  waitForReactors(target);
+  const { events } = target;
+  const whole = {
+    ...head,
+    node: process.version,
+    events: events.since(Math.max(0, events.last - MAX_EVENTS)),
+    snapshot: currentSnapshot(target),
+    controllers: target.subsystems.flatMap(({ nqn, listeners }) =>
+      [...listeners.values()].flatMap(({ endpoint: { socketPath: socket, controller } }) =>
+        controller === undefined ? [] : [{ nqn, socket, ...controller.diagnose() }],
+      ),
+    ),
+  };
+  const { controllers: _, ...withoutControllers } = whole;
+  for (const part of [whole, withoutControllers]) {
+    const text = `${JSON.stringify(part, undefined, 1)}\n`;
+    if (Buffer.byteLength(text) <= MAX_BYTES) {
+      return text;
+    }
+  }
+  return `${JSON.stringify(head)}\n`;
+}
+
+/** They write it into shared memory: there is no need for their answers, which this thread could not hear. */
+function waitForReactors(target: Target): void {
+  void target.reactors.report();
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PATIENCE_MS);
+}
+
+function removeOld(folder: string): void {
+  const reports = readdirSync(folder).filter((name) => NAME.test(name));
+  for (const name of reports.sort().slice(0, -MAX_FILES)) {
+    try {
+      unlinkSync(join(folder, name));
+    } catch {
+      // Another user's.
+    }
+  }
+}
