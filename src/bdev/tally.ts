@@ -23,6 +23,8 @@ export interface OpTally {
   readonly bytes: number;
   /** Of all `ops`; where only samples were timed, what they let expect. */
   readonly latency: number;
+  /** Of those commands alone that were timed: the sum of the histogram. */
+  readonly timedLatency: number;
   /** 0 without any. */
   readonly minLatency: number;
   readonly maxLatency: number;
@@ -102,6 +104,7 @@ export class Tally {
       ops,
       bytes: row[Column.BYTES + op],
       latency: timed === 0 ? 0 : Math.round(row[Column.LATENCY + op] * Math.max(1, ops / timed)),
+      timedLatency: row[Column.LATENCY + op],
       minLatency: Math.max(0, row[Column.MIN_LATENCY + op] - 1),
       maxLatency: row[Column.MAX_LATENCY + op],
     };

@@ -30,7 +30,6 @@ const ops = (counted: Counted): Sample[] =>
     { labels: { ...labels, op: 'read' }, value: io.readOps },
     { labels: { ...labels, op: 'write' }, value: io.writeOps },
     { labels: { ...labels, op: 'flush' }, value: io.flushOps },
-    { labels: { ...labels, op: 'other' }, value: io.otherOps },
   ]);
 
 const bytes = (counted: Counted): Sample[] =>
@@ -144,7 +143,7 @@ export const FAMILIES: readonly Family[] = [
   },
   {
     name: 'doorbell_controller_latency_seconds',
-    help: 'Time from taking a command to its completion, by connected controller.',
+    help: 'Time from taking a command to its completion, by connected controller; of fast bdevs some are timed.',
     type: 'histogram',
     read: (state) => latency(controllers(state)),
   },
@@ -202,7 +201,7 @@ export const FAMILIES: readonly Family[] = [
   },
   {
     name: 'doorbell_bdev_latency_seconds',
-    help: 'Time of an operation, by bdev.',
+    help: 'The same by bdev.',
     type: 'histogram',
     read: (state) => latency(bdevs(state)),
   },

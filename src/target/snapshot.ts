@@ -26,7 +26,7 @@ export interface IoTotals {
   readonly errors: Readonly<Record<string, number>>;
   readonly readLatency: LatencyBuckets;
   readonly writeLatency: LatencyBuckets;
-  /** Of all reads, and of all writes, together. */
+  /** Of all reads in `readLatency`, and of all writes in `writeLatency`, together. */
   readonly readLatencyNs: number;
   readonly writeLatencyNs: number;
 }
@@ -248,8 +248,8 @@ function total(parts: readonly Tally[]): IoTotals {
     errors: Object.fromEntries([...sum.errors].map(([status, count]) => [name(status), count])),
     readLatency: sum.latencies(Op.READ),
     writeLatency: sum.latencies(Op.WRITE),
-    readLatencyNs: read.latency,
-    writeLatencyNs: written.latency,
+    readLatencyNs: read.timedLatency,
+    writeLatencyNs: written.timedLatency,
   };
 }
 

@@ -19,10 +19,24 @@ function sample(text: string, name: string, labels: Readonly<Record<string, stri
   return Number(found[0].slice(found[0].lastIndexOf(' ')));
 }
 
+/** What the observations of a histogram add up to if each is as long as its bucket allows. */
+function bucketSum(text: string, name: string, labels: Readonly<Record<string, string>>): number {
+  let sum = 0;
+  let before = 0;
+  for (let power = 10; power <= 34; power++) {
+    const le = 2 ** power / 1e9;
+    const count = sample(text, name, { ...labels, le: String(le) });
+    sum += (count - before) * le;
+    before = count;
+  }
+  return sum;
+}
+
 t.test('what a client does is counted', async (t) => {
   const { url, target } = await startHttp(t);
   const scrape = async () => (await ask(`${url}metrics`)).text;
-  const bdev = await target.malloc(MIB);
+  // Of a file every command is timed.
+  const bdev = await target.file(target.image(MIB));
   const served = await target.serve(bdev);
   const vm = { nqn: served.nqn, socket: served.socket };
   t.equal(sample(await scrape(), 'doorbell_controller_connected', vm), 0);
@@ -33,12 +47,36 @@ t.test('what a client does is counted', async (t) => {
     const opcode = i < 15 ? NvmOpcode.READ : NvmOpcode.WRITE;
     succeeded(await pair.execute({ opcode, nsid: 1, prp1, cdw12: 7 }));
   }
+  succeeded(await pair.execute({ opcode: NvmOpcode.FLUSH, nsid: 1 }));
+  const beyond = { opcode: NvmOpcode.READ, nsid: 1, prp1, cdw10: MIB / 512, cdw12: 7 };
+  t.not((await pair.execute(beyond)).status, 0);
   await post(`${url}rpc`, { jsonrpc: '2.0', id: 1, method: 'bdev_get_bdevs' });
   await post(`${url}rpc`, { jsonrpc: '2.0', id: 1, method: 'bdev_get_bdevs', params: { x: 1 } });
   const text = await scrape();
   t.equal(sample(text, 'doorbell_bdev_ops_total', { bdev, op: 'read' }), 15);
   t.equal(sample(text, 'doorbell_bdev_ops_total', { bdev, op: 'write' }), 5);
   t.equal(sample(text, 'doorbell_bdev_bytes_total', { bdev, op: 'read' }), 15 * 4096);
+  for (const [op, ops, bytes] of [
+    ['read', 15, 15 * 4096],
+    ['write', 5, 5 * 4096],
+  ] as const) {
+    const labels = { ...vm, nsid: '1', bdev, op };
+    t.equal(sample(text, 'doorbell_namespace_ops_total', labels), ops);
+    t.equal(sample(text, 'doorbell_namespace_bytes_total', labels), bytes);
+    for (const [name, whose] of [
+      ['doorbell_bdev_latency_seconds', { bdev, op }],
+      ['doorbell_controller_latency_seconds', { ...vm, op }],
+    ] as const) {
+      t.equal(sample(text, `${name}_count`, whose), ops);
+      t.equal(sample(text, `${name}_bucket`, { ...whose, le: '+Inf' }), ops);
+      const sum = sample(text, `${name}_sum`, whose);
+      // Each took as long as its bucket says: between half of its end and its end.
+      const most = bucketSum(text, `${name}_bucket`, whose);
+      t.ok(sum <= most && sum >= most / 2 - ops * 1.024e-6, `${sum} s of ${most} s at most`);
+    }
+  }
+  t.equal(sample(text, 'doorbell_namespace_ops_total', { ...vm, op: 'flush' }), 1);
+  t.equal(sample(text, 'doorbell_namespace_errors_total', { ...vm, status: '0x080' }), 1);
   t.equal(sample(text, 'doorbell_bdev_size_bytes', { bdev }), MIB);
   t.equal(sample(text, 'doorbell_controller_connected', vm), 1);
   t.equal(sample(text, 'doorbell_controller_enabled', vm), 1);
