@@ -36,6 +36,8 @@ export interface Bdev extends BdevDescriptor {
   readonly driverSpecific: Readonly<Record<string, unknown>>;
   /** Which delete method it belongs to. */
   readonly module: 'aio' | 'uring' | 'malloc' | 'null';
+  /** Rate limits as reactors read them (`limiter.ts`), or undefined if nothing is limited. */
+  readonly limits: SharedArrayBuffer | undefined;
   /** Makes all that was completed durable (fdatasync). */
   sync(): Promise<void>;
   /** Frees descriptors and memory. No reactor uses the bdev any more. */

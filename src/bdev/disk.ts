@@ -1,6 +1,7 @@
 /** What all bdevs have, as main keeps it: who they are and how large. One subclass a kind. */
 import { InvalidError } from '../util/errors.ts';
 import type { BackendDescriptor, Bdev } from './bdev.ts';
+import { LIMITS, makeLimits, NO_LIMITS, type RateLimits, writeLimits } from './limiter.ts';
 
 /** Logical block sizes that a namespace can have. Bytes. */
 export const BLOCK_SIZES = [512, 4096] as const;
@@ -26,6 +27,9 @@ export abstract class Disk implements Bdev {
   readonly aliases: readonly string[];
   readonly blockSize: number;
   #numBlocks: number;
+  #rateLimits = NO_LIMITS;
+  /** Rate limits as reactors read them; undefined until there were any. */
+  #limits: SharedArrayBuffer | undefined;
 
   abstract readonly module: Bdev['module'];
   abstract readonly productName: string;
@@ -52,6 +56,24 @@ export abstract class Disk implements Bdev {
   setNumBlocks(numBlocks: number): void {
     checkGeometry(this.blockSize, numBlocks);
     this.#numBlocks = numBlocks;
+  }
+
+  get rateLimits(): RateLimits {
+    return this.#rateLimits;
+  }
+
+  /** For reactors: undefined if nothing is limited. */
+  get limits(): SharedArrayBuffer | undefined {
+    return LIMITS.some((key) => this.#rateLimits[key] > 0) ? this.#limits : undefined;
+  }
+
+  /** True if reactors must be told of `limits`: they see changed values by themselves. */
+  setRateLimits(limits: RateLimits): boolean {
+    const before = this.limits;
+    this.#rateLimits = limits;
+    this.#limits ??= makeLimits();
+    writeLimits(this.#limits, limits);
+    return this.limits !== before;
   }
 
   abstract sync(): Promise<void>;

@@ -7,6 +7,7 @@
 
 import { type Backend, type BackendContext, PENDING } from '../bdev/backend.ts';
 import type { Counters } from '../bdev/counters.ts';
+import { type Limiter, SLICE_MS } from '../bdev/limiter.ts';
 import { Op } from '../bdev/op.ts';
 import { MAX_CONTROLLER_INFLIGHT, MAX_INFLIGHT } from '../limits.ts';
 import type { GuestMemory } from '../memory/guest.ts';
@@ -48,6 +49,11 @@ export interface IoNamespace {
   readonly numBlocks: number;
   readonly readonly: boolean;
   readonly counters: Counters;
+  /** Of its bdev, if there are any. */
+  limiter: Limiter | undefined;
+  /** Commands that wait for it; and the slice in which one last did. */
+  parked: number;
+  waiting: number;
 }
 
 /** A controller as a reactor sees it. */
@@ -62,6 +68,8 @@ export interface IoController {
   writeThrough: boolean;
   /** Commands in flight. */
   inflight: number;
+  /** Something waits for all of them: rate limits hold no command up. */
+  draining: boolean;
   /** Commands that were refused before a namespace was asked. */
   readonly counters: Counters;
 }
@@ -87,6 +95,12 @@ export class IoEngine {
   readonly #now = new Float64Array(new SharedArrayBuffer(8));
   readonly #clock = native.bindClock(this.#now);
   #clockRead = false;
+  /** Commands that wait for a rate limit hold a slot: in order, and their SQEs. */
+  readonly #parked = new Int32Array(MAX_INFLIGHT);
+  #parkedCount = 0;
+  readonly #parkedSqes = new Int32Array(MAX_INFLIGHT * SQE_WORDS);
+  /** The slice in which they were last looked at. */
+  #lastSlice = 0;
   /** Batches since the last that was timed; the time it began, and the first command of it that a namespace took. */
   #batches = 0;
   readonly #sampleStart = new Float64Array(1);
@@ -108,6 +122,11 @@ export class IoEngine {
   /** The queue of each command in flight: a queue as often as it has commands. For diagnosis. */
   waiting(): IoQueue[] {
     return this.#slotQueue.filter((queue) => queue !== undefined);
+  }
+
+  /** Commands that wait for a rate limit: `release` is to be called at least once a slice. */
+  get parked(): number {
+    return this.#parkedCount;
   }
 
   /** A new poll round: the clock is read anew when somebody needs it. */
@@ -143,7 +162,7 @@ export class IoEngine {
     while (head !== tail && taken < room && bytes < BATCH_BYTES) {
       const base = head * SQE_WORDS;
       const cdw0 = words[base + CDW0];
-      const status = this.#execute(queue, words, base, cdw0);
+      const status = this.#execute(queue, words, base, cdw0, true);
       if (status === BUSY) {
         break;
       }
@@ -203,8 +222,14 @@ export class IoEngine {
     (namespace ?? controller).counters.fail(status);
   }
 
-  /** An NVMe status, PENDING or BUSY. */
-  #execute(queue: IoQueue, words: Int32Array, base: number, cdw0: number): number {
+  /** An NVMe status, PENDING or BUSY. `limited`: rate limits may park the command. */
+  #execute(
+    queue: IoQueue,
+    words: Int32Array,
+    base: number,
+    cdw0: number,
+    limited: boolean,
+  ): number {
     const controller = queue.controller;
     const opcode = cdw0 & 0xff;
     const request = this.#context.request;
@@ -261,6 +286,11 @@ export class IoEngine {
       request.length = length;
       request.fua = (cdw12 & CDW12_FUA) !== 0 || controller.writeThrough;
     }
+    if (namespace.limiter !== undefined && limited && op !== Op.FLUSH) {
+      if (!this.#admit(namespace, namespace.limiter, op, request.length)) {
+        return this.#park(queue, namespace, words, base, cdw0 >>> 16);
+      }
+    }
     const backend = namespace.backend;
     if (backend.async) {
       return this.#start(queue, namespace, op, cdw0 >>> 16, request.length);
@@ -276,6 +306,123 @@ export class IoEngine {
       namespace.counters.failBackend();
     }
     return status;
+  }
+
+  /** Commands of a namespace go in the order they came. */
+  #admit(namespace: IoNamespace, limiter: Limiter, op: Op, length: number): boolean {
+    if (!this.#clockRead) {
+      this.readClock();
+    }
+    return namespace.parked === 0 && limiter.admit(op, length, this.#now);
+  }
+
+  /** Keeps a command that is over its bdev's limit, with a slot and a CQ entry. */
+  #park(
+    queue: IoQueue,
+    namespace: IoNamespace,
+    words: Int32Array,
+    base: number,
+    cid: number,
+  ): number {
+    if (this.#freeCount === 0 || queue.controller.inflight >= MAX_CONTROLLER_INFLIGHT) {
+      return BUSY;
+    }
+    const slot = this.#take(queue, namespace, cid);
+    for (let i = 0; i < SQE_WORDS; i++) {
+      this.#parkedSqes[slot * SQE_WORDS + i] = words[base + i];
+    }
+    this.#parked[this.#parkedCount] = slot;
+    this.#parkedCount += 1;
+    namespace.parked += 1;
+    return PENDING;
+  }
+
+  /**
+   * Once a slice (and at once where something drains): carries out parked commands that may go by now, in their order. Returns the number of
+   * commands that are not parked any more; `completed` is called with each queue that got a completion, to be published after this.
+   */
+  release(draining: boolean, completed: (sq: SubmissionQueue) => void): number {
+    this.readClock();
+    const slice = (this.#now[0] / (SLICE_MS * 1e6)) | 0;
+    if (slice === this.#lastSlice && !draining) {
+      return 0;
+    }
+    this.#lastSlice = slice;
+    const count = this.#parkedCount;
+    let kept = 0;
+    for (let i = 0; i < count; i++) {
+      const slot = this.#parked[i];
+      const queue = this.#slotQueue[slot]!;
+      const namespace = this.#slotNamespace[slot]!;
+      if (this.#goes(slot, queue, namespace)) {
+        namespace.parked -= 1;
+        this.#unpark(slot, queue, completed);
+      } else {
+        namespace.waiting = slice;
+        this.#parked[kept++] = slot;
+      }
+    }
+    this.#parkedCount = kept;
+    if (this.#context.copies.pending) {
+      this.#context.copies.flush();
+    }
+    return count - kept;
+  }
+
+  /** Whether a parked command may go in this slice. */
+  #goes(slot: number, { sq, controller }: IoQueue, namespace: IoNamespace): boolean {
+    const { limiter } = namespace;
+    if (sq.discarded || controller.draining || limiter === undefined) {
+      return true;
+    }
+    const at = slot * SQE_WORDS;
+    const op = (this.#parkedSqes[at + CDW0] & 0xff) === NvmOpcode.READ ? Op.READ : Op.WRITE;
+    const blocks = (this.#parkedSqes[at + CDW12] & CDW12_NLB_MASK) + 1;
+    return (
+      namespace.waiting !== this.#lastSlice &&
+      limiter.admit(op, blocks << namespace.blockShift, this.#now)
+    );
+  }
+
+  #unpark(slot: number, queue: IoQueue, completed: (sq: SubmissionQueue) => void): void {
+    const { sq } = queue;
+    const base = slot * SQE_WORDS;
+    const cdw0 = this.#parkedSqes[base + CDW0];
+    this.#give(slot, queue);
+    if (sq.discarded) {
+      return;
+    }
+    // A slot and a CQ entry have just become free: it cannot be BUSY.
+    const status = this.#execute(queue, this.#parkedSqes, base, cdw0, false);
+    if (status !== PENDING) {
+      if (status !== Status.SUCCESS) {
+        this.#refuse(queue.controller, this.#parkedSqes[base + NSID], status);
+      }
+      sq.cq.stage(0, sq.qid, sq.head, cdw0 >>> 16, status);
+      completed(sq);
+    }
+  }
+
+  /** Takes the slot that is on top of the free ones, and a CQ entry. */
+  #take(queue: IoQueue, namespace: IoNamespace, cid: number): number {
+    this.#freeCount -= 1;
+    const slot = this.#freeSlots[this.#freeCount];
+    this.#slotQueue[slot] = queue;
+    this.#slotNamespace[slot] = namespace;
+    this.#slotCid[slot] = cid;
+    queue.sq.cq.reserve();
+    queue.controller.inflight += 1;
+    return slot;
+  }
+
+  /** Gives both back. */
+  #give(slot: number, { sq, controller }: IoQueue): void {
+    this.#slotQueue[slot] = undefined;
+    this.#slotNamespace[slot] = undefined;
+    this.#freeSlots[this.#freeCount] = slot;
+    this.#freeCount += 1;
+    controller.inflight -= 1;
+    sq.cq.unreserve();
   }
 
   /** Starts a command that completes later: it holds a slot and a CQ entry until then. */
@@ -296,15 +443,10 @@ export class IoEngine {
       }
       return status;
     }
-    this.#freeCount -= 1;
-    this.#slotQueue[slot] = queue;
-    this.#slotNamespace[slot] = namespace;
-    this.#slotCid[slot] = cid;
+    this.#take(queue, namespace, cid);
     this.#slotOp[slot] = op;
     this.#slotBytes[slot] = length;
     this.#slotStart[slot] = this.#now[0];
-    queue.sq.cq.reserve();
-    queue.controller.inflight += 1;
     return PENDING;
   }
 
@@ -322,12 +464,8 @@ export class IoEngine {
     if (status === PENDING) {
       return undefined;
     }
-    this.#slotQueue[slot] = undefined;
-    this.#slotNamespace[slot] = undefined;
-    this.#freeSlots[this.#freeCount] = slot;
-    this.#freeCount += 1;
-    const { sq, controller } = queue;
-    controller.inflight -= 1;
+    const { sq } = queue;
+    this.#give(slot, queue);
     if (status === Status.SUCCESS) {
       namespace.counters.count(this.#slotOp[slot], this.#slotBytes[slot]);
     } else {
@@ -335,7 +473,6 @@ export class IoEngine {
       namespace.counters.failBackend();
     }
     namespace.counters.time(this.#slotOp[slot], this.#now, this.#slotStart, slot);
-    sq.cq.unreserve();
     if (sq.discarded) {
       return undefined;
     }

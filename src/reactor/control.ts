@@ -83,6 +83,8 @@ export interface NamespaceDescriptor {
   readonly nsid: number;
   /** Its counter row. */
   readonly row: number;
+  /** Rate limits of its bdev, if there are any. See `bdev/limiter.ts`. */
+  readonly limits: SharedArrayBuffer | undefined;
   readonly bdev: BdevDescriptor;
 }
 
@@ -149,6 +151,13 @@ export type Request =
     }
   /** Forget the shortest and the longest latency. */
   | { readonly kind: 'clear-extremes'; readonly controller: number; readonly row: number }
+  /** The rate limits of a namespace's bdev were made, or lifted. */
+  | {
+      readonly kind: 'limit';
+      readonly controller: number;
+      readonly nsid: number;
+      readonly limits: SharedArrayBuffer | undefined;
+    }
   | { readonly kind: 'remove-namespace'; readonly controller: number; readonly nsid: number }
   /** The host writes its doorbells there, too. */
   | { readonly kind: 'shadow'; readonly controller: number; readonly shadow: ShadowPages }

@@ -6,6 +6,7 @@
  */
 import type { BackendContext } from '../bdev/backend.ts';
 import { Counters } from '../bdev/counters.ts';
+import { Limiter } from '../bdev/limiter.ts';
 import { openBackend } from '../bdev/open.ts';
 import { GuestMemory } from '../memory/guest.ts';
 import { native } from '../native/index.ts';
@@ -154,6 +155,7 @@ export class Controllers {
     this.polled = [];
     this.unheard = this.watches.length > 0;
     for (const state of this.#controllers.values()) {
+      state.io.draining = state.waiting.length > 0;
       if (state.waiting.length === 0) {
         this.polled.push(...state.sqs.values());
       }
@@ -245,6 +247,13 @@ export class Controllers {
       case 'clear-extremes':
         new Counters(this.#counters, request.row).clearExtremes();
         break;
+      case 'limit': {
+        const namespace = state.io.namespaces[request.nsid - 1];
+        if (namespace !== undefined) {
+          namespace.limiter = request.limits && new Limiter(request.limits);
+        }
+        break;
+      }
       case 'remove-namespace':
         this.#closeNamespace(state.io, request.nsid);
         break;
@@ -273,6 +282,7 @@ export class Controllers {
       maxTransferBytes: request.maxTransferBytes,
       writeThrough: request.writeThrough,
       inflight: 0,
+      draining: false,
       counters: new Counters(this.#counters, request.row),
     };
     this.#controllers.set(request.controller, {
@@ -296,7 +306,7 @@ export class Controllers {
     return status;
   }
 
-  #addNamespace(io: IoController, { nsid, row, bdev }: NamespaceDescriptor): void {
+  #addNamespace(io: IoController, { nsid, row, limits, bdev }: NamespaceDescriptor): void {
     const namespace: IoNamespace = {
       nsid,
       backend: openBackend(bdev.backend, this.#context),
@@ -304,6 +314,9 @@ export class Controllers {
       numBlocks: bdev.numBlocks,
       readonly: bdev.readonly,
       counters: new Counters(this.#counters, row),
+      limiter: limits && new Limiter(limits),
+      parked: 0,
+      waiting: 0,
     };
     this.#closeNamespace(io, nsid);
     while (io.namespaces.length < nsid) {

@@ -16,7 +16,7 @@ import { Ring } from '../io/ring.ts';
 import { MAX_INFLIGHT } from '../limits.ts';
 import { native } from '../native/index.ts';
 import { IoEngine, type IoQueue } from '../nvme/io.ts';
-import type { CompletionQueue } from '../nvme/queue.ts';
+import type { CompletionQueue, SubmissionQueue } from '../nvme/queue.ts';
 import {
   AdminWord,
   type Message,
@@ -36,6 +36,8 @@ const ROUNDS_PER_CLOCK = 64;
 const MIN_SLEEP_US = 20;
 /** In place of the id of a `stop` message. */
 const EXITING = 0;
+/** While commands wait for the next slice of a rate limit. Microseconds. */
+const PARKED_SLEEP_US = 500;
 /** The longest wait for I/O that is soon to complete. Microseconds. */
 const MAX_WAIT_US = 160;
 /** A sleep lasts this fraction of the idle time before it. */
@@ -187,6 +189,9 @@ export class Reactor {
       this.#waited = false;
       this.#adaptWait(work > before);
     }
+    if (this.#engine.parked > 0) {
+      work += this.#release();
+    }
     work += this.#pollRing();
     if (this.#controllers.draining) {
       this.#controllers.advance();
@@ -211,6 +216,15 @@ export class Reactor {
     sq.badTail = false;
     cq.badHead = false;
   }
+
+  /** Commands that waited for a rate limit. */
+  #release(): number {
+    const released = this.#engine.release(this.#controllers.draining, this.#completed);
+    this.#publishTouched();
+    return released;
+  }
+
+  readonly #completed = (sq: SubmissionQueue): void => this.#touch(sq.cq);
 
   #pollRing(): number {
     const ring = this.#ring;
@@ -238,12 +252,16 @@ export class Reactor {
       }
     }
     ring.advance(count);
+    this.#publishTouched();
+    return count;
+  }
+
+  #publishTouched(): void {
     for (let i = 0; i < this.#touchedCount; i++) {
       this.#touched[i].touched = false;
       this.#publish(this.#touched[i]);
     }
     this.#touchedCount = 0;
-    return count;
   }
 
   #touch(cq: CompletionQueue): void {
@@ -395,7 +413,8 @@ export class Reactor {
       this.#controllers.arm();
       Atomics.load(this.#words, Word.SLEEPING);
     } else {
-      this.#sleep(this.#controllers.unheard ? this.#sleepUs(idle) : UNBOUNDED);
+      const rest = this.#controllers.unheard ? this.#sleepUs(idle) : UNBOUNDED;
+      this.#sleep(this.#engine.parked > 0 ? PARKED_SLEEP_US : rest);
     }
   }
 

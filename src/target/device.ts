@@ -502,13 +502,23 @@ export class NvmeDevice implements VfioUserDevice {
     this.#controller.namespaceChanged(nsid);
   }
 
+  /** The rate limits of a namespace's bdev were made, or lifted. */
+  limitNamespace(nsid: number, limits: SharedArrayBuffer | undefined): Promise<void> {
+    return this.#queues.limitNamespace(nsid, limits);
+  }
+
   /** What a reactor needs of a namespace: plain data. */
   #describe({ nsid, bdev }: Namespace): NamespaceDescriptor {
     const { index, blockSize, numBlocks, readonly, backend } = bdev;
     const { rows } = this.#options.reactors;
     const row = this.#rows.get(nsid) ?? rows.take({ controller: this.#id, nsid, bdev: index });
     this.#rows.set(nsid, row);
-    return { nsid, row, bdev: { index, blockSize, numBlocks, readonly, backend } };
+    return {
+      nsid,
+      row,
+      limits: bdev.limits,
+      bdev: { index, blockSize, numBlocks, readonly, backend },
+    };
   }
 
   #badDoorbell(qid: number): void {

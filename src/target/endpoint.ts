@@ -79,6 +79,10 @@ export class Endpoint implements EndpointView {
     await this.#current.device?.addNamespace(namespace);
   }
 
+  async limitNamespace(nsid: number, limits: SharedArrayBuffer | undefined): Promise<void> {
+    await this.#current.device?.limitNamespace(nsid, limits);
+  }
+
   async removeNamespace(nsid: number): Promise<void> {
     await this.#current.device?.removeNamespace(nsid);
   }

@@ -292,6 +292,10 @@ export class IoQueues {
     }
   }
 
+  async limitNamespace(nsid: number, limits: SharedArrayBuffer | undefined): Promise<void> {
+    await this.#tellAll({ kind: 'limit', nsid, limits });
+  }
+
   async removeNamespace(nsid: number): Promise<void> {
     await this.#tellAll({ kind: 'remove-namespace', nsid });
   }

@@ -6,6 +6,7 @@ import { statSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
 import type { Disk, Geometry } from '../bdev/disk.ts';
 import { FileBdev, type FileBdevOptions } from '../bdev/file.ts';
+import type { RateLimits } from '../bdev/limiter.ts';
 import type { Tally } from '../bdev/tally.ts';
 import {
   describeError,
@@ -192,6 +193,23 @@ export class Target {
     return this.#change(async () => {
       const bdev = this.#bdevOf(name, 'null');
       await this.#resize(bdev, Math.floor((mebibytes * MIB) / bdev.blockSize));
+    });
+  }
+
+  /** Changes the rate limits that are given; 0: no limit. Rejects with ENODEV. */
+  limit(name: string, limits: Partial<RateLimits>): Promise<void> {
+    return this.#change(async () => {
+      const bdev = this.bdevs.get(name);
+      if (bdev.setRateLimits({ ...bdev.rateLimits, ...limits })) {
+        const owner = this.#subsystems.get(this.bdevs.claimOf(bdev) ?? '');
+        for (const namespace of owner?.namespaces.values() ?? []) {
+          if (owner !== undefined && namespace.bdev === bdev) {
+            await everyEndpoint(owner, (endpoint) =>
+              endpoint.limitNamespace(namespace.nsid, bdev.limits),
+            );
+          }
+        }
+      }
     });
   }
 

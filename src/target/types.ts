@@ -100,6 +100,8 @@ export interface EndpointView {
   readonly controller: ControllerInfo | undefined;
   /** The guest gets a namespace-changed event. */
   addNamespace(namespace: Namespace): Promise<void>;
+  /** The rate limits of the namespace's bdev were made, or lifted. */
+  limitNamespace(nsid: number, limits: SharedArrayBuffer | undefined): Promise<void>;
   /** Resolves when no I/O uses the namespace any more; the guest gets a namespace-changed event. */
   removeNamespace(nsid: number): Promise<void>;
   /** Finishes what is in flight, disconnects the client, removes the socket. */

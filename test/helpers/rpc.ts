@@ -59,6 +59,10 @@ export class RecordingEndpoint implements EndpointView {
     return this.#call(`add ${namespace.nsid} ${namespace.bdev.name}`);
   }
 
+  limitNamespace(nsid: number): Promise<void> {
+    return this.#call(`limit ${nsid}`);
+  }
+
   removeNamespace(nsid: number): Promise<void> {
     return this.#call(`remove ${nsid}`);
   }

@@ -16,6 +16,7 @@ import {
   Unsupported,
   Uuid,
 } from '../schema.ts';
+import { describeLimits } from './qos.ts';
 
 const Name = Type.Object({ name: Text('name or UUID of the bdev') });
 const BLOCK_SIZE = Type.Enum(BLOCK_SIZES, { description: 'logical block size in bytes' });
@@ -164,12 +165,7 @@ export function bdevMethods(target: Target): RpcMethod[] {
     block_size: bdev.blockSize,
     num_blocks: bdev.numBlocks,
     uuid: bdev.uuid,
-    assigned_rate_limits: {
-      rw_ios_per_sec: 0,
-      rw_mbytes_per_sec: 0,
-      r_mbytes_per_sec: 0,
-      w_mbytes_per_sec: 0,
-    },
+    assigned_rate_limits: describeLimits(bdev.rateLimits),
     ...(target.bdevs.claimOf(bdev) === undefined
       ? { claimed: false }
       : { claimed: true, claim_type: 'exclusive_write' }),

@@ -13,6 +13,7 @@ import { listenerMethods } from './listeners.ts';
 import { logMethods } from './log.ts';
 import { nvmfMethods } from './nvmf.ts';
 import { optionMethods } from './options.ts';
+import { qosMethods } from './qos.ts';
 import { spdkMethods } from './spdk.ts';
 import { threadMethods } from './threads.ts';
 import { transportMethods } from './transport.ts';
@@ -29,6 +30,7 @@ export function allMethods(
     ...bdevMethods(target),
     ...iostatMethods(target),
     ...histogramMethods(target),
+    ...qosMethods(target),
     ...transportMethods(target),
     ...nvmfMethods(target),
     ...listenerMethods(target),
