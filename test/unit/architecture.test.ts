@@ -25,8 +25,13 @@ const LAYERS = [
 
 /** Siblings that know of each other. */
 const EXCEPTIONS: Readonly<Record<string, readonly string[]>> = {
-  // The interface of a backend, and the counters beside it.
-  'src/nvme': ['src/bdev/backend.ts', 'src/bdev/counters.ts', 'src/bdev/op.ts'],
+  // The interface of a backend, and what goes with it.
+  'src/nvme': [
+    'src/bdev/backend.ts',
+    'src/bdev/counters.ts',
+    'src/bdev/limiter.ts',
+    'src/bdev/op.ts',
+  ],
   'src/client': ['src/vfio-user/codec.ts', 'src/vfio-user/transport.ts'],
   'src/target': ['src/reactor/pool.ts', 'src/reactor/control.ts', 'src/reactor/counter-rows.ts'],
   'src/http': ['src/rpc/answer.ts', 'src/rpc/dispatcher.ts', 'src/rpc/protocol.ts'],
