@@ -1,5 +1,5 @@
 /**
- * Debian packages for the guest, unpacked into a folder and never installed.
+ * Debian packages for the tests, unpacked into a folder and never installed.
  *
  * apt resolves and verifies them in a world of its own: its lists, its cache and an empty package database live below
  * our folder, so the machine's apt sees nothing of it, no root is needed, and a release newer than the machine's own
@@ -111,14 +111,27 @@ Dir::Etc::preferencesparts "/dev/null";
 }
 
 /**
- * Fetches packages with all that they depend on, and a kernel, which is taken alone.
+ * @param {readonly string[]} apt options of every call
+ * @param {string} folder where the package goes
+ */
+function downloadKernel(apt, folder) {
+  // The metapackage names the versioned kernel; its other dependencies serve an installed system.
+  const depends = run('apt-cache', [...apt, 'depends', 'linux-image-amd64']);
+  const kernel = depends.match(/\blinux-image-\d\S*/)?.[0];
+  if (!kernel) throw new SetupError(`linux-image-amd64 names no kernel:\n${depends}`);
+  run('apt-get', [...apt, 'download', kernel], { cwd: folder });
+}
+
+/**
+ * Fetches packages with all that they depend on.
  *
  * @param {string} folder a folder to work in; `folder/root` is what comes out
  * @param {readonly string[]} names
+ * @param {{ kernel?: boolean }} [options] whether to fetch a kernel, too, which is taken alone
  * @returns {Unpacked}
  * @throws {SetupError} when no mirror has them
  */
-export function fetchPackages(folder, names) {
+export function fetchPackages(folder, names, options = {}) {
   const tried = mirrors();
   let output = '';
   for (const mirror of tried) {
@@ -127,11 +140,7 @@ export function fetchPackages(folder, names) {
       const apt = ['-c', configure(world, mirror)];
       run('apt-get', [...apt, 'update']);
       run('apt-get', [...apt, '-y', '--download-only', 'install', ...names]);
-      // The metapackage names the versioned kernel; its other dependencies serve an installed system.
-      const depends = run('apt-cache', [...apt, 'depends', 'linux-image-amd64']);
-      const kernel = depends.match(/\blinux-image-\d\S*/)?.[0];
-      if (!kernel) throw new SetupError(`linux-image-amd64 names no kernel:\n${depends}`);
-      run('apt-get', [...apt, 'download', kernel], { cwd: join(world, 'archives') });
+      if (options.kernel) downloadKernel(apt, join(world, 'archives'));
     } catch (error) {
       if (!(error instanceof SetupError)) throw error;
       output += `${error.output}${error.message}\n`;

@@ -3,7 +3,7 @@
  *
  * - `addon`  builds the native addon (npm's install script);
  * - `build`  npm packages, toolchain, addon, TypeScript: whatever of it is missing or out of date;
- * - `test`   as `build`, and what tests need: a guest for the virtual machine, promtool.
+ * - `test`   as `build`, and what tests need: a guest for the virtual machine, promtool, a browser for the dashboard.
  *
  * It is quiet when there is nothing to do, says in one line what it does otherwise, and exits with 1 on failure.
  */
@@ -11,6 +11,7 @@
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ensureAddon } from './addon.mjs';
+import { ensureBrowser } from './browser.mjs';
 import { ensureGuest } from './guest.mjs';
 import { ensureNodeModules } from './node-modules.mjs';
 import { ensurePromtool } from './promtool.mjs';
@@ -35,6 +36,7 @@ const modes = {
     build();
     ensureGuest(root);
     ensurePromtool(root);
+    ensureBrowser(root);
   },
 };
 
