@@ -60,10 +60,15 @@ export interface AccessOptions {
 export interface Refusal {
   readonly status: 401 | 403;
   readonly message: string;
+  /** Somebody tries what nobody does by mistake. */
+  readonly suspicious?: true;
 }
 
 const NO_TOKEN: Refusal = { status: 401, message: 'A token is needed' };
-const WRONG_TOKEN: Refusal = { status: 401, message: 'Wrong token' };
+export const WRONG_TOKEN: Refusal = { status: 401, message: 'Wrong token', suspicious: true };
+
+/** What a client claims, for a message. */
+const quote = (text: string): string => JSON.stringify(text.slice(0, 128));
 
 const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
 
@@ -90,7 +95,8 @@ export class Access {
     if (this.needsToken || this.#hosts.has(host.toLowerCase()) || isLocalName(host)) {
       return undefined;
     }
-    return { status: 403, message: `Host ${JSON.stringify(host)} is not a name of this server` };
+    const message = `Host ${quote(host)} is not a name of this server`;
+    return { status: 403, message, suspicious: true };
   }
 
   /** Of requests that do something, or are expensive: not from a page of another site. */
@@ -99,7 +105,8 @@ export class Access {
     const site = headers['sec-fetch-site'] ?? 'none';
     if (origin !== undefined && !this.#origins.has(origin)) {
       if (origin !== `http://${host}` && origin !== `https://${host}`) {
-        return { status: 403, message: `Requests from ${origin} are not accepted` };
+        const message = `Requests from ${quote(origin)} are not accepted`;
+        return { status: 403, message, suspicious: true };
       }
     }
     return site === 'same-origin' || site === 'none'

@@ -11,7 +11,7 @@ import type { Dispatcher } from '../rpc/dispatcher.ts';
 import { errorBody, JsonStream, RpcCode, RpcError } from '../rpc/protocol.ts';
 import { InvalidError, withErrnoDetail } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';
-import { Access, type AccessOptions, type Refusal } from './access.ts';
+import { Access, type AccessOptions, type Refusal, WRONG_TOKEN } from './access.ts';
 import { authority, type HttpAddress, isLoopback } from './address.ts';
 import { type Asset, loadAssets } from './assets.ts';
 import { renderMetrics } from './metrics.ts';
@@ -27,6 +27,8 @@ const REQUEST_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_TIMEOUT_MS = 60_000;
 /** Of a connection on which nothing moves though an answer is due. Longer than any method waits by default. */
 const STALL_TIMEOUT_MS = 10 * 60_000;
+/** Of a path that was refused. */
+const MAX_LOGGED_CHARACTERS = 128;
 /** How long requests under way may take when the server closes. */
 const CLOSE_TIMEOUT_MS = 500;
 
@@ -126,7 +128,7 @@ export class HttpServer {
     );
     app.addHook('onRequest', async (request, reply) => {
       reply.headers(COMMON_HEADERS);
-      return refuse(reply, this.#access.checkHost(request.headers));
+      return this.#refuse(request, reply, this.#access.checkHost(request.headers));
     });
     app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
       const status = error.statusCode ?? 500;
@@ -136,7 +138,7 @@ export class HttpServer {
       return sendError(reply, status, status >= 500 ? new Error('Internal error') : error);
     });
     app.setNotFoundHandler((request, reply) => {
-      const path = request.url.replace(/\?.*$/s, '');
+      const path = pathOf(request.url);
       const allowed = (['GET', 'HEAD', 'POST'] as const).filter((method) =>
         app.hasRoute({ url: path, method }),
       );
@@ -182,7 +184,24 @@ export class HttpServer {
 
   #guard(check: (headers: IncomingHttpHeaders) => Refusal | undefined) {
     return async (request: FastifyRequest, reply: FastifyReply) =>
-      refuse(reply, check(request.headers));
+      this.#refuse(request, reply, check(request.headers));
+  }
+
+  #refuse(
+    { ip: from, method, url }: FastifyRequest,
+    reply: FastifyReply,
+    refusal: Refusal | undefined,
+  ): FastifyReply | undefined {
+    if (refusal === undefined) {
+      return undefined;
+    }
+    const { status, message } = refusal;
+    const path = pathOf(url).slice(0, MAX_LOGGED_CHARACTERS);
+    this.#options.log[refusal.suspicious ? 'warn' : 'debug']({ from, method, path }, message);
+    if (status === 401) {
+      reply.header('WWW-Authenticate', 'Bearer');
+    }
+    return sendError(reply, status, new Error(message));
   }
 
   #login(request: FastifyRequest, reply: FastifyReply): FastifyReply {
@@ -193,7 +212,7 @@ export class HttpServer {
       return sendError(reply, 400, error as Error);
     }
     if (typeof token !== 'string' || !this.#access.isToken(token)) {
-      return sendError(reply, 401, new Error('Wrong token'));
+      return this.#refuse(request, reply, WRONG_TOKEN) ?? reply;
     }
     const cookie = this.#access.sessionCookie(request.headers);
     return reply.header('Set-Cookie', cookie).code(204).send();
@@ -285,15 +304,8 @@ function sendError(reply: FastifyReply, status: number | undefined, error: Error
     .send({ error: error.message });
 }
 
-function refuse(reply: FastifyReply, refusal: Refusal | undefined): FastifyReply | undefined {
-  if (refusal === undefined) {
-    return undefined;
-  }
-  if (refusal.status === 401) {
-    reply.header('WWW-Authenticate', 'Bearer');
-  }
-  return sendError(reply, refusal.status, new Error(refusal.message));
-}
+/** Of a request's target: what follows `?` may be anything. */
+const pathOf = (url: string): string => url.replace(/\?.*$/s, '');
 
 const CONNECTION_ERRORS: Readonly<Record<string, readonly [string, string]>> = {
   HPE_HEADER_OVERFLOW: ['431 Request Header Fields Too Large', 'The header is too large'],
