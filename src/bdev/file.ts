@@ -52,6 +52,8 @@ export class FileBdev extends Disk {
   };
   readonly driverSpecific: Readonly<Record<string, unknown>>;
   readonly filename: string;
+  readonly direct: boolean;
+  readonly nowait: boolean;
   #closed = false;
   /** Under way in other threads: the descriptor must not become another file's meanwhile. */
   #syncs = 0;
@@ -64,6 +66,8 @@ export class FileBdev extends Disk {
     this.productName = module === 'aio' ? 'AIO disk' : 'URING bdev';
     this.readonly = readonly;
     this.filename = filename;
+    this.direct = direct;
+    this.nowait = nowait;
     this.backend = { kind: 'uring', fd, bufferedFd, alignment };
     this.driverSpecific =
       module === 'uring'

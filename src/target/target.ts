@@ -29,7 +29,7 @@ import {
 } from './subsystem.ts';
 import type { EndpointView, SubsystemView, TransportOptions } from './types.ts';
 
-const DEFAULT_MAX_SUBSYSTEMS = 1024;
+export const DEFAULT_MAX_SUBSYSTEMS = 1024;
 const MIB = 1024 * 1024;
 /** The socket in the folder that a listener's traddr names. */
 const SOCKET_NAME = 'cntrl';
@@ -92,8 +92,6 @@ export interface Transport {
 export class Target {
   readonly reactors: Reactors;
   readonly bdevs = new Bdevs();
-  /** nvmf_set_max_subsystems. */
-  maxSubsystems = DEFAULT_MAX_SUBSYSTEMS;
   readonly events: TargetEvents;
   readonly #log: Logger;
   readonly #bdevLog: Logger;
@@ -101,6 +99,8 @@ export class Target {
   readonly #changes = new Serial();
   readonly #subsystems = new Map<string, Subsystem>();
   #transport: Transport | undefined;
+  #maxSubsystems = DEFAULT_MAX_SUBSYSTEMS;
+  #revision = 0;
   #closed = false;
 
   constructor(options: TargetOptions) {
@@ -112,6 +112,21 @@ export class Target {
     this.reactors.onLost((reactor, message) => {
       this.events.emit({ type: 'reactor-lost', reactor, message });
     });
+  }
+
+  /** Counts what may have changed the configuration: the same number, the same configuration. */
+  get revision(): number {
+    return this.#revision;
+  }
+
+  /** nvmf_set_max_subsystems. */
+  get maxSubsystems(): number {
+    return this.#maxSubsystems;
+  }
+
+  set maxSubsystems(count: number) {
+    this.#maxSubsystems = count;
+    this.#revision += 1;
   }
 
   get transport(): Transport | undefined {
@@ -449,11 +464,16 @@ export class Target {
   }
 
   #change<T>(operation: () => Promise<T> | T): Promise<T> {
-    return this.#changes.run(() => {
+    return this.#changes.run(async () => {
       if (this.#closed) {
         throw new FailedError('The target is shutting down');
       }
-      return operation();
+      try {
+        return await operation();
+      } finally {
+        // Also one that failed may have done a part.
+        this.#revision += 1;
+      }
     });
   }
 }

@@ -5,6 +5,7 @@ import type { RpcMethod } from '../dispatcher.ts';
 import { Lifecycle } from '../lifecycle.ts';
 import { accessMethods } from './access.ts';
 import { bdevMethods } from './bdev.ts';
+import { configMethods } from './config.ts';
 import { dumpMethods } from './dump.ts';
 import { frameworkMethods } from './framework.ts';
 import { histogramMethods } from './histogram.ts';
@@ -41,6 +42,7 @@ export function allMethods(
     ...optionMethods(target),
     ...threadMethods(target),
     ...frameworkMethods(target, lifecycle, () => methods, version),
+    ...configMethods(target),
     ...spdkMethods(version),
   ];
   return methods;

@@ -1,0 +1,46 @@
+/** The configuration of the running target: what rpc.py's save_config reads, and taking over what changed in the files. */
+import { Type } from 'typebox';
+import type { Target } from '../../target/target.ts';
+import { InvalidError } from '../../util/errors.ts';
+import { method, type RpcMethod } from '../dispatcher.ts';
+import { SECTIONS, saveSection } from '../save-config.ts';
+import { Bool, IGNORED, Text } from '../schema.ts';
+
+const { Optional } = Type;
+
+const Calls = Type.Array(
+  Type.Object({
+    method: Type.String(),
+    params: Optional(Type.Record(Type.String(), Type.Unknown())),
+  }),
+  { description: 'method calls that make the part again, in this order' },
+);
+
+export function configMethods(target: Target): RpcMethod[] {
+  return [
+    method({
+      name: 'framework_get_subsystems',
+      summary: 'The parts of the target that have a configuration, in the order of their start.',
+      params: Type.Object({}),
+      result: Type.Array(
+        Type.Object({ subsystem: Type.String(), depends_on: Type.Array(Type.String()) }),
+      ),
+      call: () => SECTIONS,
+    }),
+    method({
+      name: 'framework_get_config',
+      summary: 'The configuration of a part of the target, as the method calls that make it again.',
+      params: Type.Object({
+        name: Text('one of framework_get_subsystems'),
+        with_batches: Optional(Bool(`there are no batches in it; ${IGNORED}`)),
+      }),
+      result: Type.Union([Calls, Type.Null({ description: 'the part has nothing to configure' })]),
+      call: ({ name }) => {
+        if (!SECTIONS.some(({ subsystem }) => subsystem === name)) {
+          throw new InvalidError(`Subsystem '${name}' not found`);
+        }
+        return saveSection(target, name);
+      },
+    }),
+  ];
+}
