@@ -1,5 +1,6 @@
 /** A whole target, from its options to its end: reactors, bdevs, the vfio-user socket, the JSON-RPC socket. */
 import { resolve } from 'node:path';
+import { createDiskImage } from '../bdev/image.ts';
 import { native, type PassedSocket } from '../native/index.ts';
 import { ReactorPool } from '../reactor/pool.ts';
 import { Dispatcher } from '../rpc/dispatcher.ts';
@@ -13,7 +14,6 @@ import { componentLogger, type LogControl, type Logger, peerLogger } from '../ut
 import { VERSION } from '../util/version.ts';
 import type { Listening } from './banner.ts';
 import { chooseCpus } from './cpus.ts';
-import { createDiskImage } from './disk-image.ts';
 import type { HttpOptions } from './http.ts';
 import { type PassedOptions, PassedSockets } from './passed-sockets.ts';
 import { prepareSocketFolder } from './socket-folder.ts';

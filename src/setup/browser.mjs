@@ -24,7 +24,7 @@ import { SetupError, say } from './tools.mjs';
 
 /** The recipe: a change to any of these makes a new browser. */
 const RECIPE = ['browser.mjs', 'cache.mjs', 'debian-packages.mjs'];
-const PACKAGES = ['chromium-headless-shell', 'fonts-dejavu-core'];
+const PACKAGES = ['chromium-headless-shell', 'fonts-roboto-unhinted', 'fonts-dejavu-core'];
 
 /** What Debian's packages install. The system's own is used if it is there. */
 const SYSTEM = ['/usr/bin/chromium', '/usr/bin/chromium-headless-shell'];

@@ -6,9 +6,9 @@ import fc from 'fast-check';
 import t from 'tap';
 import { banner, cloudHypervisorCommand, qemuCommand, shellQuote } from '../../src/app/banner.ts';
 import { chooseCpus, parseCpuList, parseCpuMask } from '../../src/app/cpus.ts';
-import { createDiskImage } from '../../src/app/disk-image.ts';
 import { parseSize } from '../../src/app/size.ts';
 import { defaultSocketFolder, prepareSocketFolder } from '../../src/app/socket-folder.ts';
+import { createDiskImage } from '../../src/bdev/image.ts';
 import { describeError, ErrnoError, strerror } from '../../src/util/errors.ts';
 import { shortFolder } from '../helpers/rpc.ts';
 

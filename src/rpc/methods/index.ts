@@ -7,6 +7,7 @@ import { accessMethods } from './access.ts';
 import { bdevMethods } from './bdev.ts';
 import { configMethods } from './config.ts';
 import { dumpMethods } from './dump.ts';
+import { fileMethods } from './files.ts';
 import { frameworkMethods } from './framework.ts';
 import { histogramMethods } from './histogram.ts';
 import { iostatMethods } from './iostat.ts';
@@ -29,6 +30,7 @@ export function allMethods(
 ): RpcMethod[] {
   const methods: RpcMethod[] = [
     ...bdevMethods(target),
+    ...fileMethods(),
     ...iostatMethods(target),
     ...histogramMethods(target),
     ...qosMethods(target),
