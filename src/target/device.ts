@@ -3,8 +3,6 @@
  * Made when a client has connected, dropped when it is gone: the next one finds a device that nobody used before.
  */
 import { closeSync } from 'node:fs';
-import { Op } from '../bdev/op.ts';
-import { Tally } from '../bdev/tally.ts';
 import {
   DOORBELLS_BYTES,
   MAX_CLIENT_REGIONS,
@@ -15,17 +13,10 @@ import {
 import { GuestMemory, type GuestRegion } from '../memory/guest.ts';
 import { native } from '../native/index.ts';
 import { Controller } from '../nvme/controller.ts';
-import type { ControllerEvent, ControllerHost, IoTotals } from '../nvme/host.ts';
-import type { Namespace as NvmeNamespace } from '../nvme/namespace.ts';
+import type { ControllerEvent, ControllerHost } from '../nvme/host.ts';
 import { ConfigSpace } from '../pci/config-space.ts';
-import { adoptEventfds, closeEventfds, Interrupts } from '../pci/interrupts.ts';
-import {
-  ADMIN_WORDS_BYTES,
-  AdminWord,
-  type NamespaceDescriptor,
-  NOT_WAITING,
-} from '../reactor/control.ts';
-import { NO_BDEV, NO_NAMESPACE } from '../reactor/counter-rows.ts';
+import { closeEventfds, Interrupts } from '../pci/interrupts.ts';
+import { ADMIN_WORDS_BYTES, AdminWord, NOT_WAITING } from '../reactor/control.ts';
 import type { ReactorPool } from '../reactor/pool.ts';
 import { DOORBELL_OFFSET } from '../spec/nvme.ts';
 import { CONFIG_SPACE_SIZE, PciCommand, PciHeader } from '../spec/pci.ts';
@@ -33,6 +24,8 @@ import { IrqInfoFlag, PciIrq, PciRegion } from '../spec/vfio-user.ts';
 import type { Logger } from '../util/log.ts';
 import type { DeviceRegion, DmaRegion, IrqIndex, VfioUserDevice } from '../vfio-user/device.ts';
 import { Refusal } from '../vfio-user/refusal.ts';
+import { DeviceNamespaces } from './device-namespaces.ts';
+import { DeviceVectors } from './device-vectors.ts';
 import { diagnose } from './diagnosis.ts';
 import type { NewEvent } from './events.ts';
 import { IoQueues } from './queues.ts';
@@ -74,9 +67,8 @@ export class NvmeDevice implements VfioUserDevice {
   readonly #msixTable = new Uint8Array(BAR4_SIZE);
   readonly #interrupts: Interrupts;
   readonly #queues: IoQueues;
-  /** Counter rows: by NSID, and of what no namespace was asked for. */
-  readonly #rows = new Map<number, number>();
-  readonly #refusedRow: number;
+  readonly #namespaces: DeviceNamespaces;
+  readonly #vectors: DeviceVectors;
   readonly #controller: Controller;
   /** Survived accesses to memory that its owner had truncated, of all clients, when this one came. */
   readonly #faults = native.faultCount();
@@ -97,7 +89,7 @@ export class NvmeDevice implements VfioUserDevice {
     const adminSeen = new SharedArrayBuffer(ADMIN_WORDS_BYTES);
     this.#adminSeen = new Int32Array(adminSeen);
     const vectors = transport.maxIoQpairsPerCtrlr + 1;
-    this.#interrupts = new Interrupts(vectors, () => this.#vectorsChanged());
+    this.#interrupts = new Interrupts(vectors, () => this.#vectors.changed());
     this.#config = new ConfigSpace(
       [
         { index: PciRegion.BAR0, size: BAR0_SIZE, is64Bit: true },
@@ -117,11 +109,7 @@ export class NvmeDevice implements VfioUserDevice {
         }
       },
     });
-    this.#refusedRow = reactors.rows.take({
-      controller: this.#id,
-      nsid: NO_NAMESPACE,
-      bdev: NO_BDEV,
-    });
+    this.#namespaces = new DeviceNamespaces(this.#id, subsystem, reactors);
     this.#queues = new IoQueues({
       controller: this.#id,
       pool: reactors,
@@ -133,8 +121,8 @@ export class NvmeDevice implements VfioUserDevice {
       memory: this.#memory,
       maxTransferBytes: transport.maxIoSize,
       writeThrough: () => this.#controller.writeThrough,
-      row: this.#refusedRow,
-      namespaces: () => [...subsystem.namespaces.values()].map((each) => this.#describe(each)),
+      row: this.#namespaces.refusedRow,
+      namespaces: () => this.#namespaces.describeAll(),
       eventfds: () => this.#interrupts.table(),
     });
     this.#controller = new Controller(
@@ -152,6 +140,7 @@ export class NvmeDevice implements VfioUserDevice {
       },
       this.#host(),
     );
+    this.#vectors = new DeviceVectors(this.#interrupts, this.#queues, this.#controller);
     this.regions = this.#makeRegions();
     this.irqs = [
       { index: PciIrq.INTX, count: 1, flags: IrqInfoFlag.EVENTFD },
@@ -177,12 +166,13 @@ export class NvmeDevice implements VfioUserDevice {
   #host(): ControllerHost {
     const { subsystem } = this.#options;
     const queues = this.#queues;
+    const namespaces = this.#namespaces;
     return {
       log: this.#log,
       memory: this.#memory,
       doorbells: this.#doorbells,
       get namespaces() {
-        return new Map([...subsystem.namespaces].map(([nsid, ns]) => [nsid, present(ns)]));
+        return namespaces.presented();
       },
       get shared() {
         return subsystem.shared;
@@ -197,15 +187,15 @@ export class NvmeDevice implements VfioUserDevice {
       watchAdmin: (enabled) => queues.watchAdmin(enabled),
       sawAdminTail: (tail) => Atomics.store(this.#adminSeen, AdminWord.TAIL, tail),
       sawAdminHead: (head) => Atomics.store(this.#adminSeen, AdminWord.HEAD, head ?? NOT_WAITING),
-      signalAdmin: () => this.#signalAdmin(),
+      signalAdmin: () => this.#vectors.signalAdmin(),
       interruptMaskChanged: () => {
         this.#interrupts.pinMask = this.#controller.interruptMask;
-        this.#vectorsChanged();
+        this.#vectors.changed();
       },
       sync: async () => {
         await Promise.all([...subsystem.namespaces.values()].map(({ bdev }) => bdev.sync()));
       },
-      ioTotals: () => this.#ioTotals(),
+      ioTotals: () => namespaces.totals(),
       tell: (event) => this.#tell(event),
     };
   }
@@ -219,7 +209,7 @@ export class NvmeDevice implements VfioUserDevice {
       guestBytes: this.#memory.regions.reduce((bytes, { size }) => bytes + size, 0),
       qpairs: queues.submissionQueues,
       reactors: queues.reactors,
-      tally: (nsid) => this.#options.reactors.rows.controller(this.#id, nsid),
+      tally: (nsid) => this.#namespaces.tally(nsid),
       queues: () => queues.queues(),
       diagnose: () =>
         diagnose({
@@ -259,10 +249,7 @@ export class NvmeDevice implements VfioUserDevice {
     await this.#controller.reset();
     await this.#queues.detach();
     const { reactors } = this.#options;
-    for (const row of [this.#refusedRow, ...this.#rows.values()]) {
-      reactors.rows.give(row);
-    }
-    reactors.rows.forgetController(this.#id);
+    this.#namespaces.close();
     reactors.unregister(this.#id);
     for (const region of [...this.#memory.regions]) {
       this.#memory.remove(region.iova);
@@ -403,7 +390,7 @@ export class NvmeDevice implements VfioUserDevice {
       this.#config.read(PciHeader.offset.command, command);
       const disabled = ((command[0] | (command[1] << 8)) & PciCommand.INTX_DISABLE) !== 0;
       this.#interrupts.intxDisabled = disabled;
-      this.#vectorsChanged();
+      this.#vectors.changed();
     }
   }
 
@@ -414,91 +401,35 @@ export class NvmeDevice implements VfioUserDevice {
     start: number,
     fds: readonly (number | undefined)[],
   ): Promise<void> {
-    adoptEventfds(fds);
-    if (index === PciIrq.MSIX) {
-      await this.#replaced(this.#interrupts.setMsix(start, fds));
-    } else if (index === PciIrq.INTX) {
-      await this.#replaced(this.#interrupts.setIntx(fds[0]));
-    } else {
-      // ERR and REQ: this device has no errors to report outside NVMe, and never asks to be removed.
-      closeEventfds(fds.filter((fd) => fd !== undefined));
-    }
+    await this.#vectors.connect(index, start, fds);
   }
 
   setIrqUnmaskEventfd(index: number, fd: number | undefined): void {
-    adoptEventfds([fd]);
-    if (index === PciIrq.INTX) {
-      this.#interrupts.setResample(fd);
-    } else if (fd !== undefined) {
-      closeSync(fd);
-    }
+    this.#vectors.connectUnmask(index, fd);
   }
 
   triggerIrqs(index: number, start: number, fire: readonly boolean[]): void {
-    const table = this.#interrupts.table();
-    fire.forEach((wanted, i) => {
-      const fd = table[start + i] ?? -1;
-      if (wanted && fd >= 0 && (index === PciIrq.MSIX || index === PciIrq.INTX)) {
-        native.eventfdSignal(fd);
-      }
-    });
+    this.#vectors.trigger(index, start, fire);
   }
 
   maskIrqs(index: number, _start: number, which: readonly boolean[], mask: boolean): void {
-    if (index === PciIrq.INTX && which[0] === true) {
-      this.#interrupts.maskIntx(mask);
-      this.#vectorsChanged();
-    }
+    this.#vectors.mask(index, which, mask);
   }
 
   async disableIrqs(index: number): Promise<void> {
-    if (index === PciIrq.MSIX) {
-      await this.#replaced(this.#interrupts.disableMsix());
-    } else if (index === PciIrq.INTX) {
-      await this.#replaced(this.#interrupts.setIntx(undefined));
-    }
-  }
-
-  /** The vectors' eventfds are others now; the old ones are closed when no reactor signals them any more. */
-  async #replaced(old: readonly number[]): Promise<void> {
-    await this.#queues.eventfdsChanged();
-    closeEventfds(old);
-    this.#resignalAdmin();
-  }
-
-  /** As `#replaced`, where no descriptor goes: nobody needs to wait. */
-  #vectorsChanged(): void {
-    void this.#queues.eventfdsChanged();
-    this.#resignalAdmin();
-  }
-
-  #resignalAdmin(): void {
-    if (this.#controller.adminPending) {
-      this.#signalAdmin();
-    }
-  }
-
-  #signalAdmin(): void {
-    const fd = this.#interrupts.table()[0];
-    if (fd >= 0) {
-      native.eventfdSignal(fd);
-    }
+    await this.#vectors.disable(index);
   }
 
   // --- namespaces, diagnosis ------------------------------------------------------------------------------------------
 
   async addNamespace(namespace: Namespace): Promise<void> {
-    await this.#queues.addNamespace(this.#describe(namespace));
+    await this.#queues.addNamespace(this.#namespaces.describe(namespace));
     this.#controller.namespaceChanged(namespace.nsid);
   }
 
   async removeNamespace(nsid: number): Promise<void> {
     await this.#queues.removeNamespace(nsid);
-    const row = this.#rows.get(nsid);
-    if (row !== undefined) {
-      this.#options.reactors.rows.give(row);
-      this.#rows.delete(nsid);
-    }
+    this.#namespaces.forget(nsid);
     this.#controller.namespaceChanged(nsid);
   }
 
@@ -507,42 +438,9 @@ export class NvmeDevice implements VfioUserDevice {
     return this.#queues.limitNamespace(nsid, limits);
   }
 
-  /** What a reactor needs of a namespace: plain data. */
-  #describe({ nsid, bdev }: Namespace): NamespaceDescriptor {
-    const { index, blockSize, numBlocks, readonly, backend } = bdev;
-    const { rows } = this.#options.reactors;
-    const row = this.#rows.get(nsid) ?? rows.take({ controller: this.#id, nsid, bdev: index });
-    this.#rows.set(nsid, row);
-    return {
-      nsid,
-      row,
-      limits: bdev.limits,
-      bdev: { index, blockSize, numBlocks, readonly, backend },
-    };
-  }
-
   #badDoorbell(qid: number): void {
     this.#log.debug({ qid }, 'doorbell value outside the queue');
     this.#controller.badDoorbell();
-  }
-
-  /** Of all namespaces, whoever used them. */
-  #ioTotals(): IoTotals {
-    const { subsystem, reactors } = this.#options;
-    const total = new Tally();
-    for (const { bdev } of subsystem.namespaces.values()) {
-      for (let reactor = 0; reactor < reactors.count; reactor++) {
-        total.merge(reactors.bdevTally(bdev.index, reactor));
-      }
-    }
-    const [read, written] = [total.of(Op.READ), total.of(Op.WRITE)];
-    return {
-      bytesRead: read.bytes,
-      numReadOps: read.ops,
-      bytesWritten: written.bytes,
-      numWriteOps: written.ops,
-      errors: total.backendErrors,
-    };
   }
 }
 
@@ -561,10 +459,4 @@ function makeDoorbells(): { fd: number; doorbells: SharedArrayBuffer } {
 function revokeRegion(region: GuestRegion): void {
   native.revoke(new DataView(region.buffer));
   mappedRegions -= 1;
-}
-
-/** What the host sees of a namespace. */
-function present({ nsid, bdev, uuid, nguid, eui64 }: Namespace): NvmeNamespace {
-  const { blockSize, numBlocks, readonly } = bdev;
-  return { nsid, blockSize, numBlocks, readonly, uuid, nguid, eui64 };
 }
