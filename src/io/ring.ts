@@ -146,6 +146,20 @@ export class Ring {
     this.#sqes[at + ADDR + 1] = 0;
   }
 
+  /** Completes once, when the descriptor is or becomes readable. */
+  preparePollOnce(fd: number, userData: number): void {
+    const at = this.#prepare(UringOp.POLL_ADD, fd, 0, 0, 0, POLLIN, userData);
+    this.#sqes[at + ADDR] = 0;
+    this.#sqes[at + ADDR + 1] = 0;
+  }
+
+  /** Takes back the poll with `target` as its user data, if it is still armed. */
+  preparePollRemove(target: number, userData: number): void {
+    const at = this.#prepare(UringOp.POLL_REMOVE, -1, 0, 0, 0, 0, userData);
+    this.#sqes[at + ADDR] = target;
+    this.#sqes[at + ADDR + 1] = 0;
+  }
+
   /** True if entering the kernel would give something to do: SQEs wait, or completions wait to be posted. */
   get wantsEnter(): boolean {
     return (

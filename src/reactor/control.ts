@@ -98,6 +98,8 @@ export type Request =
       /** The client cannot map the page: main writes there what the client sends, and wakes the reactor. */
       readonly trapped: boolean;
       readonly shadow: ShadowPages | undefined;
+      /** The client's socket. It stays main's; a reactor that sleeps listens when there is something to read. */
+      readonly socket: number;
       /** The counter row of refused commands. */
       readonly row: number;
       readonly maxTransferBytes: number;

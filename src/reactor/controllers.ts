@@ -39,6 +39,9 @@ interface ControllerState {
   /** The client cannot map the doorbells: each write that matters wakes the reactor. */
   readonly trapped: boolean;
   shadow: ShadowDoorbells | undefined;
+  /** The client's socket, and whether a poll on it is armed. */
+  readonly socket: number;
+  listening: boolean;
   /** See QueueWord. */
   readonly progress: Int32Array;
   readonly cqs: Map<number, { cq: CompletionQueue; placement: Placement }>;
@@ -55,6 +58,16 @@ export interface AdminWatch {
   readonly seen: Int32Array;
   /** `admin` messages sent; counted from what main had taken at the start. */
   sent: number;
+}
+
+/** Polls on clients' sockets that are armed at a time. */
+const MAX_LISTENING = 1024;
+/** User data of a poll that is taken back, which nobody waits for. Those of polls are below it, slots above. */
+const UNHEARD = -2;
+
+/** Controller → user data of the poll on its client's socket, and back. */
+function listenData(id: number): number {
+  return UNHEARD - id;
 }
 
 const DRAINS = new Set<ControllerRequest['kind']>([
@@ -163,10 +176,29 @@ export class Controllers {
     }
   }
 
-  /** Before a sleep: hosts with shadow doorbells are to ring. */
+  /**
+   * Before a sleep: hosts with shadow doorbells are to ring. That comes as a message, and so by way of main; the reactor listens to the
+   * socket as well, and has found the command in the shadow page by the time main has read the message.
+   */
   arm(): void {
     for (const { sq } of this.polled) {
       sq.arm();
+    }
+    const { ring } = this.#context;
+    for (const state of this.#controllers.values()) {
+      const rings = state.shadow !== undefined && state.sqs.size > 0 && state.socket >= 0;
+      if (rings && !state.listening && ring.prepared < MAX_LISTENING) {
+        state.listening = true;
+        ring.preparePollOnce(state.socket, listenData(state.io.id));
+      }
+    }
+  }
+
+  /** The poll with this user data is over. */
+  heard(userData: number): void {
+    const state = this.#controllers.get(listenData(userData));
+    if (state !== undefined) {
+      state.listening = false;
     }
   }
 
@@ -200,6 +232,10 @@ export class Controllers {
         this.#reset(state);
         for (let nsid = 1; nsid <= state.io.namespaces.length; nsid++) {
           this.#closeNamespace(state.io, nsid);
+        }
+        if (state.listening) {
+          // The poll would keep the socket open.
+          this.#context.ring.preparePollRemove(listenData(state.io.id), UNHEARD);
         }
         this.#controllers.delete(state.io.id);
         this.#unwatch(state);
@@ -290,6 +326,8 @@ export class Controllers {
       doorbells: new Int32Array(request.doorbells),
       trapped: request.trapped,
       shadow: request.shadow && new ShadowDoorbells(request.shadow, memory),
+      socket: request.socket,
+      listening: false,
       progress: new Int32Array(request.progress),
       cqs: new Map(),
       sqs: new Map(),

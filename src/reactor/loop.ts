@@ -28,7 +28,7 @@ import {
 } from './control.ts';
 import { Controllers } from './controllers.ts';
 
-/** User data of the poll on the wake eventfd; slots are the other user data. */
+/** User data of the poll on the wake eventfd. Slots are above it, polls on sockets below. */
 const WAKE = -1;
 /** Poll rounds without work between two looks at the clock. */
 const ROUNDS_PER_CLOCK = 64;
@@ -131,7 +131,7 @@ export class Reactor {
       this.#ring.wait(UNBOUNDED);
       const count = this.#ring.ready();
       for (let i = 0; i < count; i++) {
-        if (this.#ring.userData(i) !== WAKE) {
+        if (this.#ring.userData(i) >= 0) {
           this.#ring.inflight -= 1;
         }
       }
@@ -243,6 +243,10 @@ export class Reactor {
         if (!ring.more(i)) {
           ring.preparePoll(this.#task.wakeFd, WAKE);
         }
+        continue;
+      }
+      if (slot < 0) {
+        this.#controllers.heard(slot);
         continue;
       }
       ring.inflight -= 1;

@@ -243,7 +243,9 @@ export class NvmeDevice implements VfioUserDevice {
 
   // --- the client -------------------------------------------------------------------------------------------------
 
-  clientConnected(): void {}
+  clientConnected(socket: number): void {
+    this.#queues.socket = socket;
+  }
 
   async clientGone(): Promise<void> {
     await this.#controller.reset();

@@ -169,9 +169,9 @@ class CurrentDevice implements VfioUserDevice {
     return this.device;
   }
 
-  clientConnected(): void {
+  clientConnected(socket: number): void {
     this.device = this.#make();
-    this.device.clientConnected();
+    this.device.clientConnected(socket);
   }
 
   async clientGone(): Promise<void> {

@@ -59,6 +59,8 @@ export class IoQueues {
   #home: number | undefined;
   #watching = false;
   #shadow: ShadowPages | undefined;
+  /** The client's, or -1. */
+  socket = -1;
 
   constructor(options: IoQueuesOptions) {
     this.#options = options;
@@ -153,6 +155,7 @@ export class IoQueues {
         doorbells,
         trapped,
         shadow: this.#shadow,
+        socket: this.socket,
         row,
         maxTransferBytes,
         writeThrough: writeThrough(),

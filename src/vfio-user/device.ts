@@ -48,8 +48,8 @@ export interface VfioUserDevice {
   /** Those that exist; PCI_NUM_IRQS are announced. */
   readonly irqs: readonly IrqIndex[];
 
-  /** A client has agreed on the protocol. */
-  clientConnected(): void;
+  /** A client has agreed on the protocol. `socket`: its descriptor, not to be read from or closed. */
+  clientConnected(socket: number): void;
   /** The client is gone: drops maps, interrupts, everything of it. The next client is accepted when this is done. */
   clientGone(): Promise<void> | void;
 

@@ -42,6 +42,7 @@ export class Session {
   readonly #device: VfioUserDevice;
   readonly #emit: (event: SessionEvent) => void;
   readonly #connection: Connection;
+  readonly #socket: number;
   readonly #dma = new DmaTable();
   readonly #deadline: NodeJS.Timeout;
   #terms: Terms | undefined;
@@ -61,6 +62,7 @@ export class Session {
     emit: (event: SessionEvent) => void,
   ) {
     this.#device = device;
+    this.#socket = fd;
     this.#emit = emit;
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
@@ -146,7 +148,7 @@ export class Session {
     }
     const { terms, payload } = negotiate(frame);
     clearTimeout(this.#deadline);
-    this.#device.clientConnected();
+    this.#device.clientConnected(this.#socket);
     this.#terms = terms;
     this.#emit({ type: 'connected', minor: terms.minor });
     return { payload };

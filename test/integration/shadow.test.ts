@@ -1,5 +1,7 @@
 /** Shadow doorbells (Doorbell Buffer Config, NVMe Base 2.0 §5.8): a host that rings only when it is asked to, and a reactor that sleeps. */
 import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { ClientMemory } from '../../src/client/memory.ts';
@@ -92,6 +94,18 @@ t.test('the reactor sleeps until it is rung', async (t) => {
   t.equal((await pair.execute({ ...READ, prp1 })).status, 0);
   t.ok(rung.count >= 1, 'the first command rings');
   t.ok(target.pool.state(0).sleeps > sleeps);
+});
+
+t.test('a sleeping reactor lets go of the socket', async (t) => {
+  const { target, served, client, pair, prp1 } = await start(t);
+  const fds = () => readdirSync('/proc/self/fd').length;
+  const before = fds();
+  assert.equal((await pair.execute({ ...READ, prp1 })).status, 0);
+  await asleep(pair);
+  await target.target.removeListener(served.nqn, dirname(served.socket));
+  // Hangs if a poll still held the socket.
+  await client.vfio.closed;
+  t.ok(fds() < before, `${fds()} descriptors of ${before}`);
 });
 
 t.test('a busy reactor is not rung', async (t) => {
