@@ -16,6 +16,10 @@ export function createProgram(): Command {
     .version(VERSION, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print this help')
     .showHelpAfterError('(doorbell --help tells more)')
+    // As all other errors begin.
+    .configureOutput({
+      outputError: (text, write) => write(text.replace(/^error: /, 'doorbell: ')),
+    })
     // Throws a CommanderError where commander would end the process.
     .exitOverride();
   addServe(program);

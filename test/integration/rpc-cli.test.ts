@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import t from 'tap';
 import { shortFolder, startRpcTarget } from '../helpers/rpc.ts';
-import { doorbell } from '../helpers/rpc-process.ts';
+import { Doorbell, doorbell } from '../helpers/rpc-process.ts';
 
 t.test('doorbell rpc', async (t) => {
   const { path } = await startRpcTarget(t);
@@ -87,6 +87,18 @@ t.test('words, batches, suggestions', async (t) => {
   });
 });
 
+t.test('following notifications', async (t) => {
+  const target = await startRpcTarget(t);
+  const rpc = new Doorbell(['rpc', 'doorbell_watch', '--follow', '-s', target.path]);
+  await rpc.printed(/\n/);
+  await target.call('bdev_null_create', { name: 'n', num_blocks: 8, block_size: 512 });
+  const [line] = await rpc.printed(/^\{.*"bdev-created".*\}$/m);
+  t.match(JSON.parse(line), { type: 'bdev-created', bdev: 'n' });
+  await target.server.close();
+  t.match(await rpc.outcome, { code: 3, stderr: /^doorbell: .* the target has gone\n$/ });
+  t.match(await doorbell(['rpc', 'nonsense', '--follow', '-s', target.path]), { code: 3 });
+});
+
 t.test('help, version, wrong options', async (t) => {
   t.match(await doorbell(['--version']), { code: 0, stdout: /^\d+\.\d+\.\d+\n$/ });
   t.match(await doorbell(['serve', '--help']), {
@@ -95,7 +107,9 @@ t.test('help, version, wrong options', async (t) => {
   });
   t.match(await doorbell(['rpc', '--help']), { code: 0, stdout: /Examples/ });
   const bad: [string[], RegExp][] = [
-    [['nonsense'], /nonsense/],
+    [['nonsense'], /^doorbell: unknown command 'nonsense'/],
+    [['identfy'], /Did you mean identify\?/],
+    [['serve', '--raedonly'], /Did you mean --readonly\?/],
     [['rpc'], /method/],
     [['serve', '--nope'], /--nope/],
     [['serve', '--disk-size', '1X'], /--disk-size.*1X/],

@@ -131,6 +131,20 @@ t.test('on a terminal', { skip: canPty ? false : 'script(1) is not there' }, asy
     await pty.outcome;
   });
 
+  await t.test('a crash gives the terminal back, and then tells', async (t) => {
+    const terminal = new URL('../../src/cli/top/terminal.js', import.meta.url).href;
+    const script = [
+      `import { Terminal } from "${terminal}"`,
+      'new Terminal(process.stdout, process.stdin, { key() {}, redraw() {} })',
+      'setTimeout(() => { throw new Error("boom") }, 50)',
+    ].join(';');
+    const pty = new Pty(t, `${process.execPath} --input-type=module -e '${script}'; ${after}`);
+    await pty.shown(LEAVE);
+    await pty.shown(/Error: boom/);
+    await pty.shown(/code=1\r\nicanon/);
+    await pty.outcome;
+  });
+
   await t.test('NO_COLOR, and a narrow terminal', async (t) => {
     const pty = new Pty(t, command, { columns: 40, rows: 8 }, { NO_COLOR: '1' });
     await pty.shown(/h help|q quit|sorted by/);

@@ -265,6 +265,8 @@ t.test('the picture fits the terminal, whatever its size', async (t) => {
       }
     }
   }
+  const few = screenLines({ ...screen, events: [] }, 8, style);
+  t.match(few[6], /^ {2}4 more lines$/, 'what is left out is said');
   const lines = screenLines(screen, 24, style);
   t.equal(lines.length, 24);
   t.match(lines[22], /10:11:12 bdev-created +bdev=b39/, 'the newest event is the last');

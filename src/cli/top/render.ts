@@ -247,6 +247,16 @@ export function tableLines(view: View, style: Style): string[] {
   return lines;
 }
 
+/** The first lines, and how many more there would be. */
+function cut(lines: readonly string[], room: number, style: Style): readonly string[] {
+  if (lines.length <= room) {
+    return lines;
+  }
+  const shown = Math.max(0, room - 1);
+  const more = line([[`  ${lines.length - shown} more lines`, 'dim']], style);
+  return room > 0 ? [...lines.slice(0, shown), more] : [];
+}
+
 const fit = (text: string, width: number): string =>
   text.slice(0, Math.max(0, width)).padEnd(width);
 
@@ -309,7 +319,7 @@ export function screenLines(screen: Screen, rows: number, style: Style): string[
     );
     const eventLines = eventRoom > 0 ? events.slice(-eventRoom) : [];
     const tableRoom = room - (eventLines.length > 0 ? eventLines.length + 1 : 0);
-    lines.push('', ...table.slice(0, Math.max(0, tableRoom)));
+    lines.push('', ...cut(table, tableRoom, style));
     if (eventLines.length > 0) {
       const filler = space - lines.length - eventLines.length;
       lines.push(...Array.from({ length: Math.max(0, filler) }, () => ''));
