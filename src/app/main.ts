@@ -38,13 +38,14 @@ export async function runTarget(options: ServeOptions, logOptions: LoggerOptions
   manager.started(service);
   log.info({ reason: await end.asked }, 'stopping');
   manager.stopping();
-  switch (await shutDown(service, log)) {
+  switch (await shutDown(service, log, 1000 * options.stopTimeout)) {
     case 'stopped':
       log.info('stopped');
       return process.exit(0);
     case 'failed':
       return process.exit(1);
     case 'stuck':
+      reporter.write('not stopped in time');
       // A thread that waits in the kernel cannot be ended otherwise.
       return die('SIGKILL');
   }

@@ -41,6 +41,8 @@ export interface ServeOptions extends PassedOptions {
   readonly trapDoorbells?: boolean | undefined;
   readonly direct: boolean;
   readonly readonly: boolean;
+  /** How long a clean stop may take. Seconds. */
+  readonly stopTimeout: number;
   readonly blockSize?: number | undefined;
   /** Absent: no HTTP server. */
   readonly http?: HttpOptions | undefined;

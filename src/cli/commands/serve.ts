@@ -30,6 +30,7 @@ interface ServeFlags {
   readonly http?: HttpAddress;
   readonly httpTokenFile?: string;
   readonly httpOrigin: string[];
+  readonly stopTimeout: number;
   readonly logLevel: LogLevel;
   readonly logFormat?: LogFormat;
 }
@@ -124,6 +125,11 @@ export function addServe(program: Command): void {
         .default([], 'none'),
     )
     .addOption(
+      new Option('--stop-timeout <seconds>', 'how long commands in flight may hold up the end')
+        .argParser(integer(1, 86_400))
+        .default(50),
+    )
+    .addOption(
       new Option('--log-level <level>', 'what to log on stderr')
         .choices([...LOG_LEVELS])
         .default('info'),
@@ -160,6 +166,7 @@ Ctrl-C stops cleanly; a second one at once.`,
           spinUs: flags.spinUs,
           maxSleepUs: flags.maxSleepUs,
           trapDoorbells: flags.trapDoorbells,
+          stopTimeout: flags.stopTimeout,
           direct: flags.direct ?? false,
           readonly: flags.readonly ?? false,
           blockSize: flags.blockSize === undefined ? undefined : Number(flags.blockSize),
