@@ -87,6 +87,33 @@ t.test('words, batches, suggestions', async (t) => {
   });
 });
 
+t.test('as the target describes its methods', async (t) => {
+  const { path } = await startRpcTarget(t);
+  const rpc = (...args: string[]) => doorbell(['rpc', ...args, '-s', path]);
+  const size = ['num_blocks=8', 'block_size=512'];
+  t.match(await rpc('bdev_null_create', 'name=7', ...size), { code: 0, stdout: '"7"\n' });
+  t.match(await rpc('bdev_null_create', 'name=x', 'num_blocks=many', 'block_size=512'), {
+    code: 2,
+    stderr: /^doorbell: 'num_blocks' takes an integer from 1 .*, not 'many'\n$/,
+  });
+  t.match(await rpc('bdev_null_create', '--help'), {
+    code: 0,
+    stdout: /^Usage: doorbell rpc bdev_null_create [\s\S]*^num_blocks +required +an integer/m,
+  });
+  t.match(await rpc('bdev_null_craete', '--help'), { code: 1, stderr: /mean bdev_null_create\?/ });
+  t.match((await rpc('--list')).stdout, /^bdev_null_create +\S/m);
+  const { stdout } = await doorbell([
+    '__complete',
+    '--',
+    'rpc',
+    '-s',
+    path,
+    'bdev_null_create',
+    '',
+  ]);
+  t.match(stdout, /^num_blocks=\t[\s\S]*^:nospace$/m);
+});
+
 t.test('following notifications', async (t) => {
   const target = await startRpcTarget(t);
   const rpc = new Doorbell(['rpc', 'doorbell_watch', '--follow', '-s', target.path]);

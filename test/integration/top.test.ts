@@ -66,6 +66,50 @@ t.test('off a terminal', async (t) => {
   await load;
 });
 
+t.test('no command is lost or counted twice', async (t) => {
+  const COMMANDS = 2000;
+  const target = await startRealTarget(t);
+  const client = await NvmeClient.connect(await serve(t, target));
+  t.teardown(() => client.close());
+  const queue = await client.createQueuePair(1, 8);
+  const prp1 = client.memory.iova + client.memory.allocate(4096);
+  const top = new Doorbell(['top', '-s', target.path, '-i', '0.1', '--json']);
+  await top.printed(/\n/);
+  for (let i = 0; i < COMMANDS; i += 1) {
+    await queue.execute({ opcode: 2, nsid: 1, prp1, cdw12: 7 });
+  }
+  const done = new Date().toISOString();
+  const views = (text: string) =>
+    text
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => JSON.parse(line));
+  // Until a look that came after the last command.
+  for (let lines = 1; ; lines += 1) {
+    const [text] = await top.printed(new RegExp(`^(.*\\n){${lines}}`));
+    if (views(text).some(({ time }) => time > done)) {
+      break;
+    }
+  }
+  top.child.kill('SIGTERM');
+  const all = views((await top.outcome).stdout);
+  type Rate = { iops: number; readBytes: number };
+  const sum = (rate: (view: { total: Rate; controllers: { rate: Rate }[] }) => number) =>
+    Math.round(all.reduce((result, view) => result + rate(view) * view.seconds, 0));
+  t.equal(
+    sum(({ total }) => total.iops),
+    COMMANDS,
+  );
+  t.equal(
+    sum(({ total }) => total.readBytes),
+    COMMANDS * 4096,
+  );
+  t.equal(
+    sum(({ controllers: [{ rate }] }) => rate.iops),
+    COMMANDS,
+  );
+});
+
 t.test('errors', async (t) => {
   const target = await startRealTarget(t);
   t.match(await doorbell(['top', '-s', join(shortFolder(t), 's')]), {
