@@ -3,6 +3,7 @@
  * Made when a client has connected, dropped when it is gone: the next one finds a device that nobody used before.
  */
 import { closeSync } from 'node:fs';
+import type { Tally } from '../bdev/tally.ts';
 import {
   DOORBELLS_BYTES,
   MAX_CLIENT_REGIONS,
@@ -70,6 +71,8 @@ export class NvmeDevice implements VfioUserDevice {
   readonly #namespaces: DeviceNamespaces;
   readonly #vectors: DeviceVectors;
   readonly #controller: Controller;
+  /** What its client had done when it went. */
+  done: Tally | undefined;
   /** Survived accesses to memory that its owner had truncated, of all clients, when this one came. */
   readonly #faults = native.faultCount();
 
@@ -250,6 +253,8 @@ export class NvmeDevice implements VfioUserDevice {
   async clientGone(): Promise<void> {
     await this.#controller.reset();
     await this.#queues.detach();
+    // Nothing is counted any more.
+    this.done = this.#namespaces.tally();
     const { reactors } = this.#options;
     this.#namespaces.close();
     reactors.unregister(this.#id);

@@ -1,4 +1,6 @@
 /** One listener: a vfio-user socket, and a new NVMe device for each client that comes. Owned by main. */
+import { Op } from '../bdev/op.ts';
+import type { Tally } from '../bdev/tally.ts';
 import type { PassedSocket } from '../native/index.ts';
 import type { ReactorPool } from '../reactor/pool.ts';
 import { VfioUserCommand } from '../spec/vfio-user.ts';
@@ -136,7 +138,11 @@ export class Endpoint implements EndpointView {
   #logGone(reason: string, served: boolean): void {
     if (served) {
       const seconds = Math.round(performance.now() - this.#connectedAt) / 1000;
-      this.#log.info({ reason, seconds }, 'client gone');
+      const done = this.#current.lastDone;
+      const [reads, writes] = [done?.of(Op.READ).ops, done?.of(Op.WRITE).ops];
+      const errors = [...(done?.errors.values() ?? [])].reduce((sum, count) => sum + count, 0);
+      const served = { reads, writes, flushes: done?.flushes, errors };
+      this.#log.info({ reason, seconds, ...served }, 'client gone');
     } else {
       this.#log.debug({ reason }, 'gone before a version was agreed on');
     }
@@ -156,6 +162,8 @@ function explain(error: unknown): string {
 /** The device of the client that is connected: what the server talks to, whoever the client is. */
 class CurrentDevice implements VfioUserDevice {
   device: NvmeDevice | undefined;
+  /** What the last client had done when it went. */
+  lastDone: Tally | undefined;
   readonly #make: () => NvmeDevice;
 
   constructor(make: () => NvmeDevice) {
@@ -179,6 +187,7 @@ class CurrentDevice implements VfioUserDevice {
     try {
       await device.clientGone();
     } finally {
+      this.lastDone = device.done;
       this.device = undefined;
     }
   }

@@ -1,6 +1,8 @@
 /** What a target logs of its clients: who came, who went and why, who misbehaved; and no more than that. */
 import t from 'tap';
+import { succeeded } from '../../src/client/nvme.ts';
 import { VfioClient } from '../../src/client/vfio.ts';
+import { NvmOpcode } from '../../src/spec/nvm.ts';
 import { createLogger } from '../../src/util/log.ts';
 import { TestTarget } from '../helpers/target.ts';
 
@@ -56,8 +58,14 @@ t.test('why a client went, and how long it was there', async (t) => {
   const { log } = createLogger({ level: 'info', format: 'json', sink });
   const target = await TestTarget.start(t, { log });
   const { nqn, socket } = await target.serve(await target.null(1024 * 1024));
-  const client = VfioClient.connect(socket);
-  await client.version();
+  const client = await target.connect({ nqn, socket });
+  const pair = await client.createQueuePair(1, 32);
+  const prp1 = client.memory.iova + client.memory.allocate(4096);
+  const command = { nsid: 1, prp1, cdw12: 7 };
+  for (const opcode of [NvmOpcode.READ, NvmOpcode.READ, NvmOpcode.WRITE, NvmOpcode.FLUSH]) {
+    succeeded(await pair.execute({ ...command, opcode }));
+  }
+  await pair.execute({ ...command, opcode: NvmOpcode.READ, cdw10: 0x7fff_ffff });
   client.close();
   await gone;
   t.match(lines.at(-1), {
@@ -67,5 +75,9 @@ t.test('why a client went, and how long it was there', async (t) => {
     socket,
     reason: 'the peer closed the connection',
     seconds: Number,
+    reads: 2,
+    writes: 1,
+    flushes: 1,
+    errors: 1,
   });
 });
