@@ -32,13 +32,13 @@ export class TargetProcess {
     });
   }
 
-  /** Starts it; resolves when it answers. */
-  async start(): Promise<void> {
+  /** Starts it, with more options; resolves when it answers. */
+  async start(...options: string[]): Promise<void> {
     const cpus = native.getAffinity();
     const core = String(cpus[cpus.length - 1]);
     const idle = ['--spin-us', '0', '--max-sleep-us', '100'];
     const args = ['serve', '--rpc-socket', this.#rpc, '--cores', core, '--log-level', 'error'];
-    this.#running = new Doorbell([...args, ...idle]);
+    this.#running = new Doorbell([...args, ...idle, ...options]);
     await this.#running.printed(/./);
   }
 
@@ -51,6 +51,11 @@ export class TargetProcess {
       throw new Error('the target does not run');
     }
     return this.#running;
+  }
+
+  /** Of the HTTP server; ends with a slash. */
+  async httpUrl(): Promise<string> {
+    return (await this.#process.printed(/^HTTP: +(\S+)$/m))[1];
   }
 
   async kill(): Promise<void> {

@@ -1,7 +1,7 @@
 /** What is not well, in words: nothing here is a guess, each line follows from the snapshot, the counters or the connection. */
 
 import { clock, percent, plural, shortNqn } from './format.js';
-import { diskKey, vmKey } from './rates.js';
+import { vmKey } from './rates.js';
 
 /**
  * @typedef {import('./model.js').Model} Model
@@ -13,19 +13,20 @@ const OVERLOADED = 0.95;
 
 /** Statuses that backends give, as NVMe Base 2.0 §4.2.3 names them. @type {Readonly<Record<string, string>>} */
 const STATUS_NAMES = {
-  '0x2': 'Invalid Field in Command',
-  '0x6': 'Internal Error',
-  '0x7': 'Command Abort Requested',
-  '0xb': 'Invalid Namespace or Format',
-  '0x20': 'Namespace is Write Protected',
-  '0x80': 'LBA Out of Range',
-  '0x81': 'Capacity Exceeded',
+  '0x002': 'Invalid Field in Command',
+  '0x006': 'Internal Error',
+  '0x007': 'Command Abort Requested',
+  '0x00b': 'Invalid Namespace or Format',
+  '0x020': 'Namespace is Write Protected',
+  '0x080': 'LBA Out of Range',
+  '0x081': 'Capacity Exceeded',
   '0x280': 'Write Fault',
   '0x281': 'Unrecovered Read Error',
 };
 
 /** @param {string} status */
 export function statusName(status) {
+  if (status === 'other') return 'several statuses';
   const name = STATUS_NAMES[status];
   return name === undefined ? `status ${status}` : `${name} (${status})`;
 }
@@ -61,40 +62,44 @@ export function findAlerts(model) {
 }
 
 /**
- * The errors of the last minute by disk, and those of VMs that no disk had (a guest's own mistakes).
+ * The errors of the last minute by namespace; and those of a VM that were of none of its namespaces.
  *
  * @param {Model} model
  * @returns {Alert[]}
  */
 function findErrors({ snapshot, errors }) {
-  /** @param {string} key */
-  const byStatus = (key) => {
-    /** @type {Map<string, number>} */
-    const found = new Map();
-    for (const error of errors) {
-      if (error.key === key) found.set(error.status, (found.get(error.status) ?? 0) + error.n);
-    }
-    return found;
+  /** By VM, then by status and namespace. @type {Map<string, Map<string, { nsid?: number, status: string, n: number }>>} */
+  const found = new Map();
+  /** @param {string} vm @param {string} status @param {number | undefined} nsid @param {number} n */
+  const note = (vm, status, nsid, n) => {
+    const ofVm = found.get(vm) ?? new Map();
+    const key = `${nsid} ${status}`;
+    ofVm.set(key, { nsid, status, n: (ofVm.get(key)?.n ?? 0) + n });
+    found.set(vm, ofVm);
   };
-  /** @param {string} where @param {Map<string, number>} found @returns {Alert[]} */
-  const describe = (where, found) =>
-    [...found].map(([status, n]) => ({
-      level: 'warning',
-      text: `${where}: ${plural(n, 'I/O error')} in the last minute, ${statusName(status)}.`,
-    }));
-  const disks = (snapshot?.bdevs ?? []).map(({ name }) => ({
-    name,
-    found: byStatus(diskKey(name)),
-  }));
-  const ofDisks = new Set(disks.flatMap(({ found }) => [...found.keys()]));
-  return [
-    ...disks.flatMap(({ name, found }) => describe(`Disk ${name}`, found)),
-    ...(snapshot?.subsystems ?? []).flatMap(({ nqn, listeners }) =>
-      listeners.flatMap(({ socket }) => {
-        const found = byStatus(vmKey(nqn, socket));
-        for (const status of ofDisks) found.delete(status);
-        return describe(`VM ${shortNqn(nqn)}`, found);
-      }),
-    ),
-  ];
+  for (const { key, status, n } of errors) {
+    const [kind, nqn, socket, nsid] = JSON.parse(key);
+    const vm = vmKey(nqn, socket);
+    if (kind === 'vm') note(vm, status, undefined, n);
+    if (kind !== 'ns') continue;
+    note(vm, status, nsid, n);
+    // It is among those of the VM, too.
+    note(vm, status, undefined, -n);
+  }
+  return [...found].flatMap(([vm, counts]) => {
+    const [, nqn] = JSON.parse(vm);
+    const { namespaces = [] } =
+      snapshot?.subsystems.find((subsystem) => subsystem.nqn === nqn) ?? {};
+    return [...counts.values()]
+      .filter(({ n }) => n > 0)
+      .map(({ nsid, status, n }) => {
+        const bdev = namespaces.find((namespace) => namespace.nsid === nsid)?.bdev;
+        const disk = nsid === undefined ? '' : `, disk ${bdev ?? `of namespace ${nsid}`}`;
+        const what = `${plural(n, 'I/O error')} in the last minute, ${statusName(status)}`;
+        return /** @type {Alert} */ ({
+          level: 'warning',
+          text: `VM ${shortNqn(nqn)}${disk}: ${what}.`,
+        });
+      });
+  });
 }

@@ -15,7 +15,7 @@ const MAX_EVENTS = 256;
 /** How far back errors of I/O are of interest. ms */
 const ERROR_MEMORY_MS = 60_000;
 
-/** I/O errors that one disk or VM had in one interval. @typedef {{ at: number, key: string, status: string, n: number }} ErrorCount */
+/** I/O errors that something had in one interval. @typedef {{ at: number, key: string, status: string, n: number }} ErrorCount */
 
 export class Model {
   /** @type {Snapshot | undefined} */

@@ -54,8 +54,14 @@ export class Stream {
   }
 
   start() {
-    this.#open();
+    void this.#begin();
     setInterval(() => this.#watch(), WATCH_MS);
+  }
+
+  /** Asks first, since a refused stream is an error in the browser's console. */
+  async #begin() {
+    await this.#askSession();
+    if (this.state !== 'login') this.#open();
   }
 
   /** Begins with the events of a target that has just started: its numbers have nothing to do with those before. */
@@ -108,7 +114,6 @@ export class Stream {
     try {
       const { tokenNeeded, open } = await session();
       if (tokenNeeded && !open) this.#become('login');
-      else if (this.state === 'login') this.#open();
     } catch {
       // Nobody there: #watch tries again.
     } finally {
