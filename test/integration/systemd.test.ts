@@ -89,11 +89,11 @@ t.test('the watchdog hears of a reactor that hangs: it hears nothing', { skip },
   for (let i = 0; i < 3; i++) {
     await until(next, /^WATCHDOG=1$/);
   }
-  const complaint = once(running.child.stderr, 'data');
+  const complaint = once(createInterface({ input: running.child.stderr }), 'line');
   const stopper = spawn('python3', [STOP_THREAD, reactorThread(pid)]);
   t.teardown(() => stopper.kill('SIGKILL'));
-  const [answer] = await once(stopper.stdout, 'data');
-  t.equal(String(answer), 'stopped\n');
+  const [answer] = await once(createInterface({ input: stopper.stdout }), 'line');
+  t.equal(answer, 'stopped');
   const [line] = await complaint;
   t.match(JSON.parse(line), { level: 50, reactors: [0], msg: /reactors hang/ });
   // What it had said before.
