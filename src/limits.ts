@@ -18,6 +18,8 @@ export const MDTS = 8;
 export const MAX_TRANSFER_BYTES = PAGE_SIZE << MDTS;
 /** Pieces a transfer can fall into: one a page, and one more when it does not start on a page boundary. */
 export const MAX_SEGMENTS = (1 << MDTS) + 1;
+/** Room for them: an injected error may split one in three. */
+export const SEGMENTS_CAPACITY = MAX_SEGMENTS + 2;
 
 /** Namespaces of a subsystem (default of `max_namespaces` and its ceiling). */
 export const DEFAULT_NAMESPACES = 32;

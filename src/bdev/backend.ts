@@ -7,6 +7,7 @@
 import type { CopyBatch } from '../io/copies.ts';
 import type { RegisteredFiles } from '../io/files.ts';
 import type { Ring } from '../io/ring.ts';
+import type { Timers } from '../io/timers.ts';
 import { Segments } from '../memory/segments.ts';
 import type { Op } from './op.ts';
 import type { Transfers } from './transfers.ts';
@@ -32,6 +33,8 @@ export interface Backend {
   submit(op: Op, slot: number): number;
   /** The ring reported `result` (a count or -errno) for the operation of `slot`. An NVMe status, or PENDING if there is more to do. */
   complete(slot: number, result: number): number;
+  /** Somebody waits for the command of `slot`: if nothing but this backend holds it up, it is to complete soon. May be asked again. */
+  hurry?(slot: number): void;
   /** No command uses the backend any more: lets go of what it holds. */
   close(): void;
 }
@@ -43,4 +46,5 @@ export interface BackendContext {
   readonly copies: CopyBatch;
   readonly request: Request;
   readonly transfers: Transfers;
+  readonly timers: Timers;
 }

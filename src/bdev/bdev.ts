@@ -15,6 +15,17 @@ export type BackendDescriptor =
       readonly bufferedFd: number;
       /** Memory and length alignment that `fd` asks for: 1 when buffered. Bytes. */
       readonly alignment: number;
+    }
+  /** Another bdev's I/O, later (`delay.ts`) or with errors (`error.ts`). */
+  | {
+      readonly kind: 'delay';
+      readonly latencies: SharedArrayBuffer;
+      readonly base: BackendDescriptor;
+    }
+  | {
+      readonly kind: 'error';
+      readonly injections: SharedArrayBuffer;
+      readonly base: BackendDescriptor;
     };
 
 export interface BdevDescriptor {
@@ -29,13 +40,13 @@ export interface BdevDescriptor {
 export interface Bdev extends BdevDescriptor {
   readonly name: string;
   readonly aliases: readonly string[];
-  /** As SPDK names it: "AIO disk", "URING bdev", "Malloc disk", "Null disk". */
+  /** As SPDK names it: "AIO disk", "URING bdev", "Malloc disk", "Null disk", "delay", "Error Injection Disk". */
   readonly productName: string;
   readonly uuid: string;
   /** `driver_specific` of bdev_get_bdevs. */
   readonly driverSpecific: Readonly<Record<string, unknown>>;
   /** Which delete method it belongs to. */
-  readonly module: 'aio' | 'uring' | 'malloc' | 'null';
+  readonly module: 'aio' | 'uring' | 'malloc' | 'null' | 'delay' | 'error';
   /** Rate limits as reactors read them (`limiter.ts`), or undefined if nothing is limited. */
   readonly limits: SharedArrayBuffer | undefined;
   /** Makes all that was completed durable (fdatasync). */

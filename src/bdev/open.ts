@@ -1,6 +1,8 @@
 /** Plain data → backend. Runs inside a reactor. */
 import type { Backend, BackendContext } from './backend.ts';
 import type { BackendDescriptor } from './bdev.ts';
+import { DelayBackend } from './delay.ts';
+import { ErrorBackend } from './error.ts';
 import { MallocBackend } from './malloc.ts';
 import { NullBackend } from './null.ts';
 import { UringBackend } from './uring.ts';
@@ -13,5 +15,13 @@ export function openBackend(descriptor: BackendDescriptor, context: BackendConte
       return new MallocBackend(descriptor.memory, context);
     case 'uring':
       return new UringBackend(descriptor, context);
+    case 'delay':
+      return new DelayBackend(descriptor.latencies, openBackend(descriptor.base, context), context);
+    case 'error':
+      return new ErrorBackend(
+        descriptor.injections,
+        openBackend(descriptor.base, context),
+        context,
+      );
   }
 }

@@ -2,7 +2,7 @@
  * Operations under way in the ring: for each slot its iovecs (in memory the kernel can read) and how far it has come.
  * Shared by all file backends of a reactor.
  */
-import { MAX_INFLIGHT, MAX_SEGMENTS } from '../limits.ts';
+import { MAX_INFLIGHT, SEGMENTS_CAPACITY } from '../limits.ts';
 import type { Segments } from '../memory/segments.ts';
 import { native } from '../native/index.ts';
 import { Iovec } from '../spec/uring.ts';
@@ -11,7 +11,7 @@ import type { Op } from './op.ts';
 const IOVEC_WORDS = Iovec.size / 4;
 const BASE = Iovec.word('base');
 const LEN = Iovec.word('len');
-const SLOT_WORDS = MAX_SEGMENTS * IOVEC_WORDS;
+const SLOT_WORDS = SEGMENTS_CAPACITY * IOVEC_WORDS;
 const PAGE = 4096;
 const TWO_32 = 0x1_0000_0000;
 
@@ -55,6 +55,18 @@ export class Transfers {
     }
     this.iovecs[slot] = this.#firstIovecs[slot];
     this.iovecCount[slot] = count;
+  }
+
+  /** The scatter list that a slot was started with. */
+  restore(slot: number, segments: Segments): void {
+    const count = this.iovecCount[slot];
+    let at = slot * SLOT_WORDS;
+    for (let i = 0; i < count; i++, at += IOVEC_WORDS) {
+      segments.address[i] =
+        (this.#words[at + BASE + 1] >>> 0) * TWO_32 + (this.#words[at + BASE] >>> 0);
+      segments.length[i] = this.#words[at + LEN];
+    }
+    segments.count = count;
   }
 
   /** After a short transfer of `bytes`: drops what is done from the slot's iovecs and moves its file offset. */

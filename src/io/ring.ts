@@ -7,6 +7,7 @@ import { native } from '../native/index.ts';
 import {
   CQE_F_MORE,
   FSYNC_DATASYNC,
+  IOSQE_CQE_SKIP_SUCCESS,
   IOSQE_FIXED_FILE,
   POLL_ADD_MULTI,
   POLLIN,
@@ -38,6 +39,9 @@ const SETUP_FLAGS =
   UringSetup.SINGLE_ISSUER |
   UringSetup.DEFER_TASKRUN |
   UringSetup.TASKRUN_FLAG;
+
+/** User data of a completion that nobody waits for: of something taken back too late. */
+export const UNHEARD = -2;
 
 export class Ring {
   readonly fd: number;
@@ -137,6 +141,32 @@ export class Ring {
     this.#sqes[at + ADDR] = 0;
     this.#sqes[at + ADDR + 1] = 0;
     this.inflight += 1;
+  }
+
+  /** Completes at once. */
+  prepareNop(userData: number): void {
+    this.#prepare(UringOp.NOP, 0, 0, 0, 0, 0, userData);
+    this.inflight += 1;
+  }
+
+  /** Completes after the time in the struct timespec at `address[0]`, which is read by `submit`; earlier if it is cancelled. */
+  prepareTimeout(address: Float64Array, userData: number): void {
+    const at = this.#prepare(UringOp.TIMEOUT, -1, 0, 0, 1, 0, userData);
+    this.#sqes[at + ADDR] = address[0];
+    this.#sqes[at + ADDR + 1] = address[0] / TWO_32;
+    this.inflight += 1;
+  }
+
+  /** Completes the timeout with that user data now. Has no completion of its own, but if it comes too late one with `ownUserData`. */
+  cancelTimeout(userData: number, ownUserData: number): void {
+    if (this.prepared > this.#sqMask >> 1) {
+      // Beyond the one SQE a command that there is room for.
+      this.submit();
+    }
+    const opcode = UringOp.TIMEOUT_REMOVE | (IOSQE_CQE_SKIP_SUCCESS << 8);
+    const at = this.#prepare(opcode, -1, 0, 0, 0, 0, ownUserData);
+    this.#sqes[at + ADDR] = userData;
+    this.#sqes[at + ADDR + 1] = 0;
   }
 
   /** Completes each time the descriptor becomes readable, while `more` says so. */

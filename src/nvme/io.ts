@@ -425,6 +425,16 @@ export class IoEngine {
     sq.cq.unreserve();
   }
 
+  /** Somebody waits for the commands in flight, of a controller or of all: those that are only held up go on. */
+  hurry(controller?: IoController): void {
+    for (let slot = 0; slot < MAX_INFLIGHT; slot++) {
+      const queue = this.#slotQueue[slot];
+      if (queue !== undefined && (controller === undefined || queue.controller === controller)) {
+        this.#slotNamespace[slot]?.backend.hurry?.(slot);
+      }
+    }
+  }
+
   /** Starts a command that completes later: it holds a slot and a CQ entry until then. */
   #start(queue: IoQueue, namespace: IoNamespace, op: Op, cid: number, length: number): number {
     if (this.#freeCount === 0 || queue.controller.inflight >= MAX_CONTROLLER_INFLIGHT) {
@@ -438,6 +448,10 @@ export class IoEngine {
     if (status !== PENDING) {
       if (status === Status.SUCCESS) {
         namespace.counters.count(op, length);
+        if (this.#sampling && this.#sampled === undefined) {
+          this.#sampled = namespace;
+          this.#sampledOp = op;
+        }
       } else {
         namespace.counters.failBackend();
       }

@@ -8,6 +8,7 @@ import type { BackendContext } from '../bdev/backend.ts';
 import { Counters } from '../bdev/counters.ts';
 import { Limiter } from '../bdev/limiter.ts';
 import { openBackend } from '../bdev/open.ts';
+import { UNHEARD } from '../io/ring.ts';
 import { GuestMemory } from '../memory/guest.ts';
 import { native } from '../native/index.ts';
 import type { IoController, IoNamespace, IoQueue } from '../nvme/io.ts';
@@ -62,10 +63,7 @@ export interface AdminWatch {
 
 /** Polls on clients' sockets that are armed at a time. */
 const MAX_LISTENING = 1024;
-/** User data of a poll that is taken back, which nobody waits for. Those of polls are below it, slots above. */
-const UNHEARD = -2;
-
-/** Controller → user data of the poll on its client's socket, and back. */
+/** Controller → user data of the poll on its client's socket, and back: below UNHEARD, slots are above. */
 function listenData(id: number): number {
   return UNHEARD - id;
 }
@@ -86,6 +84,7 @@ export class Controllers {
   readonly #context: BackendContext;
   readonly #counters: SharedArrayBuffer;
   readonly #answer: (id: number, status: number) => void;
+  readonly #hurry: (controller: IoController) => void;
   readonly #controllers = new Map<number, ControllerState>();
   /** Submission queues to poll: those of controllers that are not draining. */
   polled: IoQueue[] = [];
@@ -99,10 +98,13 @@ export class Controllers {
     context: BackendContext,
     counters: SharedArrayBuffer,
     answer: (id: number, status: number) => void,
+    /** Something waits for the commands in flight of this one. */
+    hurry: (controller: IoController) => void,
   ) {
     this.#context = context;
     this.#counters = counters;
     this.#answer = answer;
+    this.#hurry = hurry;
   }
 
   /** Carries out a request, now or when its controller has drained. */
@@ -129,6 +131,7 @@ export class Controllers {
       while (state.waiting.length > 0) {
         if (state.io.inflight > 0 && DRAINS.has(state.waiting[0].request.kind)) {
           this.draining = true;
+          this.#hurry(state.io);
           break;
         }
         const { id, request } = state.waiting.shift()!;

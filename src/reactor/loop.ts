@@ -13,6 +13,7 @@ import { Transfers } from '../bdev/transfers.ts';
 import { CopyBatch } from '../io/copies.ts';
 import { RegisteredFiles } from '../io/files.ts';
 import { Ring } from '../io/ring.ts';
+import { Timers } from '../io/timers.ts';
 import { MAX_INFLIGHT } from '../limits.ts';
 import { native } from '../native/index.ts';
 import { IoEngine, type IoQueue } from '../nvme/io.ts';
@@ -109,10 +110,14 @@ export class Reactor {
       copies: new CopyBatch(COPY_BATCH),
       request: new Request(),
       transfers: new Transfers(),
+      timers: new Timers(this.#ring),
     };
     this.#engine = new IoEngine(context);
-    this.#controllers = new Controllers(context, task.counters, (id, status) =>
-      this.#post({ kind: 'done', id, status }),
+    this.#controllers = new Controllers(
+      context,
+      task.counters,
+      (id, status) => this.#post({ kind: 'done', id, status }),
+      (controller) => this.#engine.hurry(controller),
     );
   }
 
@@ -127,6 +132,7 @@ export class Reactor {
 
   /** Waits for the operations under way, whose buffers others may be about to reuse. Their commands are lost with the reactor. */
   #endIo(): void {
+    this.#engine.hurry();
     while (this.#ring.inflight > 0) {
       this.#ring.wait(UNBOUNDED);
       const count = this.#ring.ready();

@@ -5,6 +5,7 @@
 import { resolve } from 'node:path';
 import type { Disk } from '../bdev/disk.ts';
 import { FileBdev } from '../bdev/file.ts';
+import { DelayBdev, describeDelay, ErrorBdev } from '../bdev/wrapper.ts';
 import type { Subsystem } from '../target/subsystem.ts';
 import { DEFAULT_MAX_SUBSYSTEMS, type Target, type Transport } from '../target/target.ts';
 import { describeAddress } from './methods/listeners.ts';
@@ -72,6 +73,12 @@ export function saveSection(target: Target, subsystem: string): readonly ConfigC
 function saveBdev(bdev: Disk): ConfigCall {
   const method = `bdev_${bdev.module}_create`;
   const { name, uuid, blockSize: block_size, numBlocks: num_blocks } = bdev;
+  if (bdev instanceof DelayBdev) {
+    return { method, params: { ...describeDelay(bdev), uuid } };
+  }
+  if (bdev instanceof ErrorBdev) {
+    return { method, params: { base_name: bdev.base.name, uuid } };
+  }
   if (!(bdev instanceof FileBdev)) {
     return { method, params: { name, num_blocks, block_size, uuid } };
   }

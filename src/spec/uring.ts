@@ -23,6 +23,8 @@ export const UringCqe = struct('io_uring_cqe', 16, {
 
 /** SQE flag: `fd` is an index of the registered files. */
 export const IOSQE_FIXED_FILE = 1 << 0;
+/** SQE flag: no CQE if it succeeds. */
+export const IOSQE_CQE_SKIP_SUCCESS = 1 << 6;
 
 export const UringOp = {
   NOP: 0,
@@ -31,6 +33,8 @@ export const UringOp = {
   FSYNC: 3,
   POLL_ADD: 6,
   POLL_REMOVE: 7,
+  TIMEOUT: 11,
+  TIMEOUT_REMOVE: 12,
   READ: 22,
   WRITE: 23,
 } as const;
@@ -56,6 +60,9 @@ export const POLLIN = 1;
 export const FSYNC_DATASYNC = 1;
 /** Per-write O_DSYNC: data and the metadata needed to read it are on stable storage at completion. */
 export const RWF_DSYNC = 2;
+
+/** struct __kernel_timespec. */
+export const Timespec = struct('__kernel_timespec', 16, { seconds: u64(0), nanoseconds: u64(8) });
 
 /** struct iovec. */
 export const Iovec = struct('iovec', 16, { base: u64(0), len: u64(8) });

@@ -1,7 +1,9 @@
 /** The bdevs of the target: how they come to be, their names and indices, and who uses which. Owned by main. */
 import { MallocBdev, NullBdev } from '../bdev/create.ts';
+import type { Latencies } from '../bdev/delay.ts';
 import type { BdevIdentity, Disk, Geometry } from '../bdev/disk.ts';
 import { FileBdev, type FileBdevOptions, fileIdentity } from '../bdev/file.ts';
+import { DelayBdev, ErrorBdev, type WrapperDisk } from '../bdev/wrapper.ts';
 import { MAX_BDEVS } from '../limits.ts';
 import { ErrnoError, InvalidError } from '../util/errors.ts';
 import { randomUuid, uuidFromName } from '../util/uuid.ts';
@@ -26,6 +28,8 @@ export class Bdevs {
   readonly #indices = new Set<number>();
   /** Bdev → NQN of the subsystem that uses it. */
   readonly #claims = new Map<Disk, string>();
+  /** Bdev → the bdev on top of it. */
+  readonly #wrappers = new Map<Disk, WrapperDisk>();
   readonly #waiters = new Set<Waiter>();
   #mallocCount = 0;
 
@@ -74,6 +78,35 @@ export class Bdevs {
     );
   }
 
+  /** On top of a bdev that nobody uses. Throws ENODEV, EPERM, EEXIST, InvalidError. */
+  createDelay(naming: BdevNaming, baseName: string, latencies: Latencies): Disk {
+    return this.#wrap(naming, baseName, (id, base) => new DelayBdev(id, base, latencies));
+  }
+
+  /** The same; its name is `EE_` and that of the base, as SPDK has it. */
+  createError(baseName: string, uuid?: string): Disk {
+    const name = `EE_${this.get(baseName).name}`;
+    return this.#wrap({ name, uuid }, baseName, (id, base) => new ErrorBdev(id, base));
+  }
+
+  #wrap(
+    naming: BdevNaming,
+    baseName: string,
+    make: (identity: BdevIdentity, base: Disk) => WrapperDisk,
+  ): Disk {
+    const base = this.get(baseName);
+    const owner = this.ownerOf(base);
+    if (owner !== undefined) {
+      throw new ErrnoError('EPERM', `bdev '${base.name}' is already claimed by ${owner}`);
+    }
+    const uuid = uuidFromName(`${base.uuid}\0${naming.name}`);
+    return this.#add(naming, uuid, (identity) => {
+      const bdev = make(identity, base);
+      this.#wrappers.set(base, bdev);
+      return bdev;
+    });
+  }
+
   #nextMallocName(): string {
     let name: string;
     do {
@@ -115,6 +148,11 @@ export class Bdevs {
       this.#byAlias.delete(alias);
     }
     this.#indices.delete(bdev.index);
+    for (const [base, wrapper] of this.#wrappers) {
+      if (wrapper === bdev) {
+        this.#wrappers.delete(base);
+      }
+    }
     bdev.close();
   }
 
@@ -123,9 +161,20 @@ export class Bdevs {
     return this.#claims.get(bdev);
   }
 
+  /** The bdev on top of it. */
+  wrapperOf(bdev: Disk): Disk | undefined {
+    return this.#wrappers.get(bdev);
+  }
+
+  /** Whoever uses it, in words. */
+  ownerOf(bdev: Disk): string | undefined {
+    const wrapper = this.#wrappers.get(bdev);
+    return wrapper === undefined ? this.#claims.get(bdev) : `bdev '${wrapper.name}'`;
+  }
+
   /** Throws InvalidError if it is in use. */
   claim(bdev: Disk, nqn: string): void {
-    const owner = this.#claims.get(bdev);
+    const owner = this.ownerOf(bdev);
     if (owner !== undefined) {
       throw new InvalidError(`bdev '${bdev.name}' is already claimed by ${owner}`);
     }

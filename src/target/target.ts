@@ -4,10 +4,12 @@
  */
 import { statSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
+import type { Latencies, Latency } from '../bdev/delay.ts';
 import type { Disk, Geometry } from '../bdev/disk.ts';
 import { FileBdev, type FileBdevOptions } from '../bdev/file.ts';
 import type { RateLimits } from '../bdev/limiter.ts';
 import type { Tally } from '../bdev/tally.ts';
+import type { DelayBdev } from '../bdev/wrapper.ts';
 import {
   describeError,
   ErrnoError,
@@ -169,6 +171,16 @@ export class Target {
     return this.#create(() => this.bdevs.createFile(naming, options));
   }
 
+  /** Rejects with ENODEV without the base, EPERM if that is in use. */
+  createDelay(naming: BdevNaming, baseName: string, latencies: Latencies): Promise<Disk> {
+    return this.#create(() => this.bdevs.createDelay(naming, baseName, latencies));
+  }
+
+  /** The same. */
+  createError(baseName: string, uuid?: string): Promise<Disk> {
+    return this.#create(() => this.bdevs.createError(baseName, uuid));
+  }
+
   #create(make: () => Disk): Promise<Disk> {
     return this.#change(() => {
       const bdev = make();
@@ -181,16 +193,21 @@ export class Target {
     });
   }
 
-  /** Removes its namespace first. Rejects with ENODEV if there is no such bdev of that module. */
+  /** Removes its namespace, and the bdev on top of it, first. Rejects with ENODEV if there is no such bdev of that module. */
   deleteBdev(name: string, module: Disk['module']): Promise<void> {
-    return this.#change(async () => {
-      const bdev = this.#bdevOf(name, module);
-      await this.#abandon(bdev);
-      this.bdevs.remove(bdev);
-      this.reactors.forgetBdev(bdev.index);
-      this.#bdevLog.info({ bdev: bdev.name }, 'bdev deleted');
-      this.events.emit({ type: 'bdev-deleted', bdev: bdev.name });
-    });
+    return this.#change(() => this.#delete(this.#bdevOf(name, module)));
+  }
+
+  async #delete(bdev: Disk): Promise<void> {
+    const wrapper = this.bdevs.wrapperOf(bdev);
+    if (wrapper !== undefined) {
+      await this.#delete(wrapper);
+    }
+    await this.#abandon(bdev);
+    this.bdevs.remove(bdev);
+    this.reactors.forgetBdev(bdev.index);
+    this.#bdevLog.info({ bdev: bdev.name }, 'bdev deleted');
+    this.events.emit({ type: 'bdev-deleted', bdev: bdev.name });
   }
 
   /** Takes over the size that the file has now. Guests that use it are told. */
@@ -228,6 +245,11 @@ export class Target {
     });
   }
 
+  /** Microseconds, for the commands that end from now on. */
+  setLatency(bdev: DelayBdev, latency: Latency, us: number): Promise<void> {
+    return this.#change(() => bdev.setLatency(latency, us));
+  }
+
   #bdevOf(name: string, module: Disk['module']): Disk {
     const bdev = this.bdevs.get(name);
     if (bdev.module !== module) {
@@ -249,6 +271,10 @@ export class Target {
         const { nsid } = namespace;
         this.events.emit({ type: 'namespace-resized', nqn: owner.nqn, nsid, bdev: bdev.name });
       }
+    }
+    const wrapper = this.bdevs.wrapperOf(bdev);
+    if (wrapper !== undefined) {
+      await this.#resize(wrapper, numBlocks);
     }
   }
 

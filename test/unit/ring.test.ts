@@ -5,12 +5,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { RegisteredFiles } from '../../src/io/files.ts';
-import { Ring } from '../../src/io/ring.ts';
+import { Ring, UNHEARD } from '../../src/io/ring.ts';
+import { Timers } from '../../src/io/timers.ts';
 import { native } from '../../src/native/index.ts';
 import { UringOp } from '../../src/spec/uring.ts';
 
 const PAGE = 4096;
 const EBADF = -9;
+const ENOENT = -2;
+const ETIME = -62;
+const ECANCELED = -125;
 
 function start(t: Test, entries: number) {
   const ring = new Ring(entries, native.getAffinity());
@@ -160,4 +164,53 @@ t.test('a descriptor that is no ring', async (t) => {
   const ring = new Ring(8, native.getAffinity());
   closeSync(ring.fd);
   t.throws(() => ring.submit(), /io_uring_enter failed with errno 9/);
+});
+
+t.test('timers end by themselves, or when they are cancelled', async (t) => {
+  const { ring } = start(t, 64);
+  const timers = new Timers(ring);
+  timers.start(1, 3_600_000_000);
+  timers.start(2, 1);
+  const before = process.hrtime.bigint();
+  timers.start(3, 20_000);
+  t.equal(ring.inflight, 3);
+  t.strictSame(finish(ring, 1), [[2, ETIME]]);
+  t.strictSame(finish(ring, 1), [[3, ETIME]]);
+  t.ok(process.hrtime.bigint() - before >= 20_000_000n, 'not before its time');
+  timers.cancel(1);
+  t.strictSame(finish(ring, 1), [[1, ECANCELED]], 'of the cancellation nothing is heard');
+  t.equal(ring.inflight, 0);
+
+  ring.prepareNop(4);
+  timers.cancel(4);
+  ring.inflight += 1;
+  t.strictSame(
+    finish(ring, 2),
+    [
+      [4, 0],
+      [UNHEARD, ENOENT],
+    ],
+    'unless it comes too late',
+  );
+  t.equal(ring.inflight, 0);
+
+  timers.start(5, 0xffff_ffff);
+  timers.cancel(5);
+  t.strictSame(finish(ring, 1), [[5, ECANCELED]], 'both in one batch');
+});
+
+t.test('more cancellations than the ring has room for', async (t) => {
+  const { ring } = start(t, 64);
+  const timers = new Timers(ring);
+  const slots = Array.from({ length: 64 }, (_, slot) => slot);
+  for (const slot of slots) {
+    timers.start(slot, 3_600_000_000);
+  }
+  for (const slot of slots) {
+    timers.cancel(slot);
+  }
+  t.strictSame(
+    finish(ring, 64).sort(([a], [b]) => a - b),
+    slots.map((slot) => [slot, ECANCELED]),
+  );
 });

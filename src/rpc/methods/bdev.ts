@@ -114,7 +114,7 @@ const BdevInfo = Type.Object({
     r_mbytes_per_sec: Count('0: no limit'),
     w_mbytes_per_sec: Count('0: no limit'),
   }),
-  claimed: Type.Boolean({ description: 'it is a namespace' }),
+  claimed: Type.Boolean({ description: 'it is a namespace, or another bdev is on top of it' }),
   claim_type: Optional(Type.String()),
   zoned: Type.Boolean(),
   supported_io_types: Type.Record(Type.String(), Type.Boolean()),
@@ -166,7 +166,7 @@ export function bdevMethods(target: Target): RpcMethod[] {
     num_blocks: bdev.numBlocks,
     uuid: bdev.uuid,
     assigned_rate_limits: describeLimits(bdev.rateLimits),
-    ...(target.bdevs.claimOf(bdev) === undefined
+    ...(target.bdevs.ownerOf(bdev) === undefined
       ? { claimed: false }
       : { claimed: true, claim_type: 'exclusive_write' }),
     zoned: false,

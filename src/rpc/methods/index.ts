@@ -7,6 +7,7 @@ import { accessMethods } from './access.ts';
 import { bdevMethods } from './bdev.ts';
 import { configMethods } from './config.ts';
 import { dumpMethods } from './dump.ts';
+import { faultMethods } from './faults.ts';
 import { fileMethods } from './files.ts';
 import { frameworkMethods } from './framework.ts';
 import { histogramMethods } from './histogram.ts';
@@ -30,6 +31,7 @@ export function allMethods(
 ): RpcMethod[] {
   const methods: RpcMethod[] = [
     ...bdevMethods(target),
+    ...faultMethods(target),
     ...fileMethods(),
     ...iostatMethods(target),
     ...histogramMethods(target),

@@ -1,0 +1,108 @@
+/**
+ * The delay bdev (SPDK: bdev_delay_create): another bdev, whose reads and writes complete later by a fixed time; one in a hundred, at random,
+ * by another. A command's data is moved at once, and what is held back is its completion. For trying out what a guest makes of a slow disk.
+ */
+import type { Timers } from '../io/timers.ts';
+import { MAX_INFLIGHT } from '../limits.ts';
+import { type Backend, type BackendContext, PENDING } from './backend.ts';
+import { Op } from './op.ts';
+
+/** What can be set, as SPDK names it. The order is that of the words that main writes and reactors read. */
+export const LATENCIES = ['avg_read', 'p99_read', 'avg_write', 'p99_write'] as const;
+export type Latency = (typeof LATENCIES)[number];
+/** Microseconds, below 2^32. */
+export type Latencies = Readonly<Record<Latency, number>>;
+
+/** Where reads and writes begin, and the slow ones after them. */
+const OP_WORDS = 2;
+const SLOW = 1;
+const SHARE_OF_SLOW = 1 / 100;
+
+const State = { NONE: 0, BELOW: 1, DELAYED: 2, HURRIED: 3 } as const;
+
+export function makeLatencies(latencies: Latencies): SharedArrayBuffer {
+  const memory = new SharedArrayBuffer(LATENCIES.length * Uint32Array.BYTES_PER_ELEMENT);
+  new Uint32Array(memory).set(LATENCIES.map((latency) => latencies[latency]));
+  return memory;
+}
+
+export function readLatencies(memory: SharedArrayBuffer): Latencies {
+  const words = new Uint32Array(memory);
+  const entries = LATENCIES.map((latency, i) => [latency, words[i]]);
+  return Object.fromEntries(entries) as Record<Latency, number>;
+}
+
+/** For the commands that complete below from now on. */
+export function writeLatency(memory: SharedArrayBuffer, latency: Latency, us: number): void {
+  Atomics.store(new Uint32Array(memory), LATENCIES.indexOf(latency), us);
+}
+
+export class DelayBackend implements Backend {
+  readonly async = true;
+  readonly #latencies: Uint32Array;
+  readonly #base: Backend;
+  readonly #timers: Timers;
+  // By slot.
+  readonly #state: Uint8Array;
+  readonly #op: Uint8Array;
+  /** What a command that is held back completes with. */
+  readonly #status: Int32Array;
+
+  constructor(latencies: SharedArrayBuffer, base: Backend, context: BackendContext) {
+    this.#latencies = new Uint32Array(latencies);
+    this.#base = base;
+    this.#timers = context.timers;
+    this.#state = new Uint8Array(MAX_INFLIGHT);
+    this.#op = new Uint8Array(MAX_INFLIGHT);
+    this.#status = new Int32Array(MAX_INFLIGHT);
+  }
+
+  submit(op: Op, slot: number): number {
+    const status = this.#base.submit(op, slot);
+    if (status !== PENDING) {
+      return this.#delay(op, slot, status);
+    }
+    this.#op[slot] = op;
+    this.#state[slot] = State.BELOW;
+    return PENDING;
+  }
+
+  complete(slot: number, result: number): number {
+    if (this.#state[slot] === State.BELOW) {
+      const status = this.#base.complete(slot, result);
+      return status === PENDING ? PENDING : this.#delay(this.#op[slot], slot, status);
+    }
+    this.#state[slot] = State.NONE;
+    return this.#status[slot];
+  }
+
+  /** The base is done with the command. */
+  #delay(op: number, slot: number, status: number): number {
+    let us = 0;
+    if (op !== Op.FLUSH) {
+      const slow = Math.random() < SHARE_OF_SLOW ? SLOW : 0;
+      us = Atomics.load(this.#latencies, op * OP_WORDS + slow);
+    }
+    if (us === 0) {
+      this.#state[slot] = State.NONE;
+      return status;
+    }
+    this.#state[slot] = State.DELAYED;
+    this.#status[slot] = status;
+    this.#timers.start(slot, us);
+    return PENDING;
+  }
+
+  hurry(slot: number): void {
+    if (this.#state[slot] === State.DELAYED) {
+      this.#state[slot] = State.HURRIED;
+      this.#timers.cancel(slot);
+    } else if (this.#state[slot] === State.BELOW) {
+      this.#base.hurry?.(slot);
+    }
+  }
+
+  close(): void {
+    this.#base.close();
+  }
+}

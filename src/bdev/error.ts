@@ -1,0 +1,210 @@
+/**
+ * The error bdev (SPDK: bdev_error_create): another bdev, some of whose commands fail, hang or carry wrong data, as main asks
+ * (`injections.ts`). For trying out what a guest makes of a bad disk.
+ */
+import type { CopyBatch } from '../io/copies.ts';
+import type { Ring } from '../io/ring.ts';
+import type { Timers } from '../io/timers.ts';
+import { MAX_INFLIGHT } from '../limits.ts';
+import { native } from '../native/index.ts';
+import { Status } from '../spec/nvme.ts';
+import { RWF_DSYNC } from '../spec/uring.ts';
+import { type Backend, type BackendContext, PENDING, type Request } from './backend.ts';
+import { INJECTED_ERRORS, Injections } from './injections.ts';
+import { Op } from './op.ts';
+import type { Transfers } from './transfers.ts';
+
+/** Until a command that found no memory is tried again. Microseconds. */
+const RETRY_US = 100;
+
+const State = {
+  NONE: 0,
+  BELOW: 1,
+  /** It completes when somebody is in a hurry. */
+  HELD: 2,
+  /** Its timer runs. */
+  WAITS: 3,
+  ABORTED: 4,
+} as const;
+
+export class ErrorBackend implements Backend {
+  readonly async = true;
+  readonly #injections: Injections;
+  readonly #base: Backend;
+  readonly #ring: Ring;
+  readonly #copies: CopyBatch;
+  readonly #request: Request;
+  readonly #transfers: Transfers;
+  readonly #timers: Timers;
+  /** Commands that the base has. */
+  #inflight = 0;
+  // By slot.
+  readonly #state = new Uint8Array(MAX_INFLIGHT);
+  /** Host address of the byte to be changed when a read is done, or 0; and the bits to invert. */
+  readonly #corrupt = new Float64Array(MAX_INFLIGHT);
+  readonly #invert = new Uint8Array(MAX_INFLIGHT);
+  /** The changed byte of a write: the guest's own memory stays as it is. */
+  readonly #bytes = new Uint8Array(native.mapAnonymous(MAX_INFLIGHT));
+  readonly #bytesAddress = new Float64Array(1);
+
+  constructor(injections: SharedArrayBuffer, base: Backend, context: BackendContext) {
+    this.#injections = new Injections(injections);
+    this.#base = base;
+    this.#ring = context.ring;
+    this.#copies = context.copies;
+    this.#request = context.request;
+    this.#transfers = context.transfers;
+    this.#timers = context.timers;
+    this.#bytesAddress[0] = native.addressOf(this.#bytes);
+  }
+
+  submit(op: Op, slot: number): number {
+    const injections = this.#injections;
+    switch (injections.take(op, this.#inflight)) {
+      case INJECTED_ERRORS.failure:
+        return Status.INTERNAL_ERROR;
+      case INJECTED_ERRORS.nvme_failure:
+        return injections.status(op);
+      case INJECTED_ERRORS.pending:
+        this.#state[slot] = State.HELD;
+        return PENDING;
+      case INJECTED_ERRORS.nomem:
+        this.#keep(op, slot);
+        this.#state[slot] = State.WAITS;
+        this.#timers.start(slot, RETRY_US);
+        return PENDING;
+      case INJECTED_ERRORS.corrupt_data:
+        this.#prepareCorruption(op, slot);
+        break;
+    }
+    return this.#pass(op, slot);
+  }
+
+  #pass(op: Op, slot: number): number {
+    const status = this.#base.submit(op, slot);
+    if (status === PENDING) {
+      this.#state[slot] = State.BELOW;
+      this.#inflight += 1;
+      return PENDING;
+    }
+    if (this.#invert[slot] !== 0) {
+      // The copies of a bdev in memory: before the byte of the slot is another command's.
+      this.#copies.flush();
+    }
+    return this.#end(slot, status);
+  }
+
+  complete(slot: number, result: number): number {
+    switch (this.#state[slot]) {
+      case State.WAITS: {
+        this.#state[slot] = State.NONE;
+        const status = this.submit(this.#recall(slot), slot);
+        this.#copies.flush();
+        return status;
+      }
+      case State.BELOW: {
+        const status = this.#base.complete(slot, result);
+        if (status === PENDING) {
+          return PENDING;
+        }
+        this.#inflight -= 1;
+        return this.#end(slot, status);
+      }
+      default:
+        this.#state[slot] = State.NONE;
+        return Status.ABORTED_BY_REQUEST;
+    }
+  }
+
+  /** The base is done with the command. */
+  #end(slot: number, status: number): number {
+    this.#state[slot] = State.NONE;
+    if (this.#invert[slot] !== 0) {
+      if (this.#corrupt[slot] !== 0 && status === Status.SUCCESS) {
+        this.#takeByte(this.#corrupt, slot, 0, slot);
+        this.#copies.push(this.#corrupt, slot, 0, this.#bytesAddress, 0, slot, 1);
+        this.#copies.flush();
+      }
+      this.#corrupt[slot] = 0;
+      this.#invert[slot] = 0;
+    }
+    return status;
+  }
+
+  /** Copies a byte of the guest's to the slot's, with bits inverted. */
+  #takeByte(from: Float64Array, index: number, offset: number, slot: number): void {
+    this.#copies.push(this.#bytesAddress, 0, slot, from, index, offset, 1);
+    this.#copies.flush();
+    this.#bytes[slot] ^= this.#invert[slot];
+  }
+
+  /** A read is changed when it is done; of a write, the piece that the byte is in is split around another byte. */
+  #prepareCorruption(op: Op, slot: number): void {
+    const { segments, length } = this.#request;
+    let offset = this.#injections.corruptOffset(op);
+    if (op === Op.FLUSH || offset >= length) {
+      return;
+    }
+    let piece = 0;
+    while (offset >= segments.length[piece]) {
+      offset -= segments.length[piece];
+      piece += 1;
+    }
+    this.#invert[slot] = this.#injections.corruptValue(op);
+    if (op === Op.READ) {
+      this.#corrupt[slot] = segments.address[piece] + offset;
+      return;
+    }
+    this.#takeByte(segments.address, piece, offset, slot);
+    const { address, length: lengths } = segments;
+    address.copyWithin(piece + 2, piece, segments.count);
+    lengths.copyWithin(piece + 2, piece, segments.count);
+    lengths[piece] = offset;
+    address[piece + 1] = this.#bytesAddress[0] + slot;
+    lengths[piece + 1] = 1;
+    address[piece + 2] += offset + 1;
+    lengths[piece + 2] -= offset + 1;
+    segments.count += 2;
+  }
+
+  /** Remembers the command under way. */
+  #keep(op: Op, slot: number): void {
+    const transfers = this.#transfers;
+    const { segments, offset, length, fua } = this.#request;
+    transfers.start(slot, op, segments);
+    transfers.offset[slot] = offset[0];
+    transfers.rest[slot] = length;
+    transfers.rwFlags[slot] = fua ? RWF_DSYNC : 0;
+  }
+
+  /** Makes a command that was kept the one under way. */
+  #recall(slot: number): Op {
+    const transfers = this.#transfers;
+    const request = this.#request;
+    transfers.restore(slot, request.segments);
+    request.offset[0] = transfers.offset[slot];
+    request.length = transfers.rest[slot];
+    request.fua = transfers.rwFlags[slot] !== 0;
+    return transfers.op[slot] as Op;
+  }
+
+  hurry(slot: number): void {
+    switch (this.#state[slot]) {
+      case State.HELD:
+        this.#state[slot] = State.ABORTED;
+        this.#ring.prepareNop(slot);
+        break;
+      case State.WAITS:
+        this.#state[slot] = State.ABORTED;
+        this.#timers.cancel(slot);
+        break;
+      case State.BELOW:
+        this.#base.hurry?.(slot);
+        break;
+    }
+  }
+
+  close(): void {
+    this.#base.close();
+  }
+}

@@ -1,0 +1,104 @@
+/**
+ * Bdevs on top of another, made on the main thread: delay and error. How a reactor does I/O on them is in `delay.ts` and `error.ts`.
+ * Their geometry is the base's, and so is all that they hold: they go before it.
+ */
+import { InvalidError } from '../util/errors.ts';
+import {
+  type Latencies,
+  type Latency,
+  makeLatencies,
+  readLatencies,
+  writeLatency,
+} from './delay.ts';
+import { type BdevIdentity, Disk } from './disk.ts';
+import { clearInjections, type Injection, inject, makeInjections } from './injections.ts';
+import type { Op } from './op.ts';
+
+export abstract class WrapperDisk extends Disk {
+  readonly base: Disk;
+  readonly readonly: boolean;
+
+  constructor(identity: BdevIdentity, base: Disk) {
+    super(identity, base);
+    this.base = base;
+    this.readonly = base.readonly;
+  }
+
+  sync(): Promise<void> {
+    return this.base.sync();
+  }
+
+  close(): void {}
+}
+
+export class DelayBdev extends WrapperDisk {
+  readonly module = 'delay';
+  readonly productName = 'delay';
+  readonly backend;
+
+  /** Throws InvalidError if a slow command would be faster than the others. */
+  constructor(identity: BdevIdentity, base: Disk, latencies: Latencies) {
+    super(identity, base);
+    for (const op of ['read', 'write'] as const) {
+      if (latencies[`p99_${op}`] < latencies[`avg_${op}`]) {
+        throw new InvalidError(
+          `key 'p99_${op}_latency' must not be less than 'avg_${op}_latency', ${latencies[`avg_${op}`]}`,
+        );
+      }
+    }
+    this.backend = {
+      kind: 'delay',
+      latencies: makeLatencies(latencies),
+      base: base.backend,
+    } as const;
+  }
+
+  get latencies(): Latencies {
+    return readLatencies(this.backend.latencies);
+  }
+
+  /** Microseconds. For all commands that the base finishes from now on. */
+  setLatency(latency: Latency, us: number): void {
+    writeLatency(this.backend.latencies, latency, us);
+  }
+
+  get driverSpecific() {
+    return { delay: describeDelay(this) };
+  }
+}
+
+/** What makes it again. */
+export function describeDelay({ name, base, latencies }: DelayBdev) {
+  return {
+    name,
+    base_bdev_name: base.name,
+    avg_read_latency: latencies.avg_read,
+    p99_read_latency: latencies.p99_read,
+    avg_write_latency: latencies.avg_write,
+    p99_write_latency: latencies.p99_write,
+  };
+}
+
+export class ErrorBdev extends WrapperDisk {
+  readonly module = 'error';
+  readonly productName = 'Error Injection Disk';
+  readonly backend;
+
+  constructor(identity: BdevIdentity, base: Disk) {
+    super(identity, base);
+    this.backend = { kind: 'error', injections: makeInjections(), base: base.backend } as const;
+  }
+
+  /** In place of what was to be injected into `op` before. */
+  inject(op: Op, injection: Injection): void {
+    inject(this.backend.injections, op, injection);
+  }
+
+  clear(): void {
+    clearInjections(this.backend.injections);
+  }
+
+  get driverSpecific() {
+    return { error_disk: { base_bdev: this.base.name } };
+  }
+}

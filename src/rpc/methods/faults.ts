@@ -1,0 +1,166 @@
+/** Bdevs that make another one slow or bad, for trying out guests: delay and error, with SPDK's methods. */
+import { Type } from 'typebox';
+import { LATENCIES } from '../../bdev/delay.ts';
+import { INJECTED_ERRORS, type InjectedError } from '../../bdev/injections.ts';
+import { Op } from '../../bdev/op.ts';
+import { DelayBdev, ErrorBdev } from '../../bdev/wrapper.ts';
+import type { Target } from '../../target/target.ts';
+import { ErrnoError } from '../../util/errors.ts';
+import { method, type RpcMethod } from '../dispatcher.ts';
+import { RpcCode, RpcError } from '../protocol.ts';
+import { DONE, Text, U8_MAX, U32_MAX, Uint, Uuid } from '../schema.ts';
+
+const { Optional } = Type;
+const Microseconds = (what: string) => Uint(`µs by which ${what}`, U32_MAX);
+const Uint64 = (what: string) => Optional(Uint(what));
+
+/** Commands that an error can be injected into. There is no unmap: it is accepted for scripts. */
+const IO_TYPES = {
+  read: [Op.READ],
+  write: [Op.WRITE],
+  flush: [Op.FLUSH],
+  unmap: [],
+  all: [Op.READ, Op.WRITE, Op.FLUSH],
+  clear: [],
+} as const;
+const ERROR_TYPES = Object.keys(INJECTED_ERRORS) as InjectedError[];
+/** A status code type has 3 bits. */
+const MAX_SCT = 7;
+
+export function faultMethods(target: Target): RpcMethod[] {
+  const deletion = (module: 'delay' | 'error'): RpcMethod =>
+    method({
+      name: `bdev_${module}_delete`,
+      summary: 'Deletes the bdev, after its namespace if it is one. The bdev below stays.',
+      params: Type.Object({ name: Text('name or UUID of the bdev') }),
+      result: DONE,
+      call: async ({ name }) => {
+        await target.deleteBdev(name, module);
+        return true;
+      },
+    });
+
+  return [
+    method({
+      name: 'bdev_delay_create',
+      summary: 'Makes a bdev on top of another, whose reads and writes complete later.',
+      params: Type.Object({
+        base_bdev_name: Text('the bdev below; -19 if there is none, -1 if it is in use'),
+        name: Text('name of the new bdev'),
+        uuid: Optional(Uuid('default: made from the UUID of the bdev below, always the same')),
+        avg_read_latency: Microseconds('reads are delayed'),
+        p99_read_latency: Microseconds('one read in a hundred is delayed, no less than the others'),
+        avg_write_latency: Microseconds('writes are delayed'),
+        p99_write_latency: Microseconds('one write in a hundred is delayed'),
+      }),
+      result: Type.String({ description: 'name of the new bdev' }),
+      call: async ({ base_bdev_name, name, uuid, ...latencies }) => {
+        const bdev = await target.createDelay({ name, uuid }, base_bdev_name, {
+          avg_read: latencies.avg_read_latency,
+          p99_read: latencies.p99_read_latency,
+          avg_write: latencies.avg_write_latency,
+          p99_write: latencies.p99_write_latency,
+        });
+        return bdev.name;
+      },
+    }),
+    deletion('delay'),
+    method({
+      name: 'bdev_delay_update_latency',
+      summary: 'Changes a latency of a delay bdev. Commands that are delayed already stay so.',
+      params: Type.Object({
+        delay_bdev_name: Text('-32602 if there is none, -32600 if it is no delay bdev'),
+        latency_type: Type.Enum(LATENCIES, { description: 'which of them' }),
+        latency_us: Microseconds('commands are delayed'),
+      }),
+      result: DONE,
+      call: async ({ delay_bdev_name, latency_type, latency_us }) => {
+        const bdev = target.bdevs.find(delay_bdev_name);
+        if (bdev === undefined) {
+          throw new RpcError(RpcCode.INVALID_PARAMS, 'The requested bdev does not exist.');
+        }
+        if (!(bdev instanceof DelayBdev)) {
+          throw new RpcError(RpcCode.INVALID_REQUEST, 'The requested bdev is not a delay bdev.');
+        }
+        await target.setLatency(bdev, latency_type, latency_us);
+        return true;
+      },
+    }),
+    method({
+      name: 'bdev_error_create',
+      summary:
+        'Makes a bdev on top of another, into which errors can be injected: EE_ and its name.',
+      params: Type.Object({
+        base_name: Text('the bdev below; -19 if there is none, -1 if it is in use'),
+        uuid: Optional(Uuid('default: made from the UUID of the bdev below, always the same')),
+      }),
+      result: DONE,
+      call: async ({ base_name, uuid }) => {
+        await target.createError(base_name, uuid);
+        return true;
+      },
+    }),
+    deletion('error'),
+    method({
+      name: 'bdev_error_inject_error',
+      summary: 'Has the next commands of an error bdev fail, hang, or carry wrong data.',
+      params: Type.Object({
+        name: Text('the error bdev; -19 if there is none'),
+        io_type: Type.Enum(Object.keys(IO_TYPES) as (keyof typeof IO_TYPES)[], {
+          description:
+            'the commands; unmap: accepted, there is no such command; clear: inject nothing more',
+        }),
+        error_type: Type.Enum(ERROR_TYPES, {
+          description:
+            'failure: an internal error; pending: they do not complete until the guest resets the controller, or their memory or ' +
+            'namespace is taken away, and then as aborted; corrupt_data: a byte is changed (never in the buffer of a write); ' +
+            'nomem: they are tried again after 100 µs; nvme_failure: nvme_sct and nvme_sc',
+        }),
+        num: Optional(Uint('how many commands; default: 1', U32_MAX)),
+        queue_depth: Uint64('only while so many commands are at the bdev below; default: 0'),
+        corrupt_offset: Uint64('of corrupt_data: which byte of the command; default: 0'),
+        corrupt_value: Optional(Uint('of corrupt_data: the bits to be inverted; required', U8_MAX)),
+        nvme_sct: Optional(Uint('of nvme_failure: status code type', MAX_SCT)),
+        nvme_sc: Optional(Uint('of nvme_failure: status code', U8_MAX)),
+      }),
+      result: DONE,
+      examples: [
+        {
+          params: { name: 'EE_Malloc0', io_type: 'read', error_type: 'failure', num: 3 },
+          result: true,
+        },
+      ],
+      call: ({ name, io_type, error_type, num = 1, nvme_sct = 0, nvme_sc = 0, ...rest }) => {
+        const status = (nvme_sct << 8) | nvme_sc;
+        if ((error_type === 'nvme_failure') !== (status !== 0)) {
+          throw new ErrnoError(
+            'EINVAL',
+            `nvme_sct or nvme_sc must be given for error_type nvme_failure, and only for it`,
+          );
+        }
+        const { queue_depth = 0, corrupt_offset = 0, corrupt_value = 0 } = rest;
+        if (error_type === 'corrupt_data' && corrupt_value === 0) {
+          throw new ErrnoError('EINVAL', 'corrupt_value must not be 0 for error_type corrupt_data');
+        }
+        const bdev = target.bdevs.get(name);
+        if (!(bdev instanceof ErrorBdev)) {
+          throw new ErrnoError('ENODEV', `bdev '${name}' is no error bdev`);
+        }
+        if (io_type === 'clear') {
+          bdev.clear();
+        }
+        for (const op of IO_TYPES[io_type]) {
+          bdev.inject(op, {
+            error: error_type,
+            count: num,
+            status,
+            queueDepth: queue_depth,
+            corruptOffset: corrupt_offset,
+            corruptValue: corrupt_value,
+          });
+        }
+        return true;
+      },
+    }),
+  ];
+}
