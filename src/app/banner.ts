@@ -37,16 +37,19 @@ export interface Listening {
   readonly vfioUserSocket?: string | undefined;
   /** Absent if there is no HTTP server. */
   readonly httpUrl?: string | undefined;
-  readonly disks: readonly {
-    readonly nsid: number;
-    readonly path: string;
-    readonly bytes: number;
-  }[];
+  /** Absent: the target waits for framework_start_init. */
+  readonly disks?:
+    | readonly {
+        readonly nsid: number;
+        readonly path: string;
+        readonly bytes: number;
+      }[]
+    | undefined;
 }
 
 export function banner({ rpcSocket, vfioUserSocket, httpUrl, disks }: Listening): string {
   const lines: string[] = [];
-  for (const { nsid, path, bytes } of disks) {
+  for (const { nsid, path, bytes } of disks ?? []) {
     lines.push(`namespace ${nsid}: ${path} (${formatBytes(bytes)})`);
   }
   if (vfioUserSocket !== undefined) {
@@ -56,7 +59,10 @@ export function banner({ rpcSocket, vfioUserSocket, httpUrl, disks }: Listening)
   if (httpUrl !== undefined) {
     lines.push(`HTTP:        ${httpUrl}`);
   }
-  if (vfioUserSocket === undefined) {
+  if (disks === undefined) {
+    lines.push('', 'Takes options through JSON-RPC, and goes on when it is told to:');
+    lines.push(`  doorbell rpc framework_start_init -s ${shellQuote(rpcSocket)}`);
+  } else if (vfioUserSocket === undefined) {
     lines.push('', 'No disks yet. Configure the target through JSON-RPC, for example:');
     lines.push(`  doorbell rpc rpc_get_methods -s ${shellQuote(rpcSocket)}`);
   } else {

@@ -33,7 +33,11 @@ export async function runTarget(options: ServeOptions, logOptions: LoggerOptions
     process.stderr.write(`doorbell: ${describeError(error)}\n`);
     process.exit(1);
   }
+  const waits = service.listening.disks === undefined;
   process.stdout.write(banner(service.listening));
+  if (waits) {
+    void service.initialized.then(() => process.stdout.write(banner(service.listening)));
+  }
   reporter.watch(service.target);
   manager.started(service);
   log.info({ reason: await end.asked }, 'stopping');

@@ -4,6 +4,7 @@ import { createDiskImage } from '../bdev/image.ts';
 import { native, type PassedSocket } from '../native/index.ts';
 import { ReactorPool } from '../reactor/pool.ts';
 import { Dispatcher } from '../rpc/dispatcher.ts';
+import { Lifecycle } from '../rpc/lifecycle.ts';
 import { allMethods } from '../rpc/methods/index.ts';
 import { largestTransport } from '../rpc/methods/transport.ts';
 import { RpcServer, type SocketAccess } from '../rpc/server.ts';
@@ -46,25 +47,36 @@ export interface ServeOptions extends PassedOptions {
   readonly blockSize?: number | undefined;
   /** Absent: no HTTP server. */
   readonly http?: HttpOptions | undefined;
+  /** Takes options first, and serves disks when framework_start_init is called. */
+  readonly waitForRpc?: boolean | undefined;
 }
 
 /** A running target. */
 export class Service {
-  readonly listening: Listening;
   readonly target: Target;
   readonly reactors: ReactorPool;
+  /** Once it serves its disks. */
+  readonly initialized: Promise<void>;
+  readonly #listening: () => Listening;
   readonly #parts: readonly Part[];
   #stopping: string | undefined;
 
   private constructor(
     { target, reactors }: { target: Target; reactors: ReactorPool },
-    listening: Listening,
+    { initialized }: Lifecycle,
+    listening: () => Listening,
     parts: readonly Part[],
   ) {
-    this.listening = listening;
     this.target = target;
     this.reactors = reactors;
+    this.initialized = initialized;
+    this.#listening = listening;
     this.#parts = parts;
+  }
+
+  /** Where it listens now. */
+  get listening(): Listening {
+    return this.#listening();
   }
 
   /**
@@ -104,7 +116,13 @@ export class Service {
       });
       parts.push({ name: 'the VMs and their disks', stop: () => target.close() });
       const rpcLog = peerLogger(log, 'rpc', {});
-      const dispatcher = new Dispatcher(allMethods(target, VERSION, control), rpcLog);
+      let disks: Served | undefined;
+      const initialize = async (): Promise<void> => {
+        disks = await serveDisks(target, options, passed.disk, log);
+      };
+      const lifecycle = new Lifecycle(options.waitForRpc === true ? initialize : undefined);
+      const methods = allMethods(target, VERSION, control, lifecycle);
+      const dispatcher = new Dispatcher(methods, rpcLog, lifecycle);
       const rpcSocket = resolve(options.rpcSocket);
       const access = options.rpcAccess;
       const server =
@@ -112,9 +130,12 @@ export class Service {
           ? await RpcServer.listen(rpcSocket, dispatcher, rpcLog, access)
           : RpcServer.adopt(passed.rpc, dispatcher, rpcLog);
       parts.push({ name: 'JSON-RPC clients', stop: () => server.close() });
-      const disks = await serveDisks(target, options, passed.disk, log);
-      const listening = { rpcSocket: server.path, ...disks, httpUrl: await startHttp() };
-      return new Service({ target, reactors }, listening, parts);
+      if (options.waitForRpc !== true) {
+        await initialize();
+      }
+      const httpUrl = await startHttp();
+      const listening = () => ({ rpcSocket: server.path, httpUrl, ...disks });
+      return new Service({ target, reactors }, lifecycle, listening, parts);
 
       async function startHttp(): Promise<string | undefined> {
         if (options.http === undefined) {
@@ -163,20 +184,48 @@ async function stopAll(parts: readonly Part[], begin: (name: string) => void): P
   }
 }
 
+function diskName(nsid: number): string {
+  return `disk${nsid}`;
+}
+
+type Served = Pick<Listening, 'disks' | 'vfioUserSocket'>;
+
+/** All disks, or none: what fails can be tried again. */
 async function serveDisks(
   target: Target,
   options: ServeOptions,
   passed: PassedSocket | undefined,
   log: Logger,
-): Promise<Omit<Listening, 'rpcSocket' | 'httpUrl'>> {
+): Promise<Served> {
   const paths = chooseDisks(options, log);
   if (paths.length === 0) {
     return { disks: [] };
   }
+  try {
+    return await servePaths(target, paths, options, passed);
+  } catch (error) {
+    if (target.findSubsystem(NQN) !== undefined) {
+      await target.deleteSubsystem(NQN);
+    }
+    for (const name of paths.map((_, index) => diskName(index + 1))) {
+      if (target.bdevs.find(name) !== undefined) {
+        await target.deleteBdev(name, 'uring');
+      }
+    }
+    throw error;
+  }
+}
+
+async function servePaths(
+  target: Target,
+  paths: readonly string[],
+  options: ServeOptions,
+  passed: PassedSocket | undefined,
+): Promise<Served> {
   const disks: { nsid: number; path: string; bytes: number; uuid: string }[] = [];
   for (const [index, path] of paths.entries()) {
     const bdev = await target.createFile(
-      { name: `disk${index + 1}` },
+      { name: diskName(index + 1) },
       {
         module: 'uring',
         filename: path,
@@ -187,7 +236,9 @@ async function serveDisks(
     );
     disks.push({ nsid: index + 1, path, bytes: bdev.blockSize * bdev.numBlocks, uuid: bdev.uuid });
   }
-  await target.createTransport(largestTransport(options.trapDoorbells));
+  if (target.transport === undefined) {
+    await target.createTransport(largestTransport(options.trapDoorbells));
+  }
   await target.createSubsystem({
     nqn: NQN,
     // The same for the same disk, and another for another, so that a guest can tell targets apart.
@@ -196,7 +247,7 @@ async function serveDisks(
     allowAnyHost: true,
   });
   for (const { nsid } of disks) {
-    await target.addNamespace(NQN, `disk${nsid}`, { nsid });
+    await target.addNamespace(NQN, diskName(nsid), { nsid });
   }
   // A socket that is at its usual place in a folder needs no special treatment: the listener there finds it.
   const traddr = passed?.address.replace(/\/cntrl$/, '') ?? prepareSocketFolder(options.socketDir);

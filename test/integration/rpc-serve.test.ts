@@ -106,6 +106,45 @@ t.test('no disks: waits for RPC', async (t) => {
   t.match(await running.outcome, { code: 0 });
 });
 
+t.test('--wait-for-rpc: options, then framework_start_init, then the disks', async (t) => {
+  const { folder, rpc, vfio, options } = place(t);
+  const disks = [join(folder, 'a'), join(folder, 'b')];
+  writeFileSync(disks[0], Buffer.alloc(8192));
+  const args = disks.flatMap((disk) => ['--disk', disk]);
+  const running = serve(t, [...args, '--wait-for-rpc', ...options]);
+  await running.printed(/doorbell rpc framework_start_init -s .*\n/);
+  t.notOk(existsSync(vfio));
+  await t.rejects(callRpc(rpc, 'bdev_get_bdevs', undefined), {
+    code: -1,
+    message: /only be called after/,
+  });
+  t.equal(await callRpc(rpc, 'nvmf_set_max_subsystems', { max_subsystems: 1 }), true);
+  let initialized = false;
+  const waiting = callRpc(rpc, 'framework_wait_init', undefined).then(() => {
+    initialized = true;
+  });
+  await t.rejects(callRpc(rpc, 'framework_start_init', undefined), { code: -2, message: /b$/ });
+  t.notOk(initialized || existsSync(vfio), 'one disk is missing: none is served');
+  writeFileSync(disks[1], Buffer.alloc(4096));
+  t.equal(await callRpc(rpc, 'framework_start_init', undefined), true);
+  await waiting;
+  await running.printed(/--user-device.*\n/);
+  t.match(
+    await callRpc(rpc, 'bdev_get_bdevs', undefined),
+    [{ name: 'disk1' }, { name: 'disk2', num_blocks: 8 }],
+    'and nothing is left of the first attempt',
+  );
+  await t.rejects(callRpc(rpc, 'nvmf_create_subsystem', { nqn: 'nqn.2026-11.io.doorbell:x' }), {
+    message: /there are 1$/,
+  });
+  await t.rejects(callRpc(rpc, 'framework_start_init', undefined), { code: -1 });
+  const client = VfioClient.connect(vfio);
+  await client.version();
+  client.close();
+  running.child.kill('SIGTERM');
+  t.match(await running.outcome, { code: 0 });
+});
+
 t.test('a second signal ends it at once', async (t) => {
   const { rpc, options } = place(t);
   const running = serve(t, options);

@@ -19,6 +19,7 @@ interface ServeFlags {
   readonly rpcFd?: number;
   readonly rpcSocketMode?: number;
   readonly rpcSocketOwner?: Owner;
+  readonly waitForRpc?: true;
   readonly cpumask?: number[];
   readonly cores?: number[];
   readonly spinUs: number;
@@ -76,6 +77,10 @@ export function addServe(program: Command): void {
       new Option('--rpc-fd <n>', 'the same for JSON-RPC, instead of --rpc-socket').argParser(
         integer(3, MAX_FD),
       ),
+    )
+    .option(
+      '--wait-for-rpc',
+      'take options through JSON-RPC first; framework_start_init serves the disks',
     )
     .addOption(
       new Option(
@@ -162,6 +167,7 @@ Ctrl-C stops cleanly; a second one at once.`,
           fd: flags.fd,
           rpcFd: flags.rpcFd,
           rpcAccess: { mode: flags.rpcSocketMode, owner: flags.rpcSocketOwner },
+          waitForRpc: flags.waitForRpc,
           cpus: flags.cores ?? flags.cpumask,
           spinUs: flags.spinUs,
           maxSleepUs: flags.maxSleepUs,
