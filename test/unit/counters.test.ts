@@ -96,6 +96,7 @@ t.test('samples stand for all', async (t) => {
     ops: 640,
     bytes: 640 * 512,
     latency: 64_000,
+    timedLatency: 1000,
     minLatency: 100,
     maxLatency: 100,
   });
