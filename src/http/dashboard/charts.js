@@ -16,12 +16,13 @@ import { color, labelFont, onThemeChange } from './theme.js';
  * @property {string} title
  * @property {readonly Series[]} series
  * @property {(value: number | undefined) => string} format
+ * @property {number} [least] what an axis from 0 reaches at least
  * @property {boolean} [binary] steps of powers of two
  * @property {boolean} [log] decades instead of a scale from 0
  */
 
 /** Width of the vertical axis: the same for all, so that moments stand above each other. px */
-export const GUTTER = 58;
+export const GUTTER = 62;
 /** Height of the horizontal axis. px */
 export const FOOT = 24;
 /** Room right of the last point, for half a label of the axis. px */
@@ -90,7 +91,7 @@ export class LineChart {
   #rebuild() {
     this.#plot?.destroy();
     const { clientWidth: width, clientHeight: height } = this.#box;
-    const { series, format, log = false, binary = false } = this.options;
+    const { series, format, log = false, binary = false, least = 1 } = this.options;
     const axis = {
       stroke: color('--muted'),
       font: labelFont(),
@@ -113,7 +114,7 @@ export class LineChart {
           x: { time: true, range: () => this.#range },
           y: log
             ? { distr: 3, range: (_plot, min, max) => decades(min, max) }
-            : { range: (_plot, _min, max) => [0, niceMax(max)] },
+            : { range: (_plot, _min, max) => [0, Math.max((max ?? 0) * 1.08, least)] },
         },
         axes: [
           {
@@ -134,7 +135,7 @@ export class LineChart {
             space: 28,
             ...(binary && { incrs: BINARY_STEPS }),
             ...(log && { splits: (_plot, _axis, min, max) => decadesBetween(min, max) }),
-            values: (_plot, ticks) => ticks.map(format),
+            values: (_plot, ticks) => ticks.map((value) => short(format(value))),
           },
         ],
         series: [
@@ -169,11 +170,6 @@ export class LineChart {
   }
 }
 
-/** @param {number | null} max @returns {number} the end of an axis that begins at 0 */
-function niceMax(max) {
-  return max === null || !(max > 0) ? 1 : max * 1.08;
-}
-
 /** @param {number | null} min @param {number | null} max @returns {[number, number]} */
 function decades(min, max) {
   if (min === null || max === null || !(min > 0)) return [1e3, 1e6];
@@ -186,4 +182,9 @@ function decadesBetween(min, max) {
   const decades = [];
   for (let value = min; value <= max * 1.01; value *= 10) decades.push(value);
   return decades;
+}
+
+/** Without zeros at the end: a label of an axis is a round figure. @param {string} figure */
+export function short(figure) {
+  return figure.replace(/\.(\d*?)0+(?=\D|$)/, (_all, kept) => (kept === '' ? '' : `.${kept}`));
 }

@@ -174,7 +174,7 @@ export function showDialog(options) {
     const now = values();
     for (const { field, element } of fields) element.hidden = !(field.when?.(now) ?? true);
     submit.disabled =
-      busy || (options.confirm !== undefined && confirm.value.trim() !== options.confirm);
+      busy || (options.confirm !== undefined && confirm.value.trim() !== options.confirm.trim());
   }
 
   /** @param {Event} event */

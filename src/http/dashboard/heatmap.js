@@ -1,6 +1,6 @@
 /** Latencies over time: how many commands took how long, as shades of one colour. One column a point, one row half an octave. */
 
-import { FOOT, GUTTER, MARGIN } from './charts.js';
+import { FOOT, GUTTER, MARGIN, short } from './charts.js';
 import { h, setText } from './dom.js';
 import { clock, latency, percent } from './format.js';
 import { HEAT_ROWS, heatBound } from './latency.js';
@@ -97,7 +97,7 @@ export class HeatMap {
       context.moveTo(left, y);
       context.lineTo(left + width, y);
       context.stroke();
-      context.fillText(latency(10 ** power), left - 5, y);
+      context.fillText(short(latency(10 ** power)), left - 5, y);
     }
     context.textAlign = 'center';
     context.textBaseline = 'top';
@@ -108,7 +108,7 @@ export class HeatMap {
       context.fillText(
         clock(new Date(time * 1000)).slice(0, to - from > 200 ? 5 : 8),
         x,
-        top + height + 8,
+        top + height + 5,
       );
     }
   }

@@ -29,7 +29,7 @@ export class Overview {
   /** @type {{ chart: LineChart, columns: Column[] }[]} */
   #charts = [
     {
-      chart: new LineChart({ title: 'IOPS', series: READ_WRITE, format: count }),
+      chart: new LineChart({ title: 'IOPS', series: READ_WRITE, format: count, least: 4 }),
       columns: ['readOps', 'writeOps'],
     },
     {
@@ -38,6 +38,7 @@ export class Overview {
         series: READ_WRITE,
         format: byteRate,
         binary: true,
+        least: 4096,
       }),
       columns: ['readBytes', 'writeBytes'],
     },

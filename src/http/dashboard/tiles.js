@@ -51,7 +51,7 @@ export class Tiles {
     setText(this.#throughput.value, byteRate(all && all.readBytes + all.writeBytes));
     setText(
       this.#throughput.detail,
-      `read ${byteRate(all?.readBytes)} · write ${byteRate(all?.writeBytes)}`,
+      `read ${bytes(all?.readBytes)} · write ${bytes(all?.writeBytes)}`,
     );
 
     const [p50, p99, p999] = percentiles(all?.latency ?? [], [0.5, 0.99, 0.999]);
