@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { CDPSession, Page } from 'playwright-core';
 import t, { type Test } from 'tap';
-import { becomes, screenshot } from '../helpers/browser.ts';
+import { becomes, openPage, screenshot } from '../helpers/browser.ts';
 import { live, openDashboard, snapshotOf, withBrowser } from '../helpers/dashboard.ts';
 import type { TargetProcess } from '../helpers/target-process.ts';
 
@@ -138,6 +138,11 @@ withBrowser((browser) => {
     await live(dashboard);
     await page.getByRole('button', { name: 'Log out' }).click();
     await dialog.getByLabel('Token').waitFor();
+
+    const other = await openPage(t, browser, `${dashboard.url}#token=${TOKEN}`);
+    await live({ ...dashboard, ...other });
+    t.equal(other.page.url(), dashboard.url, 'the token leaves the address');
+    t.strictSame(other.complaints, []);
     // The browser itself notes the answer 401 to a wrong token.
     t.strictSame(
       complaints.filter((text) => !/status of 401/.test(text)),

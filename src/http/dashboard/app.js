@@ -117,11 +117,22 @@ byId('logout').addEventListener('click', async () => {
   location.reload();
 });
 document.addEventListener('visibilitychange', draw);
-session().then(
-  ({ tokenNeeded, open }) => {
-    byId('logout').hidden = !(tokenNeeded && open);
-  },
-  () => {},
-);
-stream.start();
-draw();
+/** A token in the address (`#token=…`, which no server sees) logs in, and leaves the address. */
+async function loginByAddress() {
+  const token = new URLSearchParams(location.hash.slice(1)).get('token');
+  if (token === null) return;
+  history.replaceState(null, '', location.pathname);
+  // If it is wrong, the page asks for another.
+  await login(token).catch(() => {});
+}
+
+async function begin() {
+  draw();
+  await loginByAddress();
+  stream.start();
+  // Without a connection, the stream says so.
+  const { tokenNeeded, open } = await session().catch(() => ({ tokenNeeded: false, open: true }));
+  byId('logout').hidden = !(tokenNeeded && open);
+}
+
+void begin();

@@ -15,7 +15,7 @@ import { Table, textCell } from './table.js';
  */
 
 /** What the modules are for an operator. @type {Readonly<Record<string, string>>} */
-const KINDS = { aio: 'file', uring: 'file', malloc: 'RAM', null: 'null' };
+const KINDS = { aio: 'file', uring: 'file', malloc: 'RAM' };
 
 /** @param {Disk} disk */
 const size = ({ bdev }) => bdev.numBlocks * bdev.blockSize;
