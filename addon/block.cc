@@ -1,5 +1,6 @@
 // Geometry of block devices.
 #include <linux/fs.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 
 #include "args.h"
@@ -25,8 +26,21 @@ Napi::Value BlockDeviceInfo(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// Goes with the descriptor, and so with its process.
+Napi::Value LockFile(const Napi::CallbackInfo& info) {
+  Args args(info);
+  int fd = args.Descriptor(0);
+  if (args.failed()) return {};
+  if (flock(fd, LOCK_EX | LOCK_NB) == 0) return Napi::Boolean::New(info.Env(), true);
+  if (errno == EWOULDBLOCK) return Napi::Boolean::New(info.Env(), false);
+  return ThrowErrno(info.Env(), errno, "flock");
+}
+
 }  // namespace
 
-void InitBlock(Napi::Env env, Napi::Object exports) { Export<BlockDeviceInfo>(env, exports, "blockDeviceInfo"); }
+void InitBlock(Napi::Env env, Napi::Object exports) {
+  Export<BlockDeviceInfo>(env, exports, "blockDeviceInfo");
+  Export<LockFile>(env, exports, "lockFile");
+}
 
 }  // namespace doorbell

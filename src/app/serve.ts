@@ -18,6 +18,8 @@ import { chooseCpus } from './cpus.ts';
 import type { HttpOptions } from './http.ts';
 import { type PassedOptions, PassedSockets } from './passed-sockets.ts';
 import { prepareSocketFolder } from './socket-folder.ts';
+import { StateDir } from './state-dir.ts';
+import { StateKeeper } from './state-keeper.ts';
 
 /** The subsystem that serves the disks of the command line. */
 const NQN = 'nqn.2026-11.io.doorbell:disk';
@@ -31,6 +33,8 @@ export interface ServeOptions extends PassedOptions {
   readonly diskSize: number;
   readonly socketDir?: string | undefined;
   readonly rpcSocket: string;
+  /** Where the configuration is kept over restarts. */
+  readonly stateDir?: string | undefined;
   /** Who may use it. */
   readonly rpcAccess?: SocketAccess | undefined;
   /** Processors of the reactors. */
@@ -116,9 +120,23 @@ export class Service {
       });
       parts.push({ name: 'the VMs and their disks', stop: () => target.close() });
       const rpcLog = peerLogger(log, 'rpc', {});
+      const state = options.stateDir === undefined ? undefined : new StateDir(options.stateDir);
+      if (state !== undefined) {
+        parts.push({ name: 'the state folder', stop: async () => state.close() });
+      }
+      const keeper = state && new StateKeeper(state, target, log);
       let disks: Served | undefined;
       const initialize = async (): Promise<void> => {
-        disks = await serveDisks(target, options, passed.disk, log);
+        const restored = await keeper?.restore(dispatcher);
+        if (restored !== true) {
+          disks = await serveDisks(target, options, passed.disk, log);
+        } else if (options.disks.length > 0) {
+          log.warn('there is a kept configuration: --disk has no effect');
+        }
+        if (keeper !== undefined) {
+          await keeper.keep();
+          dispatcher.keep = () => keeper.keep();
+        }
       };
       const lifecycle = new Lifecycle(options.waitForRpc === true ? initialize : undefined);
       const methods = allMethods(target, VERSION, control, lifecycle);

@@ -155,7 +155,7 @@ export interface NativeAddon {
   /** The same for the processor time of the calling thread (CLOCK_THREAD_CPUTIME_ID). */
   bindThreadClock(times: Float64Array): (index?: number) => void;
 
-  // --- block devices ------------------------------------------------------------------------------------------------
+  // --- files and block devices ------------------------------------------------------------------------------------------------
 
   /** BLKGETSIZE64 (bytes), BLKSSZGET (logical block) and BLKPBSZGET (physical block). */
   blockDeviceInfo(fd: number): {
@@ -163,6 +163,8 @@ export interface NativeAddon {
     logicalBlockSize: number;
     physicalBlockSize: number;
   };
+  /** flock(LOCK_EX | LOCK_NB): false if another open file holds the lock. It goes with the descriptor. */
+  lockFile(fd: number): boolean;
 }
 
 /** A UNIX stream socket that another process opened. It stays open until this process ends. */

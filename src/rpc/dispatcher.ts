@@ -65,6 +65,8 @@ export function method<P extends TObject, R extends TSchema>(definition: {
 export interface Caller {
   /** The connection, if it can carry notifications. */
   readonly outlet?: Outlet | undefined;
+  /** A configuration is being made again: methods of either phase may be called. */
+  readonly restoring?: boolean | undefined;
 }
 
 /** A connection as far as notifications go. */
@@ -96,6 +98,8 @@ export class Dispatcher {
   readonly #ajv = new Ajv({ verbose: true, strict: true });
   readonly #log: Logger;
   readonly #lifecycle: Lifecycle;
+  /** Called after each method that succeeded, before it is answered. A call whose `keep` rejects is answered with an error. */
+  keep: () => Promise<void> = async () => {};
 
   constructor(methods: readonly RpcMethod[], log: Logger, lifecycle = new Lifecycle()) {
     this.#log = log;
@@ -146,14 +150,18 @@ export class Dispatcher {
     if (entry === undefined) {
       throw new RpcError(RpcCode.METHOD_NOT_FOUND, 'Method not found');
     }
-    this.#lifecycle.check(entry.method.phase);
+    if (caller.restoring !== true) {
+      this.#lifecycle.check(entry.method.phase);
+    }
     const violation = this.violation(name, params);
     if (violation !== undefined) {
       throw invalidParams(violation);
     }
     this.#log.debug({ method: name }, 'method called');
     try {
-      return await entry.method.call(params, caller);
+      const result = await entry.method.call(params, caller);
+      await this.keep();
+      return result;
     } catch (error) {
       const failure = this.#toRpcError(name, error);
       this.#log.debug({ method: name, reason: failure.message }, 'method failed');

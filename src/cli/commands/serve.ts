@@ -15,6 +15,7 @@ interface ServeFlags {
   readonly diskSize: number;
   readonly socketDir?: string;
   readonly rpcSocket: string;
+  readonly stateDir?: string;
   readonly fd?: number;
   readonly rpcFd?: number;
   readonly rpcSocketMode?: number;
@@ -57,6 +58,10 @@ export function addServe(program: Command): void {
       'folder of the vfio-user socket (default: $XDG_RUNTIME_DIR/doorbell, or /run/doorbell)',
     )
     .addOption(rpcSocketOption('-r, --rpc-socket'))
+    .option(
+      '--state-dir <folder>',
+      'keep the configuration here: changes made through JSON-RPC outlast a restart',
+    )
     .addOption(
       new Option('--rpc-socket-mode <mode>', 'its mode, octal (default: 600)').argParser(
         parsed(parseSocketMode),
@@ -164,6 +169,7 @@ Ctrl-C stops cleanly; a second one at once.`,
           diskSize: flags.diskSize,
           socketDir: flags.socketDir,
           rpcSocket: flags.rpcSocket,
+          stateDir: flags.stateDir,
           fd: flags.fd,
           rpcFd: flags.rpcFd,
           rpcAccess: { mode: flags.rpcSocketMode, owner: flags.rpcSocketOwner },
