@@ -17,8 +17,8 @@ const REOPEN_AFTER_MS = 8000;
 const RETRY_MS = 2000;
 const WATCH_MS = 1000;
 
-/** The names of all events, as src/target/events.ts has them. */
-const EVENT_TYPES = /** @type {const} */ ([
+/** The names of all events, as src/target/events.ts has them, but for `error`: a test compares. */
+export const EVENT_TYPES = /** @type {const} */ ([
   'client-connected',
   'client-gone',
   'controller-enabled',
