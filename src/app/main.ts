@@ -21,7 +21,7 @@ export async function runTarget(options: ServeOptions, logOptions: LoggerOptions
   process.on('uncaughtException', (error) => {
     log.fatal({ err: error }, 'a bug of ours');
     reporter.write('uncaught exception', error);
-    die('SIGABRT');
+    process.abort();
   });
   process.on('SIGQUIT', () => reporter.write('SIGQUIT'));
   const manager = new Manager(log);
