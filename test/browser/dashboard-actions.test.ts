@@ -203,9 +203,9 @@ withBrowser((browser) => {
     const fields = { Kind: 'File or block device that is there', Name: 'x', Path: '/no/such/file' };
     await fill(page, button(page, 'New disk'), fields);
     await button(page, 'Create disk').click();
-    await dialog.locator('.problem:not(:empty), .failure:not(:empty)').waitFor();
+    await dialog.locator('.problem:not(:empty)').waitFor();
     await screenshot(page, 'error');
-    t.match(await dialog.textContent(), /No such file or directory/);
+    t.match(await problem('Path'), /No such file or directory/);
     await dialog.getByLabel('Name').fill('');
     await button(page, 'Create disk').click();
     t.equal(await problem('Name'), 'This is needed.');
@@ -214,18 +214,36 @@ withBrowser((browser) => {
     await dialog.getByLabel('Kind').selectOption({ label: 'RAM: gone when the target stops' });
     await dialog.getByLabel('Size', { exact: true }).fill('many');
     await button(page, 'Create disk').click();
-    t.match(await dialog.locator('.failure').textContent(), /A size is a number with a unit/);
+    await becomes(
+      page,
+      'the size is not understood',
+      `/A size is a number with a unit/.test(document.querySelector('[data-bad] .problem')?.textContent)`,
+    );
     await dialog.getByLabel('Size', { exact: true }).fill('1000');
     await button(page, 'Create disk').click();
-    t.match(await dialog.locator('.failure').textContent(), /multiple of 512/);
+    await becomes(
+      page,
+      'the size is refused',
+      `/multiple of 512/.test(document.querySelector('[data-bad] .problem')?.textContent)`,
+    );
     await dialog.getByLabel('Name').fill('free');
     await dialog.getByLabel('Size', { exact: true }).fill('1M');
     await button(page, 'Create disk').click();
     await becomes(
       page,
       'the name is taken',
-      `/exists/.test(document.querySelector('.failure').textContent)`,
+      `/exists/.test(document.querySelector('[data-bad] .problem')?.textContent)`,
     );
+    const unused = join(target.folder, 'unused.img');
+    await dialog.getByLabel('Kind').selectOption({ index: 0 });
+    await dialog.getByLabel('Path').fill(unused);
+    await button(page, 'Create disk').click();
+    await becomes(
+      page,
+      'it is said again',
+      `/exists/.test(document.querySelector('[data-bad] .problem')?.textContent)`,
+    );
+    t.notOk(existsSync(unused), 'no file was made for a disk that cannot be');
     await page.keyboard.press('Escape');
     await dialog.waitFor({ state: 'detached' });
 
@@ -252,7 +270,7 @@ withBrowser((browser) => {
     await becomes(
       page,
       'the name is refused',
-      `/YYYY-MM/.test(document.querySelector('.failure').textContent)`,
+      `/YYYY-MM/.test(document.querySelector('[data-bad] .problem')?.textContent)`,
     );
     await button(page, 'Cancel').click();
     const after = await snapshotOf(target);

@@ -91,7 +91,9 @@ export class Actions {
           name: 'blockSize',
           label: 'Block size',
           type: 'select',
+          optional: true,
           options: [
+            { value: '', label: '512 bytes, or what the device has' },
             { value: '512', label: '512 bytes' },
             { value: '4096', label: '4096 bytes' },
           ],
@@ -119,16 +121,16 @@ export class Actions {
         },
       ],
       run: async (values) => {
-        const name = await operations.createDisk({
+        await operations.createDisk({
           kind: /** @type {'file'} */ (values.kind),
           name: values.name,
           filename: values.filename,
           size: values.size,
-          blockSize: Number(values.blockSize),
+          blockSize: values.blockSize === '' ? undefined : Number(values.blockSize),
           readonly: values.kind === 'file' && values.readonly === 'on',
-          direct: values.direct === 'on',
+          direct: isFile(values) && values.direct === 'on',
+          nqn: values.nqn === '' ? undefined : values.nqn,
         });
-        if (values.nqn !== '') await operations.addNamespace(values.nqn, name);
       },
     });
   }

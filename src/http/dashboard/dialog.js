@@ -1,6 +1,7 @@
 /** Dialogs with a form: made from a list of fields, closed when what they ask for is done, and showing where it happened what went wrong. */
 
 import { h, setAttribute, setText } from './dom.js';
+import { FieldError } from './format.js';
 
 /**
  * @typedef {Record<string, string>} Values of the fields by name; of a group of boxes JSON of those that are ticked
@@ -202,18 +203,26 @@ export function showDialog(options) {
       dialog.close();
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
-      show(fieldOf(message), message);
+      show(fieldOf(error), message);
     } finally {
       busy = false;
       arrange();
     }
   }
 
-  /** The field whose parameter an error names. @param {string} message */
-  function fieldOf(message) {
-    const key = /key '([^']+)'/.exec(message)?.[1];
-    return fields.find(
-      ({ field, element }) => !element.hidden && key !== undefined && field.keys?.includes(key),
+  /** The field that an error is about: it says so, or names the parameter or what was typed. @param {unknown} error */
+  function fieldOf(error) {
+    const message = String(error);
+    const key = error instanceof FieldError ? error.field : /key '([^']+)'/.exec(message)?.[1];
+    const shown = fields.filter(({ element }) => !element.hidden);
+    return (
+      shown.find(
+        ({ field }) => key !== undefined && (field.name === key || field.keys?.includes(key)),
+      ) ??
+      shown.find(
+        ({ field, value }) =>
+          field.type === undefined && value().length > 2 && message.includes(value()),
+      )
     );
   }
 

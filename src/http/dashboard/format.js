@@ -103,10 +103,19 @@ export function shortNqn(nqn) {
   return colon > 0 && colon < nqn.length - 1 ? nqn.slice(colon + 1) : nqn;
 }
 
+/** What is wrong with a field of a dialog. */
+export class FieldError extends Error {
+  /** @param {string} field its name, or the key of the parameter @param {string} message */
+  constructor(field, message) {
+    super(message);
+    this.field = field;
+  }
+}
+
 const SIZES = /** @type {const} */ ({ '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 });
 
 /**
- * Bytes of a size like `512M`, `20 GiB` or `1.5T`. Throws an Error that says what is wrong.
+ * Bytes of a size like `512M`, `20 GiB` or `1.5T`. Throws a FieldError.
  *
  * @param {string} text
  */
@@ -115,7 +124,7 @@ export function parseSize(text) {
   const unit = /** @type {keyof typeof SIZES} */ (match?.[2]?.toUpperCase() ?? '');
   const value = match === null ? Number.NaN : Math.round(Number(match[1]) * SIZES[unit]);
   if (!Number.isSafeInteger(value) || value === 0) {
-    throw new Error('A size is a number with a unit, like 512M or 20G.');
+    throw new FieldError('size', 'A size is a number with a unit, like 512M or 20G.');
   }
   return value;
 }

@@ -1,6 +1,6 @@
 /** What an operator does, as calls of the target's methods. Each either happens as a whole, or takes back what it had begun. */
 
-import { parseSize } from './format.js';
+import { FieldError, parseSize } from './format.js';
 import { call, RpcError } from './rpc.js';
 
 /** Subsystems that are given by a short name. */
@@ -20,23 +20,51 @@ export function nqnOf(name) {
  * @param {string} disk.name
  * @param {string} disk.filename of a file
  * @param {string} disk.size unless the file is there
- * @param {number} disk.blockSize
+ * @param {number | undefined} disk.blockSize `undefined`: what the device has, or 512
  * @param {boolean} disk.readonly of a file
  * @param {boolean} disk.direct of a file
+ * @param {string} [disk.nqn] the VM that gets it at once
  */
-export async function createDisk({ kind, name, filename, size, blockSize, readonly, direct }) {
+export async function createDisk({ kind, name, filename, size, blockSize, readonly, direct, nqn }) {
+  if (await exists(name)) throw new FieldError('name', `A disk ${name} exists already.`);
   if (kind === 'malloc' || kind === 'null') {
+    const block_size = blockSize ?? 512;
     const bytes = parseSize(size);
-    if (bytes % blockSize !== 0)
-      throw new Error(`The size must be a multiple of ${blockSize} bytes.`);
-    const geometry = { name, block_size: blockSize, num_blocks: bytes / blockSize };
-    return call(`bdev_${kind}_create`, geometry);
+    if (bytes % block_size !== 0) {
+      throw new FieldError('size', `The size must be a multiple of ${block_size} bytes.`);
+    }
+    await call(`bdev_${kind}_create`, { name, block_size, num_blocks: bytes / block_size });
+  } else {
+    if (kind === 'new-file') {
+      await call('doorbell_create_disk_file', { filename, size: parseSize(size) });
+    }
+    const block_size = blockSize === undefined ? {} : { block_size: blockSize };
+    try {
+      await call('bdev_aio_create', { name, filename, ...block_size, readonly, direct });
+    } catch (error) {
+      // A file is not ours to delete.
+      if (kind === 'file' || !(error instanceof Error)) throw error;
+      throw new Error(`${error.message}. The file is made: go on with a file that is there.`);
+    }
   }
-  const file = { name, filename, block_size: blockSize, readonly, direct };
-  if (kind === 'new-file') {
-    await call('doorbell_create_disk_file', { filename, size: parseSize(size) });
+  if (nqn === undefined) return;
+  try {
+    await addNamespace(nqn, name);
+  } catch (error) {
+    const module = kind === 'malloc' || kind === 'null' ? kind : 'aio';
+    await deleteDisk({ name, module }).catch(() => {});
+    throw error;
   }
-  return call('bdev_aio_create', file);
+}
+
+/** @param {string} name of a disk */
+async function exists(name) {
+  try {
+    return (await call('bdev_get_bdevs', { name })).length > 0;
+  } catch (error) {
+    if (error instanceof RpcError) return false;
+    throw error;
+  }
 }
 
 /** @param {string} nqn @param {string} bdev @param {number} [nsid] default: the smallest that is free */
@@ -119,7 +147,7 @@ export async function deleteDisk({ name, module }) {
 /** @param {string} name @param {string} size */
 export async function resizeNull(name, size) {
   const bytes = parseSize(size);
-  if (bytes % MIB !== 0) throw new Error('The size must be a multiple of 1 MiB.');
+  if (bytes % MIB !== 0) throw new FieldError('size', 'The size must be a multiple of 1 MiB.');
   await call('bdev_null_resize', { name, new_size: bytes / MIB });
 }
 
