@@ -2,7 +2,7 @@
  * Bdevs on top of another, made on the main thread: delay and error. How a reactor does I/O on them is in `delay.ts` and `error.ts`.
  * Their geometry is the base's, and so is all that they hold: they go before it.
  */
-import { InvalidError } from '../util/errors.ts';
+import { ErrnoError } from '../util/errors.ts';
 import {
   type Latencies,
   type Latency,
@@ -36,12 +36,13 @@ export class DelayBdev extends WrapperDisk {
   readonly productName = 'delay';
   readonly backend;
 
-  /** Throws InvalidError if a slow command would be faster than the others. */
+  /** Throws EINVAL if a slow command would be faster than the others. */
   constructor(identity: BdevIdentity, base: Disk, latencies: Latencies) {
     super(identity, base);
     for (const op of ['read', 'write'] as const) {
       if (latencies[`p99_${op}`] < latencies[`avg_${op}`]) {
-        throw new InvalidError(
+        throw new ErrnoError(
+          'EINVAL',
           `key 'p99_${op}_latency' must not be less than 'avg_${op}_latency', ${latencies[`avg_${op}`]}`,
         );
       }

@@ -96,8 +96,15 @@ export class Bdevs {
   ): Disk {
     const base = this.get(baseName);
     const owner = this.ownerOf(base);
-    if (owner !== undefined) {
+    // A name that is taken is said first, as SPDK does.
+    if (owner !== undefined && this.find(naming.name) === undefined) {
       throw new ErrnoError('EPERM', `bdev '${base.name}' is already claimed by ${owner}`);
+    }
+    if (base.limits !== undefined) {
+      throw new ErrnoError(
+        'EPERM',
+        `bdev '${base.name}' has rate limits, which can only be those of the bdev on top`,
+      );
     }
     const uuid = uuidFromName(`${base.uuid}\0${naming.name}`);
     return this.#add(naming, uuid, (identity) => {

@@ -228,10 +228,17 @@ export class Target {
     });
   }
 
-  /** Changes the rate limits that are given; 0: no limit. Rejects with ENODEV. */
+  /** Changes the rate limits that are given; 0: no limit. Rejects with ENODEV, or EPERM if another bdev is on top. */
   limit(name: string, limits: Partial<RateLimits>): Promise<void> {
     return this.#change(async () => {
       const bdev = this.bdevs.get(name);
+      const wrapper = this.bdevs.wrapperOf(bdev);
+      if (wrapper !== undefined) {
+        throw new ErrnoError(
+          'EPERM',
+          `bdev '${wrapper.name}' is on top of it, and can have rate limits`,
+        );
+      }
       if (bdev.setRateLimits({ ...bdev.rateLimits, ...limits })) {
         const owner = this.#subsystems.get(this.bdevs.claimOf(bdev) ?? '');
         for (const namespace of owner?.namespaces.values() ?? []) {

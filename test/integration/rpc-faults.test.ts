@@ -19,7 +19,7 @@ t.test('a delay bdev', async (t) => {
   t.match(await refusal('bdev_delay_create', { ...create, base_bdev_name: 'x' }), { code: -19 });
   t.match(await refusal('bdev_delay_create', { ...create, name: 'N' }), { code: -17 });
   t.match(await refusal('bdev_delay_create', { ...create, p99_read_latency: 9 }), {
-    code: -32602,
+    code: -22,
     message: /'p99_read_latency' must not be less than 'avg_read_latency', 10/,
   });
   for (const key of Object.keys(create)) {
@@ -95,7 +95,7 @@ t.test('an error bdev', async (t) => {
       driver_specific: { error_disk: { base_bdev: 'M' } },
     },
   ]);
-  t.match(await refusal('bdev_error_create', { base_name: 'M' }), { code: -1 });
+  t.match(await refusal('bdev_error_create', { base_name: 'M' }), { code: -17 });
 
   const inject = { name: 'EE_M', io_type: 'read', error_type: 'failure' };
   for (const io_type of ['read', 'write', 'flush', 'unmap', 'all', 'clear']) {
@@ -162,6 +162,23 @@ t.test('what is on top goes first; what is below is nobody else’s', async (t) 
   t.strictSame(events, ['D', 'EE_N', 'N']);
   t.strictSame(await call('bdev_get_bdevs'), []);
   t.equal(target.subsystem(NQN).namespaces.size, 0);
+});
+
+t.test('rate limits are those of the bdev on top', async (t) => {
+  const { call, refusal } = await startRpcTarget(t);
+  const limit = (name: string, rw_ios_per_sec: number) => ({ name, rw_ios_per_sec });
+  await call('bdev_null_create', { name: 'N', num_blocks: 8, block_size: 512 });
+  await call('bdev_set_qos_limit', limit('N', 1000));
+  t.match(await refusal('bdev_error_create', { base_name: 'N' }), {
+    code: -1,
+    message: /'N' has rate limits/,
+  });
+  await call('bdev_set_qos_limit', limit('N', 0));
+  t.equal(await call('bdev_error_create', { base_name: 'N' }), true);
+  t.match(await refusal('bdev_set_qos_limit', limit('N', 1000)), { code: -1, message: /'EE_N'/ });
+  t.equal(await call('bdev_set_qos_limit', limit('EE_N', 1000)), true);
+  await call('bdev_error_delete', { name: 'EE_N' });
+  t.equal(await call('bdev_set_qos_limit', limit('N', 1000)), true);
 });
 
 t.test('a saved configuration makes them again', async (t) => {
