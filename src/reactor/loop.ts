@@ -43,8 +43,8 @@ const PARKED_SLEEP_US = 500;
 const MAX_WAIT_US = 160;
 /** A sleep lasts this fraction of the idle time before it. */
 const SLEEP_FRACTION = 1 / 8;
-/** Processor time that a reactor may use to look whether there is work, when it has had none for long: 0.8 % of a core. */
-const IDLE_SHARE = 0.008;
+/** Processor time that a reactor may use to look whether there is work, when it has had none for long: 0.6 % of a core. */
+const IDLE_SHARE = 0.006;
 /** Sleeps after which their cost is measured anew; and what is assumed before. */
 const SLEEPS_PER_MEASUREMENT = 64;
 const WAKE_COST_NS = 5000;
