@@ -1,5 +1,7 @@
 /** Line charts over the last minutes, with a legend that tells the figures of now, or of the moment under the pointer. */
 
+// Before uPlot, which reads it as it is loaded.
+import './locale.js';
 import uPlot from '/uplot/uPlot.esm.js';
 import { h, setText } from './dom.js';
 import { clock } from './format.js';
