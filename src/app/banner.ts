@@ -33,6 +33,12 @@ export function cloudHypervisorCommand(socketPath: string): string {
 
 export interface Listening {
   readonly rpcSocket: string;
+  /** All that VMs can connect to. */
+  readonly sockets?: readonly {
+    readonly path: string;
+    readonly nqn: string;
+    readonly namespaces: number;
+  }[];
   /** Absent if there are no disks yet. */
   readonly vfioUserSocket?: string | undefined;
   /** Absent if there is no HTTP server. */
@@ -47,13 +53,32 @@ export interface Listening {
     | undefined;
 }
 
-export function banner({ rpcSocket, vfioUserSocket, httpUrl, disks }: Listening): string {
+/** Sockets that are listed; a target can have thousands. */
+const MAX_LISTED = 20;
+
+export function banner({
+  rpcSocket,
+  vfioUserSocket,
+  httpUrl,
+  disks,
+  sockets = [],
+}: Listening): string {
   const lines: string[] = [];
+  const attached = vfioUserSocket ?? sockets[0]?.path;
   for (const { nsid, path, bytes } of disks ?? []) {
     lines.push(`namespace ${nsid}: ${path} (${formatBytes(bytes)})`);
   }
   if (vfioUserSocket !== undefined) {
     lines.push(`vfio-user:   ${vfioUserSocket}`);
+  }
+  if (vfioUserSocket === undefined) {
+    for (const { path, nqn, namespaces } of sockets.slice(0, MAX_LISTED)) {
+      const count = `${namespaces} disk${namespaces === 1 ? '' : 's'}`;
+      lines.push(`vfio-user:   ${path} (${nqn}, ${count})`);
+    }
+    if (sockets.length > MAX_LISTED) {
+      lines.push(`             and ${sockets.length - MAX_LISTED} more`);
+    }
   }
   lines.push(`JSON-RPC:    ${rpcSocket}`);
   if (httpUrl !== undefined) {
@@ -62,16 +87,16 @@ export function banner({ rpcSocket, vfioUserSocket, httpUrl, disks }: Listening)
   if (disks === undefined) {
     lines.push('', 'Takes options through JSON-RPC, and goes on when it is told to:');
     lines.push(`  doorbell rpc framework_start_init -s ${shellQuote(rpcSocket)}`);
-  } else if (vfioUserSocket === undefined) {
+  } else if (attached === undefined) {
     lines.push('', 'No disks yet. Configure the target through JSON-RPC, for example:');
     lines.push(`  doorbell rpc rpc_get_methods -s ${shellQuote(rpcSocket)}`);
   } else {
     lines.push(
       '',
-      'Attach it to a VM with QEMU 10.1 or later:',
-      indent(qemuCommand(vfioUserSocket)),
+      `Attach ${sockets.length > 1 ? 'the first' : 'it'} to a VM with QEMU 10.1 or later:`,
+      indent(qemuCommand(attached)),
     );
-    lines.push('', 'or with Cloud Hypervisor:', indent(cloudHypervisorCommand(vfioUserSocket)));
+    lines.push('', 'or with Cloud Hypervisor:', indent(cloudHypervisorCommand(attached)));
   }
   return `${lines.join('\n')}\n`;
 }

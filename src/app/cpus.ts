@@ -51,9 +51,10 @@ export function parseCpuList(text: string): number[] {
 export function chooseCpus(
   wanted: readonly number[] | undefined,
   allowed: readonly number[],
+  most = MAX_REACTORS,
 ): readonly number[] {
   if (wanted === undefined) {
-    return (allowed.length > 1 ? allowed.slice(1) : allowed).slice(0, MAX_REACTORS);
+    return (allowed.length > 1 ? allowed.slice(1) : allowed).slice(0, most);
   }
   const missing = wanted.find((cpu) => !allowed.includes(cpu));
   if (missing !== undefined) {

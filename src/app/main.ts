@@ -1,4 +1,5 @@
 /** The process of a target: start, signals, exit codes (docs/operations.md). */
+import { closeSync, openSync } from 'node:fs';
 import { describeError } from '../util/errors.ts';
 import { createLogger, type Logger, type LoggerOptions } from '../util/log.ts';
 import { banner } from './banner.ts';
@@ -8,7 +9,7 @@ import { type ServeOptions, Service } from './serve.ts';
 import { shutDown } from './shutdown.ts';
 
 /** Signals that end the target cleanly. A second one ends it at once. */
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 
 /** Runs a target until a signal ends it, and exits: 0 after a clean stop, 1 if it could not start or stop. */
 export async function runTarget(options: ServeOptions, logOptions: LoggerOptions): Promise<never> {
@@ -26,6 +27,7 @@ export async function runTarget(options: ServeOptions, logOptions: LoggerOptions
   process.on('SIGQUIT', () => reporter.write('SIGQUIT'));
   const manager = new Manager(log);
   const end = new EndRequest(log);
+  const reloader = new Reloading(log, () => end.ask('the terminal is gone'));
   let service: Service;
   try {
     service = await Service.start(options, log, control, () => end.ask('its only client is gone'));
@@ -39,7 +41,9 @@ export async function runTarget(options: ServeOptions, logOptions: LoggerOptions
     void service.initialized.then(() => process.stdout.write(banner(service.listening)));
   }
   reporter.watch(service.target);
+
   manager.started(service);
+  reloader.serve(service, manager);
   log.info({ reason: await end.asked }, 'stopping');
   manager.stopping();
   switch (await shutDown(service, log, 1000 * options.stopTimeout)) {
@@ -80,6 +84,60 @@ class EndRequest {
 
   ask(reason: string): void {
     this.#resolve(reason);
+  }
+}
+
+/** What SIGHUP asks for: the configuration is read again. From a terminal that has gone it asks for the end. */
+class Reloading {
+  readonly #log: Logger;
+  #reload: (() => Promise<void>) | undefined;
+  #pending = false;
+
+  constructor(log: Logger, onHangup: () => void) {
+    this.#log = log;
+    process.on('SIGHUP', () => {
+      if (terminalIsGone()) {
+        onHangup();
+      } else if (this.#reload === undefined) {
+        this.#pending = true;
+      } else {
+        void this.#reload();
+      }
+    });
+  }
+
+  /** From now on there is something to reload; what was asked for earlier is done now. */
+  serve({ configuration }: Service, manager: Manager): void {
+    this.#reload = () => manager.reloading(() => this.#run(configuration));
+    if (this.#pending) {
+      void this.#reload();
+    }
+  }
+
+  async #run(configuration: Service['configuration']): Promise<void> {
+    if (configuration === undefined) {
+      this.#log.warn('SIGHUP: there is no configuration file to read again');
+      return;
+    }
+    try {
+      const { changes, kept, needsRestart } = await configuration.reload({ overwrite: false });
+      this.#log.info({ changes: changes.length, kept, needsRestart }, 'configuration reloaded');
+    } catch (error) {
+      this.#log.error({ reason: describeError(error) }, 'configuration not reloaded');
+    }
+  }
+}
+
+/** The terminal that the target was started from has been closed. */
+function terminalIsGone(): boolean {
+  if (!process.stdout.isTTY && !process.stderr.isTTY) {
+    return false;
+  }
+  try {
+    closeSync(openSync('/dev/tty', 'r'));
+    return false;
+  } catch {
+    return true;
   }
 }
 

@@ -22,6 +22,7 @@ export class Manager {
   #watchdog: Watchdog | undefined;
   #unsubscribe: (() => void) | undefined;
   #statusTimer: NodeJS.Timeout | undefined;
+  #target: Target | undefined;
 
   constructor(log: Logger) {
     this.#log = componentLogger(log, 'app');
@@ -30,6 +31,7 @@ export class Manager {
 
   /** The target serves from now on. */
   started({ target, reactors }: Service): void {
+    this.#target = target;
     this.notifier.ready(statusOf(target));
     this.#unsubscribe = target.events.subscribe(({ type }) => {
       if (CHANGES_STATUS.has(type)) {
@@ -52,8 +54,18 @@ export class Manager {
     }
   }
 
+  /** Tells of a reload while `work` runs. Never rejects if `work` does not. */
+  async reloading(work: () => Promise<void>): Promise<void> {
+    this.notifier.reloading();
+    await work();
+    if (this.#target !== undefined) {
+      this.notifier.ready(statusOf(this.#target));
+    }
+  }
+
   /** It ends. The manager's patience is another from now on (TimeoutStopSec). */
   stopping(): void {
+    this.#target = undefined;
     this.#watchdog?.stop();
     this.#unsubscribe?.();
     clearTimeout(this.#statusTimer);

@@ -185,7 +185,8 @@ function attempt<T>(operation: () => T, detail: string): T {
   }
 }
 
-function checkKind(stats: Stats, filename: string): void {
+/** Throws EINVAL for anything but a regular file or block device. */
+export function checkKind(stats: Stats, filename: string): void {
   if (!stats.isFile() && !stats.isBlockDevice()) {
     throw new ErrnoError('EINVAL', `${filename} is neither a regular file nor a block device`);
   }

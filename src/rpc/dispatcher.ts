@@ -65,8 +65,6 @@ export function method<P extends TObject, R extends TSchema>(definition: {
 export interface Caller {
   /** The connection, if it can carry notifications. */
   readonly outlet?: Outlet | undefined;
-  /** A configuration is being made again: methods of either phase may be called. */
-  readonly restoring?: boolean | undefined;
 }
 
 /** A connection as far as notifications go. */
@@ -150,9 +148,7 @@ export class Dispatcher {
     if (entry === undefined) {
       throw new RpcError(RpcCode.METHOD_NOT_FOUND, 'Method not found');
     }
-    if (caller.restoring !== true) {
-      this.#lifecycle.check(entry.method.phase);
-    }
+    this.#lifecycle.check(entry.method.phase);
     const violation = this.violation(name, params);
     if (violation !== undefined) {
       throw invalidParams(violation);

@@ -111,7 +111,8 @@ function saveLimits({ maxSubsystems }: Target): ConfigCall[] {
     : [{ method: 'nvmf_set_max_subsystems', params: { max_subsystems: maxSubsystems } }];
 }
 
-function saveTransport({ options, report }: Transport): ConfigCall {
+/** The call that makes a transport. */
+export function saveTransport({ options, report }: Transport): Required<ConfigCall> {
   return {
     method: 'nvmf_create_transport',
     params: {
@@ -123,23 +124,28 @@ function saveTransport({ options, report }: Transport): ConfigCall {
   };
 }
 
+/** The parameters that make a subsystem. */
+export function saveSubsystemParams(subsystem: Subsystem) {
+  return {
+    nqn: subsystem.nqn,
+    allow_any_host: subsystem.allowAnyHost,
+    serial_number: subsystem.serialNumber,
+    model_number: subsystem.modelNumber,
+    ...(subsystem.adminLabel !== undefined && { admin_label: subsystem.adminLabel }),
+    max_namespaces: subsystem.maxNamespaces,
+    min_cntlid: subsystem.minCntlid,
+    max_cntlid: subsystem.maxCntlid,
+    dmrsl: subsystem.dmrsl,
+    wzsl: subsystem.wzsl,
+  };
+}
+
 function saveSubsystem(subsystem: Subsystem): ConfigCall[] {
   const { nqn } = subsystem;
   return [
     {
       method: 'nvmf_create_subsystem',
-      params: {
-        nqn,
-        allow_any_host: subsystem.allowAnyHost,
-        serial_number: subsystem.serialNumber,
-        model_number: subsystem.modelNumber,
-        ...(subsystem.adminLabel !== undefined && { admin_label: subsystem.adminLabel }),
-        max_namespaces: subsystem.maxNamespaces,
-        min_cntlid: subsystem.minCntlid,
-        max_cntlid: subsystem.maxCntlid,
-        dmrsl: subsystem.dmrsl,
-        wzsl: subsystem.wzsl,
-      },
+      params: saveSubsystemParams(subsystem),
     },
     ...[...subsystem.hosts].map((host) => ({
       method: 'nvmf_subsystem_add_host',

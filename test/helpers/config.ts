@@ -2,6 +2,7 @@
 import { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
+import { RpcError } from '../../src/rpc/protocol.ts';
 import type { ConfigDocument } from '../../src/rpc/save-config.ts';
 
 export type Call = (method: string, params?: unknown) => Promise<unknown>;
@@ -113,6 +114,15 @@ export const change: fc.Arbitrary<Change> = fc.oneof(
     r_mbytes_per_sec: optional(fc.constantFrom(0, 10)),
     w_mbytes_per_sec: optional(fc.constantFrom(0, 7)),
   }),
+  plain('bdev_delay_create', {
+    name: fc.constantFrom('d0', 'd1'),
+    base_bdev_name: bdevName,
+    avg_read_latency: fc.constantFrom(0, 5),
+    p99_read_latency: fc.constantFrom(5, 9),
+    avg_write_latency: fc.constantFrom(0, 5),
+    p99_write_latency: fc.constant(9),
+  }),
+  plain('bdev_error_create', { base_name: bdevName, uuid: optional(fc.uuid()) }),
   plain('bdev_malloc_delete', { name: bdevName }),
   plain('bdev_aio_delete', { name: bdevName }),
   plain('nvmf_create_transport', {
@@ -146,7 +156,7 @@ export const change: fc.Arbitrary<Change> = fc.oneof(
   plain('nvmf_subsystem_add_ns', {
     nqn,
     namespace: fc.record({
-      bdev_name: bdevName,
+      bdev_name: fc.oneof(bdevName, fc.constantFrom('d0', 'd1', 'EE_b0', 'EE_b1')),
       nsid: optional(fc.integer({ min: 0, max: 4 })),
       uuid: optional(fc.uuid()),
       nguid: optional(hex(32)),
@@ -157,3 +167,25 @@ export const change: fc.Arbitrary<Change> = fc.oneof(
   listener('nvmf_subsystem_add_listener'),
   listener('nvmf_subsystem_remove_listener'),
 );
+
+/** Makes the changes that are possible; gives how many were. */
+export async function apply(
+  call: Call,
+  folder: string,
+  changes: readonly Change[],
+): Promise<number> {
+  let made = 0;
+  for (const change of changes) {
+    const { method, params } = change(folder);
+    try {
+      // The params that are there on the wire.
+      await call(method, JSON.parse(JSON.stringify(params)));
+      made += 1;
+    } catch (error) {
+      if (!(error instanceof RpcError)) {
+        throw error;
+      }
+    }
+  }
+  return made;
+}

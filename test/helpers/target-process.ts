@@ -58,6 +58,10 @@ export class TargetProcess {
     return (await this.#process.printed(/^HTTP: +(\S+)$/m))[1];
   }
 
+  signal(name: NodeJS.Signals): void {
+    this.#process.child.kill(name);
+  }
+
   async kill(): Promise<void> {
     this.#running?.child.kill('SIGKILL');
     await this.#running?.outcome;

@@ -4,10 +4,9 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
 import { Lifecycle } from '../../src/rpc/lifecycle.ts';
-import { RpcError } from '../../src/rpc/protocol.ts';
 import {
+  apply,
   type Call,
-  type Change,
   change,
   loadAsClient,
   prepareFolder,
@@ -16,26 +15,6 @@ import {
 import { shortFolder, startRpcTarget } from '../helpers/rpc.ts';
 
 const NQN = 'nqn.2026-11.io.example:vm0';
-
-/** The params that are there on the wire. */
-const onTheWire = (params: object) => JSON.parse(JSON.stringify(params));
-
-/** Makes the changes that are possible; gives how many were. */
-async function apply(call: Call, folder: string, changes: readonly Change[]): Promise<number> {
-  let made = 0;
-  for (const change of changes) {
-    const { method, params } = change(folder);
-    try {
-      await call(method, onTheWire(params));
-      made += 1;
-    } catch (error) {
-      if (!(error instanceof RpcError)) {
-        throw error;
-      }
-    }
-  }
-  return made;
-}
 
 t.test('an empty target', async (t) => {
   const { call, refusal } = await startRpcTarget(t);

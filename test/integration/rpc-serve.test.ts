@@ -102,7 +102,7 @@ t.test('no disks: waits for RPC', async (t) => {
   await running.printed(/No disks yet/);
   t.notOk(existsSync(vfio));
   t.strictSame(await callRpc(rpc, 'bdev_get_bdevs', undefined), []);
-  running.child.kill('SIGHUP');
+  running.child.kill('SIGINT');
   t.match(await running.outcome, { code: 0 });
 });
 

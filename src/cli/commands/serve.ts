@@ -11,6 +11,7 @@ const MAX_FD = 2 ** 31 - 1;
 
 interface ServeFlags {
   readonly disk: string[];
+  readonly config: string[];
   readonly defaultDisk?: string;
   readonly diskSize: number;
   readonly socketDir?: string;
@@ -48,6 +49,14 @@ export function addServe(program: Command): void {
         .default([], 'none'),
     )
     .option('--default-disk <file>', 'the file to serve if no --disk is given; made if absent')
+    .addOption(
+      new Option(
+        '-c, --config <file>',
+        "VMs and disks from a file, YAML or SPDK's JSON; may be repeated; SIGHUP reads it again",
+      )
+        .argParser((path: string, paths: string[]) => [...paths, path])
+        .default([], 'none'),
+    )
     .addOption(
       new Option('--disk-size <size>', 'size of a default disk that is made')
         .argParser(parsed(parseSize))
@@ -155,15 +164,18 @@ export function addServe(program: Command): void {
 Examples:
   doorbell serve --default-disk disk.img          make a 1 GiB disk image, and serve it
   doorbell serve --disk root.img --disk /dev/sdb  two namespaces
+  doorbell serve --config vms.yaml                what docs/configuration.md describes
   doorbell serve -r /var/tmp/spdk.sock            wait for SPDK's rpc.py
 
 Ctrl-C stops cleanly; a second one at once.`,
     )
-    .action(async (flags: ServeFlags) => {
+    .action(async (flags: ServeFlags, command: Command) => {
       // Loaded when needed: a client needs neither the addon nor the reactors.
       const { runTarget } = await import('../../app/main.ts');
       await runTarget(
         {
+          config: flags.config,
+          given: givenOptions(command),
           disks: flags.disk,
           defaultDisk: flags.defaultDisk,
           diskSize: flags.diskSize,
@@ -191,4 +203,21 @@ Ctrl-C stops cleanly; a second one at once.`,
         { level: flags.logLevel, format: flags.logFormat },
       );
     });
+}
+
+/** Options of the target that the command line sets: configuration files do not change them. */
+function givenOptions(command: Command): Set<string> {
+  const names: Readonly<Record<string, readonly string[]>> = {
+    rpcSocket: ['rpcSocket'],
+    rpcSocketMode: ['rpcAccess'],
+    rpcSocketOwner: ['rpcAccess'],
+    cores: ['cpus', 'reactors'],
+    cpumask: ['cpus', 'reactors'],
+    spinUs: ['spinUs'],
+    maxSleepUs: ['maxSleepUs'],
+    trapDoorbells: ['trapDoorbells'],
+    http: ['http'],
+  };
+  const given = Object.keys(names).filter((flag) => command.getOptionValueSource(flag) === 'cli');
+  return new Set(given.flatMap((flag) => names[flag]));
 }

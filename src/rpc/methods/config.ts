@@ -1,7 +1,7 @@
 /** The configuration of the running target: what rpc.py's save_config reads, and taking over what changed in the files. */
 import { Type } from 'typebox';
 import type { Target } from '../../target/target.ts';
-import { InvalidError } from '../../util/errors.ts';
+import { FailedError, InvalidError } from '../../util/errors.ts';
 import { method, type RpcMethod } from '../dispatcher.ts';
 import { SECTIONS, saveSection } from '../save-config.ts';
 import { Bool, IGNORED, Text } from '../schema.ts';
@@ -16,7 +16,18 @@ const Calls = Type.Array(
   { description: 'method calls that make the part again, in this order' },
 );
 
-export function configMethods(target: Target): RpcMethod[] {
+/** Reads the configuration files again. */
+export interface Reloader {
+  reload(options: { readonly overwrite: boolean }): Promise<{
+    readonly changes: readonly string[];
+    readonly kept: readonly string[];
+    readonly needsRestart: readonly string[];
+  }>;
+}
+
+const Words = (description: string) => Type.Array(Type.String(), { description });
+
+export function configMethods(target: Target, reloader?: Reloader): RpcMethod[] {
   return [
     method({
       name: 'framework_get_subsystems',
@@ -40,6 +51,28 @@ export function configMethods(target: Target): RpcMethod[] {
           throw new InvalidError(`Subsystem '${name}' not found`);
         }
         return saveSection(target, name);
+      },
+    }),
+    method({
+      name: 'doorbell_reload',
+      summary:
+        'Reads the configuration files again, and takes over what changed in them; the rest is left alone. With an error nothing was changed, unless it says so.',
+      params: Type.Object({
+        overwrite: Optional(
+          Bool('what JSON-RPC changed becomes as the files say, too; default: false'),
+        ),
+      }),
+      result: Type.Object({
+        changes: Words('calls that were made'),
+        kept: Words('calls that would undo what JSON-RPC made otherwise than the files say'),
+        needs_restart: Words('settings that changed, and are used from the next start on'),
+      }),
+      call: async ({ overwrite = false }) => {
+        if (reloader === undefined) {
+          throw new FailedError('There is no configuration file to read again (--config)');
+        }
+        const { changes, kept, needsRestart } = await reloader.reload({ overwrite });
+        return { changes, kept, needs_restart: needsRestart };
       },
     }),
   ];

@@ -5,7 +5,7 @@ import type { RpcMethod } from '../dispatcher.ts';
 import { Lifecycle } from '../lifecycle.ts';
 import { accessMethods } from './access.ts';
 import { bdevMethods } from './bdev.ts';
-import { configMethods } from './config.ts';
+import { configMethods, type Reloader } from './config.ts';
 import { dumpMethods } from './dump.ts';
 import { faultMethods } from './faults.ts';
 import { fileMethods } from './files.ts';
@@ -22,12 +22,13 @@ import { threadMethods } from './threads.ts';
 import { transportMethods } from './transport.ts';
 import { watchMethods } from './watch.ts';
 
-/** `version`: of the package. `log`: what is logged. `lifecycle`: the same as the dispatcher's. */
+/** `version`: of the package. `log`: what is logged. `lifecycle`: the same as the dispatcher's. `reloader`: if there are files. */
 export function allMethods(
   target: Target,
   version: string,
   log: LogControl,
   lifecycle = new Lifecycle(),
+  reloader?: Reloader,
 ): RpcMethod[] {
   const methods: RpcMethod[] = [
     ...bdevMethods(target),
@@ -46,7 +47,7 @@ export function allMethods(
     ...optionMethods(target),
     ...threadMethods(target),
     ...frameworkMethods(target, lifecycle, () => methods, version),
-    ...configMethods(target),
+    ...configMethods(target, reloader),
     ...spdkMethods(version),
   ];
   return methods;

@@ -80,8 +80,8 @@ export function isVfioUser(trtype: string): boolean {
   return trtype.toUpperCase() === 'VFIOUSER';
 }
 
-/** Throws InvalidError. */
-function planTransport(params: Static<typeof CreateTransport>): Transport {
+/** What nvmf_create_transport makes of its parameters. Throws InvalidError. */
+export function planTransport(params: Static<typeof CreateTransport>): Transport {
   const {
     max_queue_depth = 256,
     max_io_qpairs_per_ctrlr = MAX_IO_QUEUE_PAIRS,

@@ -1,0 +1,86 @@
+/** Configuration files → what they ask for, checked as far as that can be done without the host. */
+import { largestTransport } from '../../rpc/methods/transport.ts';
+import { saveTransport } from '../../rpc/save-config.ts';
+import { type Folded, foldCalls, type PlacedCall } from './fold.ts';
+import { type Problem, refuse } from './problem.ts';
+import { compileShort, type ImageSize, type Settings } from './short.ts';
+import { readSource, type Source } from './source.ts';
+import { isSpdkForm, type MethodTable, readSpdk } from './spdk.ts';
+
+export interface LoadedConfig extends Folded {
+  readonly settings: Settings;
+  /** Files to make, or to make longer: by the bdev. */
+  readonly sizes: ReadonlyMap<string, ImageSize>;
+  /** Calls to be made at each start. */
+  readonly calls: readonly PlacedCall[];
+  /** Calls that have no effect here. */
+  readonly ignored: readonly PlacedCall[];
+}
+
+/** Throws ConfigError with all that is wrong. `trapDoorbells`: whatever the files say. */
+export function loadConfig(
+  files: readonly string[],
+  methods: MethodTable,
+  trapDoorbells?: boolean,
+): LoadedConfig {
+  return compileSources(
+    files.map((file) => readSource(file)),
+    methods,
+    trapDoorbells,
+  );
+}
+
+/** See {@link loadConfig}. */
+export function compileSources(
+  sources: readonly Source[],
+  methods: MethodTable,
+  trapDoorbells?: boolean,
+): LoadedConfig {
+  const problems: Problem[] = [];
+  const calls: PlacedCall[] = [];
+  const settingCalls: PlacedCall[] = [];
+  const ignored: PlacedCall[] = [];
+  const sizes = new Map<string, ImageSize>();
+  let settings: Settings = {};
+  let short: Source | undefined;
+  for (const source of sources) {
+    if (isSpdkForm(source.value)) {
+      const spdk = readSpdk(source, methods, problems);
+      calls.push(...spdk.calls);
+      settingCalls.push(...spdk.settings);
+      ignored.push(...spdk.ignored);
+      continue;
+    }
+    short ??= source;
+    const compiled = compileShort(source, problems);
+    calls.push(...compiled.calls);
+    for (const [bdev, size] of compiled.sizes) {
+      sizes.set(bdev, size);
+    }
+    for (const key of Object.keys(compiled.settings)) {
+      if (key in settings) {
+        problems.push({
+          place: source.place([]),
+          message: `another file has a setting for '${key}', too`,
+        });
+      }
+    }
+    settings = { ...settings, ...compiled.settings };
+  }
+  if (short !== undefined && !calls.some(({ method }) => method === 'nvmf_create_transport')) {
+    const transport = largestTransport(trapDoorbells ?? settings.trapDoorbells);
+    calls.unshift({ ...saveTransport(transport), place: short.place([]) });
+  }
+  refuse(problems);
+  const folded = foldCalls(calls, problems);
+  refuse(problems);
+  return {
+    ...folded,
+    plan: folded.plan,
+    places: folded.places,
+    settings,
+    sizes,
+    calls: settingCalls,
+    ignored,
+  };
+}

@@ -1,0 +1,150 @@
+/**
+ * What a target should have, or has: bdevs, transport, subsystems. Plain data, made of the method calls of a configuration, and turned
+ * into them again. Two plans that are equal make targets that are equal.
+ */
+import { isDeepStrictEqual } from 'node:util';
+import type { ConfigCall, ConfigDocument } from '../../rpc/save-config.ts';
+
+export type Params = Readonly<Record<string, unknown>>;
+
+export interface BdevPlan {
+  readonly name: string;
+  /** The method that makes it. */
+  readonly create: string;
+  readonly params: Params & { readonly uuid?: string };
+  /** Of bdev_set_qos_limit; empty: none. */
+  readonly limits: Params;
+}
+
+export interface NamespacePlan {
+  readonly bdev_name: string;
+  /** Absent: the smallest free one. */
+  readonly nsid?: number;
+  /** Absent: the bdev's. */
+  readonly uuid?: string;
+  /** Absent: the UUID. */
+  readonly nguid?: string;
+  readonly eui64?: string;
+}
+
+export interface SubsystemPlan {
+  readonly params: Params & { readonly nqn: string; readonly max_namespaces: number };
+  readonly allowAnyHost: boolean;
+  /** By their NQN. */
+  readonly hosts: ReadonlyMap<string, true>;
+  /** By the bdev. */
+  readonly namespaces: ReadonlyMap<string, NamespacePlan>;
+  /** By traddr: listen_address. */
+  readonly listeners: ReadonlyMap<string, Params & { readonly traddr: string }>;
+}
+
+export interface Plan {
+  readonly maxSubsystems: number | undefined;
+  readonly transport: Params | undefined;
+  /** By their names, in the order in which they are made. */
+  readonly bdevs: ReadonlyMap<string, BdevPlan>;
+  /** By their NQNs. */
+  readonly subsystems: ReadonlyMap<string, SubsystemPlan>;
+}
+
+export const EMPTY_PLAN: Plan = {
+  maxSubsystems: undefined,
+  transport: undefined,
+  bdevs: new Map(),
+  subsystems: new Map(),
+};
+
+export function same(a: unknown, b: unknown): boolean {
+  return isDeepStrictEqual(a, b);
+}
+
+/** The bdev that another is built on. */
+export function baseOf({ params }: BdevPlan): string | undefined {
+  const base = params.base_bdev_name ?? params.base_name;
+  return typeof base === 'string' ? base : undefined;
+}
+
+/** The calls that make a bdev. */
+export function bdevCalls({ name, create, params, limits }: BdevPlan): ConfigCall[] {
+  return [{ method: create, params }, ...limitCalls(name, limits)];
+}
+
+function limitCalls(name: string, limits: Params): ConfigCall[] {
+  return Object.keys(limits).length === 0
+    ? []
+    : [{ method: 'bdev_set_qos_limit', params: { name, ...limits } }];
+}
+
+/** The calls that make a subsystem and all that is in it. */
+export function subsystemCalls(subsystem: SubsystemPlan): ConfigCall[] {
+  const { params, allowAnyHost, hosts, namespaces, listeners } = subsystem;
+  const { nqn } = params;
+  return [
+    { method: 'nvmf_create_subsystem', params: { ...params, allow_any_host: allowAnyHost } },
+    ...[...hosts.keys()].map((host) => hostCall('add', nqn, host)),
+    ...[...namespaces.values()]
+      .sort((a, b) => (a.nsid ?? Infinity) - (b.nsid ?? Infinity))
+      .map((namespace) => addNamespaceCall(nqn, namespace)),
+    ...[...listeners.values()].map((address) => listenerCall('add', nqn, address)),
+  ];
+}
+
+export const hostCall = (verb: 'add' | 'remove', nqn: string, host: string): ConfigCall => ({
+  method: `nvmf_subsystem_${verb}_host`,
+  params: { nqn, host },
+});
+
+export const addNamespaceCall = (nqn: string, namespace: NamespacePlan): ConfigCall => ({
+  method: 'nvmf_subsystem_add_ns',
+  params: { nqn, namespace },
+});
+
+export const listenerCall = (
+  verb: 'add' | 'remove',
+  nqn: string,
+  listen_address: Params,
+): ConfigCall => ({
+  method: `nvmf_subsystem_${verb}_listener`,
+  params: { nqn, listen_address },
+});
+
+/** SPDK's JSON configuration format. */
+export function planDocument(plan: Plan): ConfigDocument {
+  return {
+    subsystems: [
+      { subsystem: 'bdev', config: [...plan.bdevs.values()].flatMap(bdevCalls) },
+      {
+        subsystem: 'nvmf',
+        config: [
+          ...(plan.maxSubsystems === undefined
+            ? []
+            : [
+                {
+                  method: 'nvmf_set_max_subsystems',
+                  params: { max_subsystems: plan.maxSubsystems },
+                },
+              ]),
+          ...(plan.transport === undefined
+            ? []
+            : [{ method: 'nvmf_create_transport', params: plan.transport }]),
+          ...[...plan.subsystems.values()].flatMap(subsystemCalls),
+        ],
+      },
+    ],
+  };
+}
+
+/** A call in a few words. */
+export function describeCall({ method, params = {} }: ConfigCall): string {
+  const { nqn, host, namespace, listen_address, nsid, name, base_name } = params as {
+    nqn?: string;
+    host?: string;
+    namespace?: { bdev_name: string };
+    listen_address?: { traddr: string };
+    nsid?: number;
+    name?: string;
+    base_name?: string;
+  };
+  const what = [nqn ?? name ?? base_name, host, namespace?.bdev_name, listen_address?.traddr, nsid];
+  return [method, ...what.filter((word) => word !== undefined)].join(' ');
+}

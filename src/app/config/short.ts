@@ -1,0 +1,362 @@
+/** The short form → method calls, and settings of the process. */
+import { basename, join } from 'node:path';
+import { Ajv, type ErrorObject } from 'ajv';
+import { type HttpAddress, parseHttpAddress, parseOrigin } from '../../http/address.ts';
+import { describeError } from '../../util/errors.ts';
+import { similar } from '../../util/similar.ts';
+import { uuidFromName } from '../../util/uuid.ts';
+import { parseCpuList } from '../cpus.ts';
+import { parseSize } from '../size.ts';
+import { parseOwner, parseSocketMode } from '../socket-access.ts';
+import { defaultSocketFolder } from '../socket-folder.ts';
+import type { PlacedCall } from './fold.ts';
+import type { Path, Place, Problem } from './problem.ts';
+import { type ShortDisk, ShortForm, type ShortVm } from './schema.ts';
+import { resolveFrom, type Source } from './source.ts';
+
+export const NQN_PREFIX = 'nqn.2026-11.io.doorbell:';
+/** The VM whose disks are at the top of the file; also that of the command line's disks. */
+export const ONLY_VM = 'disk';
+
+/** What a file says of the process; as in ServeOptions. */
+export interface Settings {
+  readonly rpcSocket?: string;
+  readonly rpcAccess?: { readonly mode?: number; readonly owner?: { uid: number; gid: number } };
+  readonly cpus?: readonly number[];
+  readonly reactors?: number;
+  readonly spinUs?: number;
+  readonly maxSleepUs?: number;
+  readonly trapDoorbells?: boolean;
+  readonly http?: {
+    readonly address: HttpAddress;
+    readonly tokenFile?: string;
+    readonly origins: readonly string[];
+  };
+}
+
+/** A file that is made or made longer. */
+export interface ImageSize {
+  readonly bytes: number;
+  readonly place: Place;
+}
+
+export interface ShortConfig {
+  readonly calls: readonly PlacedCall[];
+  readonly settings: Settings;
+  /** By the bdev. */
+  readonly sizes: ReadonlyMap<string, ImageSize>;
+}
+
+/** The serial number that a subsystem gets if none is given: always the same. */
+export function defaultSerial(nqn: string): string {
+  return `DB${uuidFromName(nqn).replaceAll('-', '').slice(0, 16).toUpperCase()}`;
+}
+
+/** The UUID of a disk without a file: always the same. */
+export function defaultUuid(nqn: string, bdev: string): string {
+  return uuidFromName(`${nqn}\0${bdev}`);
+}
+
+/** Adds what is wrong to `problems`. */
+export function compileShort(source: Source, problems: Problem[]): ShortConfig {
+  const value = writtenOut(source.value);
+  const faults = violations(value);
+  if (faults.length > 0) {
+    problems.push(...faults.map(({ path, message }) => ({ place: source.place(path), message })));
+    return { calls: [], settings: {}, sizes: new Map() };
+  }
+  return new Compiler(source, problems).compile(value as ShortForm);
+}
+
+class Compiler {
+  readonly #source: Source;
+  readonly #problems: Problem[];
+  readonly #calls: PlacedCall[] = [];
+  readonly #sizes = new Map<string, ImageSize>();
+
+  constructor(source: Source, problems: Problem[]) {
+    this.#source = source;
+    this.#problems = problems;
+  }
+
+  compile(form: ShortForm): ShortConfig {
+    const { vms = {}, disks, socket, sockets } = form;
+    if (disks !== undefined || socket !== undefined || sockets !== undefined) {
+      this.#vm(ONLY_VM, form, [], defaultSocketFolder());
+    }
+    for (const [name, vm] of Object.entries(vms)) {
+      this.#vm(name, vm, ['vms', name], join(defaultSocketFolder(), name));
+    }
+    return { calls: this.#calls, settings: this.#settings(form), sizes: this.#sizes };
+  }
+
+  #problem(path: Path, message: string): void {
+    this.#problems.push({ place: this.#source.place(path), message });
+  }
+
+  /** What `parse` gives, or its complaint as a problem. */
+  #parse<T>(path: Path, parse: () => T): T | undefined {
+    try {
+      return parse();
+    } catch (error) {
+      this.#problem(path, describeError(error));
+      return undefined;
+    }
+  }
+
+  #call(path: Path, method: string, params: Record<string, unknown>): void {
+    this.#calls.push({ method, params, place: this.#source.place(path) });
+  }
+
+  #vm(name: string, vm: ShortVm, path: Path, folder: string): void {
+    const { disks = [], socket, sockets, nqn = NQN_PREFIX + name } = vm;
+    if (socket !== undefined && sockets !== undefined) {
+      this.#problem([...path, 'socket'], "give either 'socket' or 'sockets'");
+    }
+    const bdevs = this.#names(name, disks, path);
+    for (const [i, disk] of disks.entries()) {
+      this.#bdev(nqn, bdevs[i], disk, [...path, 'disks', i]);
+    }
+    this.#call(path, 'nvmf_create_subsystem', {
+      nqn,
+      serial_number: vm.serial ?? defaultSerial(nqn),
+      ...(vm.model !== undefined && { model_number: vm.model }),
+      max_namespaces: vm['max-disks'] ?? Math.max(disks.length, 32),
+      allow_any_host: true,
+    });
+    for (const [i, { nsid, uuid, nguid, eui64 }] of disks.entries()) {
+      this.#call([...path, 'disks', i], 'nvmf_subsystem_add_ns', {
+        nqn,
+        namespace: {
+          bdev_name: bdevs[i],
+          ...(nsid !== undefined && { nsid }),
+          ...(uuid !== undefined && { uuid }),
+          ...(nguid !== undefined && { nguid }),
+          ...(eui64 !== undefined && { eui64 }),
+        },
+      });
+    }
+    for (const [i, chosen] of (sockets ?? [socket ?? folder]).entries()) {
+      const at = sockets === undefined ? ['socket'] : ['sockets', i];
+      // People may name the socket itself.
+      const traddr = resolveFrom(this.#source.file, chosen).replace(/\/cntrl$/, '');
+      this.#call([...path, ...at], 'nvmf_subsystem_add_listener', {
+        nqn,
+        listen_address: { trtype: 'VFIOUSER', traddr },
+      });
+    }
+  }
+
+  /** Names for the bdevs of a VM: stable when others come and go. */
+  #names(vm: string, disks: readonly ShortDisk[], path: Path): string[] {
+    const counts = { ram: 0, null: 0 };
+    const names: string[] = [];
+    for (const [i, { name, file, ram }] of disks.entries()) {
+      const kind = ram === undefined ? 'null' : 'ram';
+      const chosen =
+        name ?? `${vm}/${file === undefined ? `${kind}${++counts[kind]}` : basename(file)}`;
+      if (names.includes(chosen)) {
+        const message = `bdev '${chosen}' is there twice: give one of them another 'name'`;
+        this.#problem([...path, 'disks', i], message);
+      }
+      names.push(chosen);
+    }
+    return names;
+  }
+
+  #bdev(nqn: string, name: string, disk: ShortDisk, path: Path): void {
+    const { file, size, ram, null: discarding, uuid, qos } = disk;
+    const kinds = [file, ram, discarding].filter((kind) => kind !== undefined);
+    if (kinds.length !== 1) {
+      this.#problem(path, "a disk has exactly one of 'file', 'ram' and 'null'");
+      return;
+    }
+    const block_size = disk['block-size'];
+    if (file !== undefined) {
+      this.#call(path, 'bdev_uring_create', {
+        name,
+        filename: resolveFrom(this.#source.file, file),
+        ...(block_size !== undefined && { block_size }),
+        readonly: disk.readonly ?? false,
+        direct: disk.direct ?? false,
+        ...(uuid !== undefined && { uuid }),
+      });
+      if (size !== undefined) {
+        const bytes = this.#size(size, block_size ?? 512, [...path, 'size']);
+        this.#sizes.set(name, { bytes, place: this.#source.place([...path, 'size']) });
+      }
+    } else {
+      const kind = ram === undefined ? 'null' : 'ram';
+      for (const key of ['size', 'direct', 'readonly'] as const) {
+        if (disk[key] !== undefined) {
+          this.#problem([...path, key], `only a disk with a 'file' has '${key}'`);
+        }
+      }
+      const bytes = this.#size(ram ?? discarding ?? 0, block_size ?? 512, [...path, kind]);
+      this.#call(path, `bdev_${kind === 'ram' ? 'malloc' : 'null'}_create`, {
+        name,
+        num_blocks: bytes / (block_size ?? 512),
+        block_size: block_size ?? 512,
+        uuid: uuid ?? defaultUuid(nqn, name),
+      });
+    }
+    if (qos !== undefined) {
+      this.#call([...path, 'qos'], 'bdev_set_qos_limit', {
+        name,
+        rw_ios_per_sec: qos.iops ?? 0,
+        rw_mbytes_per_sec: qos.mbps ?? 0,
+        r_mbytes_per_sec: qos['read-mbps'] ?? 0,
+        w_mbytes_per_sec: qos['write-mbps'] ?? 0,
+      });
+    }
+  }
+
+  #size(size: string | number, blockSize: number, path: Path): number {
+    const bytes = this.#parse(path, () => parseSize(String(size))) ?? blockSize;
+    if (bytes % blockSize !== 0) {
+      this.#problem(path, `${size} is not a multiple of the ${blockSize} bytes of a block`);
+    }
+    return bytes;
+  }
+
+  #settings(form: ShortForm): Settings {
+    const { cores, reactors, http } = form;
+    const { file } = this.#source;
+    const rpcSocket = form['rpc-socket'];
+    const mode = form['rpc-socket-mode'];
+    const owner = form['rpc-socket-owner'];
+    if (cores !== undefined && reactors !== undefined) {
+      this.#problem(['reactors'], "'cores' says how many reactors there are");
+    }
+    const parsed = {
+      cpus:
+        cores === undefined ? undefined : this.#parse(['cores'], () => parseCpuList(String(cores))),
+      mode:
+        mode === undefined
+          ? undefined
+          : this.#parse(['rpc-socket-mode'], () => parseSocketMode(mode)),
+      owner:
+        owner === undefined
+          ? undefined
+          : this.#parse(['rpc-socket-owner'], () => parseOwner(owner)),
+      address:
+        http === undefined
+          ? undefined
+          : this.#parse(['http'], () => parseHttpAddress(String(http.address))),
+      origins: http?.origins?.map((origin, i) =>
+        this.#parse(['http', 'origins', i], () => parseOrigin(origin)),
+      ),
+    };
+    const token = http?.['token-file'];
+    return {
+      ...(rpcSocket !== undefined && { rpcSocket: resolveFrom(file, rpcSocket) }),
+      ...((mode ?? owner) !== undefined && {
+        rpcAccess: {
+          ...(parsed.mode !== undefined && { mode: parsed.mode }),
+          ...(parsed.owner !== undefined && { owner: parsed.owner }),
+        },
+      }),
+      ...(parsed.cpus !== undefined && { cpus: parsed.cpus }),
+      ...(reactors !== undefined && { reactors }),
+      ...(form['spin-us'] !== undefined && { spinUs: form['spin-us'] }),
+      ...(form['max-sleep-us'] !== undefined && { maxSleepUs: form['max-sleep-us'] }),
+      ...(form['trap-doorbells'] !== undefined && { trapDoorbells: form['trap-doorbells'] }),
+      ...(parsed.address !== undefined && {
+        http: {
+          address: parsed.address,
+          ...(token !== undefined && { tokenFile: resolveFrom(file, token) }),
+          origins: (parsed.origins ?? []).filter((origin) => origin !== undefined),
+        },
+      }),
+    };
+  }
+}
+
+type Tree = Readonly<Record<string, unknown>>;
+const isTree = (value: unknown): value is Tree =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** With disks that are just a path, and `http` that is just an address, written out. */
+function writtenOut(value: unknown): unknown {
+  if (!isTree(value)) {
+    return value;
+  }
+  const disk = (entry: unknown) => (typeof entry === 'string' ? { file: entry } : entry);
+  const vm = (entry: unknown): unknown =>
+    isTree(entry) && Array.isArray(entry.disks)
+      ? { ...entry, disks: entry.disks.map(disk) }
+      : entry;
+  const { vms, http } = value;
+  return {
+    ...(vm(value) as Tree),
+    ...(isTree(vms) && {
+      vms: Object.fromEntries(Object.entries(vms).map(([name, entry]) => [name, vm(entry)])),
+    }),
+    ...(http !== undefined && { http: isTree(http) ? http : { address: http } }),
+  };
+}
+
+let validate: ReturnType<Ajv['compile']> | undefined;
+
+/** What the schema says, one fault a place. */
+function violations(value: unknown): { path: Path; message: string }[] {
+  if (validate === undefined) {
+    const ajv = new Ajv({ verbose: true, strict: true, allErrors: true, allowUnionTypes: true });
+    ajv.addKeyword({ keyword: 'expected', schemaType: 'string' });
+    validate = ajv.compile(ShortForm);
+  }
+  if (validate(value)) {
+    return [];
+  }
+  const faults = new Map<string, { path: Path; message: string }>();
+  for (const error of validate.errors ?? []) {
+    const { pointer, message } = describe(error);
+    // Of a choice, the choice is what is wrong: the last error of its place.
+    const path = pathOf(pointer, value);
+    faults.set(error.keyword === 'additionalProperties' ? `${pointer} ${message}` : pointer, {
+      path,
+      message,
+    });
+  }
+  return [...faults.values()];
+}
+
+function describe({ keyword, instancePath, params, parentSchema, message = '' }: ErrorObject): {
+  pointer: string;
+  message: string;
+} {
+  if (keyword === 'additionalProperties') {
+    const key = String(params.additionalProperty);
+    const pointer = `${instancePath}/${key.replaceAll('~', '~0').replaceAll('/', '~1')}`;
+    if (instancePath === '/vms') {
+      return {
+        pointer,
+        message:
+          'the name of a VM has letters, digits and . _ -, and starts with a letter or digit',
+      };
+    }
+    const meant = similar(key, Object.keys(parentSchema?.properties ?? {}));
+    return {
+      pointer,
+      message: `unknown key${meant === undefined ? '' : `, did you mean '${meant}'?`}`,
+    };
+  }
+  const expected = parentSchema?.expected;
+  return {
+    pointer: instancePath,
+    message: typeof expected === 'string' ? `must be ${expected}` : message,
+  };
+}
+
+/** A JSON pointer as keys and indices. */
+function pathOf(pointer: string, value: unknown): Path {
+  const path: (string | number)[] = [];
+  let node = value;
+  for (const part of pointer.split('/').slice(1)) {
+    const key = part.replaceAll('~1', '/').replaceAll('~0', '~');
+    const step = Array.isArray(node) ? Number(key) : key;
+    path.push(step);
+    node = (node as Record<string | number, unknown> | undefined)?.[step];
+  }
+  return path;
+}

@@ -1,0 +1,155 @@
+/**
+ * The state folder: the configuration as it was last, in SPDK's format, so that it outlives the process. The file is replaced whole:
+ * after a crash at any moment there is the old one or the new one. One process a folder. Owned by main.
+ */
+import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { open, rename } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { native } from '../../native/index.ts';
+import type { ConfigDocument } from '../../rpc/save-config.ts';
+import { describeError, FailedError, withErrnoDetail } from '../../util/errors.ts';
+import { VERSION } from '../../util/version.ts';
+import { foldCalls } from './fold.ts';
+import { EMPTY_PLAN, type Plan } from './plan.ts';
+import { ConfigError, type Path, type Place, type Problem } from './problem.ts';
+import { jsonSource, type Source } from './source.ts';
+import { type MethodTable, readSpdk } from './spdk.ts';
+
+const FORMAT = 1;
+/** What can be done about a file that cannot be used. */
+const HINT = 'restore it from a backup, or move it away to start without it';
+
+/** What is kept. */
+export interface State {
+  readonly plan: Plan;
+  readonly places: ReadonlyMap<string, Place>;
+  /** What the configuration files said when they were last taken over. */
+  readonly base: Plan;
+}
+
+/** What is to be kept; `revision` tells which change was the last. */
+type Content = () => {
+  readonly document: ConfigDocument;
+  readonly base: ConfigDocument;
+  readonly revision: number;
+};
+
+export class StateFile {
+  readonly path: string;
+  readonly #folder: string;
+  /** Held as long as the process lives. */
+  readonly #lock: number;
+  readonly #content: Content;
+  #writing: Promise<unknown> = Promise.resolve();
+  /** The write that has not begun: it will have all that is there when it does. */
+  #next: Promise<number> | undefined;
+  #closed = false;
+
+  /** Makes the folder if it is not there, and locks it. Throws FailedError if another process has it, and what the system says. */
+  constructor(folder: string, content: Content) {
+    this.#folder = resolve(folder);
+    this.path = join(this.#folder, 'state.json');
+    this.#content = content;
+    try {
+      mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
+      this.#lock = openSync(join(this.#folder, 'lock'), 'a', 0o600);
+    } catch (error) {
+      throw withErrnoDetail(error, this.#folder);
+    }
+    if (!native.lockFile(this.#lock)) {
+      closeSync(this.#lock);
+      throw new FailedError(`another target uses the state folder ${this.#folder}`);
+    }
+  }
+
+  /** What was written last; undefined if nothing was. Throws ConfigError if it cannot be understood. */
+  read(methods: MethodTable): State | undefined {
+    let text: string;
+    try {
+      text = readFileSync(this.path, 'utf8');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
+        return undefined;
+      }
+      throw withErrnoDetail(error, this.path);
+    }
+    return parseState(text, this.path, methods);
+  }
+
+  /** Resolves with the revision that is on stable storage then: the present one or a later. Who asks while a write is under way shares the next. */
+  save(): Promise<number> {
+    if (this.#closed) {
+      return Promise.reject(new FailedError('The target is shutting down'));
+    }
+    this.#next ??= this.#writing
+      .catch(() => {})
+      .then(() => {
+        this.#next = undefined;
+        const writing = this.#write();
+        this.#writing = writing;
+        return writing;
+      });
+    return this.#next;
+  }
+
+  /** Waits for the last write, so that nothing of the target's end is written, and lets another process have the folder. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await (this.#next ?? this.#writing).catch(() => {});
+    closeSync(this.#lock);
+  }
+
+  async #write(): Promise<number> {
+    const { document, base, revision } = this.#content();
+    const text = JSON.stringify({ version: FORMAT, doorbell: VERSION, ...document, base }, null, 1);
+    const temporary = `${this.path}.new`;
+    try {
+      const file = await open(temporary, 'w', 0o600);
+      try {
+        await file.writeFile(text);
+        await file.datasync();
+      } finally {
+        await file.close();
+      }
+      await rename(temporary, this.path);
+      const folder = await open(this.#folder, 'r');
+      try {
+        await folder.sync();
+      } finally {
+        await folder.close();
+      }
+      return revision;
+    } catch (error) {
+      throw withErrnoDetail(error, temporary);
+    }
+  }
+}
+
+function parseState(text: string, file: string, methods: MethodTable): State {
+  let source: Source;
+  try {
+    source = jsonSource(text, file);
+  } catch (error) {
+    throw new FailedError(`${file} is damaged: ${describeError(error)} (${HINT})`);
+  }
+  const { version, base } = (source.value ?? {}) as { version?: unknown; base?: unknown };
+  if (version !== FORMAT) {
+    throw new FailedError(
+      version === undefined
+        ? `${file} is damaged: it has no version (${HINT})`
+        : `${file} has version ${version}, this Doorbell knows ${FORMAT}: use the Doorbell that wrote it`,
+    );
+  }
+  const problems: Problem[] = [];
+  const read = (value: unknown, above: Path) => {
+    const part = { ...source, value, place: (path: Path) => source.place([...above, ...path]) };
+    return foldCalls(readSpdk(part, methods, problems).calls, problems);
+  };
+  const { plan, places } = read(source.value, []);
+  const known = base === undefined ? EMPTY_PLAN : read(base, ['base']).plan;
+  if (problems.length > 0) {
+    const what = new ConfigError(problems).message;
+    throw new FailedError(`${file} is damaged:\n${what}\n(${HINT})`);
+  }
+  return { plan, places, base: known };
+}

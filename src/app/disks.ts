@@ -1,0 +1,111 @@
+/** The disks of the command line: one subsystem at one socket. */
+import { resolve } from 'node:path';
+import { createDiskImage } from '../bdev/image.ts';
+import type { PassedSocket } from '../native/index.ts';
+import { largestTransport } from '../rpc/methods/transport.ts';
+import type { Target } from '../target/target.ts';
+import type { Logger } from '../util/log.ts';
+import type { Listening } from './banner.ts';
+import { prepareSocketFolder } from './socket-folder.ts';
+
+/** The subsystem that serves them. */
+const NQN = 'nqn.2026-11.io.doorbell:disk';
+
+export interface DiskOptions {
+  /** Files and block devices: namespaces 1, 2, … */
+  readonly disks: readonly string[];
+  /** Served if there are no others; made if it is not there. */
+  readonly defaultDisk?: string | undefined;
+  /** Bytes of a default disk that is made. */
+  readonly diskSize: number;
+  readonly socketDir?: string | undefined;
+  /** Guests ring instead of being polled when idle. */
+  readonly trapDoorbells?: boolean | undefined;
+  readonly direct: boolean;
+  readonly readonly: boolean;
+  readonly blockSize?: number | undefined;
+}
+
+function diskName(nsid: number): string {
+  return `disk${nsid}`;
+}
+
+export type Served = Pick<Listening, 'disks' | 'vfioUserSocket'>;
+
+/** All disks, or none: what fails can be tried again. */
+export async function serveDisks(
+  target: Target,
+  options: DiskOptions,
+  passed: PassedSocket | undefined,
+  log: Logger,
+): Promise<Served> {
+  const paths = chooseDisks(options, log);
+  if (paths.length === 0) {
+    return { disks: [] };
+  }
+  try {
+    return await servePaths(target, paths, options, passed);
+  } catch (error) {
+    if (target.findSubsystem(NQN) !== undefined) {
+      await target.deleteSubsystem(NQN);
+    }
+    for (const name of paths.map((_, index) => diskName(index + 1))) {
+      if (target.bdevs.find(name) !== undefined) {
+        await target.deleteBdev(name, 'uring');
+      }
+    }
+    throw error;
+  }
+}
+
+async function servePaths(
+  target: Target,
+  paths: readonly string[],
+  options: DiskOptions,
+  passed: PassedSocket | undefined,
+): Promise<Served> {
+  const disks: { nsid: number; path: string; bytes: number; uuid: string }[] = [];
+  for (const [index, path] of paths.entries()) {
+    const bdev = await target.createFile(
+      { name: diskName(index + 1) },
+      {
+        module: 'uring',
+        filename: path,
+        blockSize: options.blockSize,
+        readonly: options.readonly,
+        direct: options.direct,
+      },
+    );
+    disks.push({ nsid: index + 1, path, bytes: bdev.blockSize * bdev.numBlocks, uuid: bdev.uuid });
+  }
+  if (target.transport === undefined) {
+    await target.createTransport(largestTransport(options.trapDoorbells));
+  }
+  await target.createSubsystem({
+    nqn: NQN,
+    // The same for the same disk, and another for another, so that a guest can tell targets apart.
+    serialNumber: `DB${disks[0].uuid.replaceAll('-', '').slice(0, 16).toUpperCase()}`,
+    maxNamespaces: Math.max(disks.length, 32),
+    allowAnyHost: true,
+  });
+  for (const { nsid } of disks) {
+    await target.addNamespace(NQN, diskName(nsid), { nsid });
+  }
+  // A socket that is at its usual place in a folder needs no special treatment: the listener there finds it.
+  const traddr = passed?.address.replace(/\/cntrl$/, '') ?? prepareSocketFolder(options.socketDir);
+  const passedAt = passed?.address.endsWith('/cntrl') === false ? passed.address : undefined;
+  const address = { traddr, trsvcid: '', adrfam: 'unknown' };
+  return { disks, vfioUserSocket: await target.addListener(NQN, address, passedAt) };
+}
+
+function chooseDisks(options: DiskOptions, log: Logger): readonly string[] {
+  const { disks, defaultDisk, diskSize } = options;
+  if (disks.length > 0 || defaultDisk === undefined) {
+    return disks.map((path) => resolve(path));
+  }
+  const path = resolve(defaultDisk);
+  if (createDiskImage(path, diskSize)) {
+    log.info({ path, bytes: diskSize }, 'sparse disk image created');
+  }
+  return [path];
+}
