@@ -1,5 +1,7 @@
 /** Configuration files: what they mean, and what is said about each mistake. Nothing is started. */
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { foldCalls } from '../../src/app/config/fold.ts';
 import { compileSources } from '../../src/app/config/load.ts';
@@ -342,4 +344,16 @@ t.test('a plan is the document that it makes', async (t) => {
   );
   t.strictSame(problems, []);
   t.strictSame(again.plan, plan);
+});
+
+t.test('the examples in config/', async (t) => {
+  // From dist/test/unit.
+  const folder = fileURLToPath(new URL('../../../config/', import.meta.url));
+  const examples = readdirSync(folder).filter((name) => /^(?!prometheus).*\.yaml$/.test(name));
+  t.ok(examples.length >= 3);
+  for (const name of examples) {
+    const { plan } = load(readFileSync(join(folder, name), 'utf8'));
+    t.ok(plan.bdevs.size > 0, `${name} has disks`);
+    t.ok(plan.subsystems.size > 0);
+  }
 });
