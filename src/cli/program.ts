@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { VERSION } from '../util/version.ts';
 import { addCompletion } from './commands/completion.ts';
+import { addConfig } from './commands/config.ts';
 import { addDisk } from './commands/disk.ts';
 import { addIdentify } from './commands/identify.ts';
 import { addPerf } from './commands/perf.ts';
@@ -27,6 +28,7 @@ export function createProgram(): Command {
   addIdentify(program);
   addPerf(program);
   addTop(program);
+  addConfig(program);
   addDisk(program);
   addCompletion(program);
   return program;

@@ -54,6 +54,10 @@ t.test('what can follow', async (t) => {
   t.strictSame((await complete('serve', '--log-level=w')).values, ['--log-level=warn']);
   t.strictSame((await complete('serve', '--log-level', '=', 'w')).values, ['warn'], 'as bash');
   t.ok((await complete('serve', '--log-level', '=')).values.includes('silent'), 'as bash');
+  t.strictSame((await complete('config', 'c')).values, ['check', 'convert']);
+  t.strictSame(await complete('config', 'check', 'a', ''), { values: [], after: ':files' });
+  t.strictSame((await complete('config', 'convert', '--to', 's')).values, ['short', 'spdk']);
+  t.strictSame(await complete('config', 'convert', 'a', '-o', ''), { values: [], after: ':files' });
   t.strictSame(await complete('serve', '-d', ''), { values: [], after: ':files' });
   t.strictSame(await complete('serve', '--disk-size', ''), { values: [], after: ':none' });
   t.ok((await complete('serve', '-d', 'a', '--di')).values.includes('--disk'), 'again');

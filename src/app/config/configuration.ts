@@ -11,9 +11,10 @@ import { describeError, FailedError } from '../../util/errors.ts';
 import type { Logger } from '../../util/log.ts';
 import { Serial } from '../../util/serial.ts';
 import { emptiedDisks, planChanges } from './changes.ts';
+import { checkIntent, type Intent, placeFinder } from './check.ts';
 import { completePlan } from './complete.ts';
-import { foldCalls, type Part, placeKey, planOf } from './fold.ts';
-import { checkHost, prepareHost, type Sizes } from './host.ts';
+import { planOf } from './fold.ts';
+import { prepareHost, type Sizes } from './host.ts';
 import { type LoadedConfig, loadConfig } from './load.ts';
 import { mergePlans } from './merge.ts';
 import { describeCall, EMPTY_PLAN, type Plan, planDocument, same } from './plan.ts';
@@ -50,12 +51,6 @@ export interface ReloadResult {
 interface Running {
   readonly target: Target;
   readonly methods: ReadonlyMap<string, RpcMethod>;
-}
-
-/** What is to be made. */
-interface Intent {
-  readonly plan: Plan;
-  readonly sizes: Sizes;
 }
 
 export class Configuration {
@@ -233,33 +228,19 @@ function sizesOf({ plan: wanted, sizes }: LoadedConfig, plan: Plan): Sizes {
   return new Map([...sizes].filter(([name]) => file(wanted, name) === file(plan, name)));
 }
 
-/** Throws ConfigError if a plan contradicts itself (files and JSON-RPC may want the same thing), cannot be made here, or would empty RAM disks. */
+/** Throws ConfigError if a plan contradicts itself, cannot be made here, or would empty RAM disks. */
 function check(
   { plan, sizes }: Intent,
   places: readonly (ReadonlyMap<string, Place> | undefined)[],
   current: Plan = EMPTY_PLAN,
 ): void {
   const problems: Problem[] = [];
-  const placeOf = (part: Part, name: string): Place => {
-    const key = placeKey(part, name);
-    const known = places.map((map) => map?.get(key)).find((place) => place !== undefined);
-    return known ?? { file: 'made through JSON-RPC', path: [name] };
-  };
-  const calls = planDocument(plan).subsystems.flatMap(({ config }) => config ?? []);
-  foldCalls(
-    calls.map((call) => {
-      const { nqn, name, base_name } = (call.params ?? {}) as Record<string, string | undefined>;
-      const bdev = name ?? base_name ?? '';
-      const place = nqn === undefined ? placeOf('bdev', bdev) : placeOf('subsystem', nqn);
-      return { ...call, place };
-    }),
-    problems,
-  );
+  const placeOf = placeFinder(places);
+  checkIntent({ plan, sizes, placeOf, current }, problems);
   for (const { name } of emptiedDisks(current, plan)) {
     const message = `the RAM disk '${name}' would lose what is in it: give the new one another 'name', or remove it first`;
     problems.push({ place: placeOf('bdev', name), message });
   }
-  checkHost({ plan, sizes, placeOf, current }, problems);
   refuse(problems);
 }
 

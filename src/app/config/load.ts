@@ -2,7 +2,7 @@
 import { largestTransport } from '../../rpc/methods/transport.ts';
 import { saveTransport } from '../../rpc/save-config.ts';
 import { type Folded, foldCalls, type PlacedCall } from './fold.ts';
-import { type Problem, refuse } from './problem.ts';
+import { ConfigError, type Problem, refuse } from './problem.ts';
 import { compileShort, type ImageSize, type Settings } from './short.ts';
 import { readSource, type Source } from './source.ts';
 import { isSpdkForm, type MethodTable, readSpdk } from './spdk.ts';
@@ -23,11 +23,25 @@ export function loadConfig(
   methods: MethodTable,
   trapDoorbells?: boolean,
 ): LoadedConfig {
-  return compileSources(
-    files.map((file) => readSource(file)),
-    methods,
-    trapDoorbells,
-  );
+  return compileSources(readSources(files), methods, trapDoorbells);
+}
+
+/** Throws ConfigError with what is wrong with any of them. */
+function readSources(files: readonly string[]): Source[] {
+  const problems: Problem[] = [];
+  const sources: Source[] = [];
+  for (const file of files) {
+    try {
+      sources.push(readSource(file));
+    } catch (error) {
+      if (!(error instanceof ConfigError)) {
+        throw error;
+      }
+      problems.push(...error.problems);
+    }
+  }
+  refuse(problems);
+  return sources;
 }
 
 /** See {@link loadConfig}. */

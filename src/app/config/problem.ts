@@ -23,13 +23,18 @@ export class ConfigError extends FailedError {
   readonly problems: readonly Problem[];
 
   constructor(problems: readonly Problem[]) {
-    const ordered = [...problems].sort(
-      (a, b) =>
-        (a.place.line ?? 0) - (b.place.line ?? 0) || (a.place.column ?? 0) - (b.place.column ?? 0),
-    );
+    const ordered = inOrder(problems);
     super(ordered.map(formatProblem).join('\n'));
     this.problems = ordered;
   }
+}
+
+/** As they stand in the files. */
+export function inOrder(problems: readonly Problem[]): Problem[] {
+  return [...problems].sort(
+    (a, b) =>
+      (a.place.line ?? 0) - (b.place.line ?? 0) || (a.place.column ?? 0) - (b.place.column ?? 0),
+  );
 }
 
 /** Throws a ConfigError if there are problems. */

@@ -1,0 +1,66 @@
+/** Whether what is to be made can be made: of a plan before a target starts or changes, and of files without one. */
+import { completePlan } from './complete.ts';
+import { foldCalls, type Part, placeKey } from './fold.ts';
+import { checkHost, type Sizes } from './host.ts';
+import { type LoadedConfig, loadConfig } from './load.ts';
+import { EMPTY_PLAN, type Plan, planDocument } from './plan.ts';
+import { type Place, type Problem, refuse } from './problem.ts';
+import type { MethodTable } from './spdk.ts';
+
+/** What is to be made. */
+export interface Intent {
+  readonly plan: Plan;
+  readonly sizes: Sizes;
+}
+
+export interface IntentCheck extends Intent {
+  readonly placeOf: (part: Part, name: string) => Place;
+  /** What runs already. */
+  readonly current?: Plan;
+}
+
+/** Where things are written, by the first of `places` that knows. */
+export function placeFinder(
+  places: readonly (ReadonlyMap<string, Place> | undefined)[],
+): IntentCheck['placeOf'] {
+  return (part, name) => {
+    const key = placeKey(part, name);
+    const known = places.map((map) => map?.get(key)).find((place) => place !== undefined);
+    return known ?? { file: 'made through JSON-RPC', path: [name] };
+  };
+}
+
+/** Adds what is wrong to `problems`: a plan that contradicts itself (files and JSON-RPC may want the same thing), or cannot be made here. */
+export function checkIntent(check: IntentCheck, problems: Problem[]): void {
+  const { plan, placeOf } = check;
+  const calls = planDocument(plan).subsystems.flatMap(({ config }) => config ?? []);
+  foldCalls(
+    calls.map((call) => {
+      const { nqn, name, base_name } = (call.params ?? {}) as Record<string, string | undefined>;
+      const bdev = name ?? base_name ?? '';
+      const place = nqn === undefined ? placeOf('bdev', bdev) : placeOf('subsystem', nqn);
+      return { ...call, place };
+    }),
+    problems,
+  );
+  checkHost(check, problems);
+}
+
+/**
+ * Reads files and checks them as `doorbell serve --config` does. Throws ConfigError with all that is wrong. Without `host` disks and
+ * folders are not looked at.
+ */
+export function checkFiles(
+  files: readonly string[],
+  methods: MethodTable,
+  host: boolean,
+): LoadedConfig {
+  const loaded = loadConfig(files, methods);
+  if (host) {
+    const problems: Problem[] = [];
+    const plan = completePlan(loaded.plan, EMPTY_PLAN);
+    checkIntent({ plan, sizes: loaded.sizes, placeOf: placeFinder([loaded.places]) }, problems);
+    refuse(problems);
+  }
+  return loaded;
+}

@@ -1,0 +1,241 @@
+/**
+ * A plan in the short form, as far as it can say it: compiled, the result is the plan again. What is lost is told, each with its place.
+ * What means nothing here is lost in silence: calls without effect, which method made a file's disk (bdev_aio_create or bdev_uring_create),
+ * and `trsvcid` and `adrfam` of a listener.
+ */
+import { basename } from 'node:path';
+import { fileIdentity } from '../../bdev/file.ts';
+import { largestTransport } from '../../rpc/methods/transport.ts';
+import { saveSubsystemParams, saveTransport } from '../../rpc/save-config.ts';
+import { Subsystem } from '../../target/subsystem.ts';
+import { uuidFromName } from '../../util/uuid.ts';
+import { type Part, placeKey } from './fold.ts';
+import type { LoadedConfig } from './load.ts';
+import {
+  type BdevPlan,
+  type NamespacePlan,
+  type Params,
+  type SubsystemPlan,
+  same,
+} from './plan.ts';
+import type { Place, Problem } from './problem.ts';
+import type { ShortDisk, ShortForm, ShortVm } from './schema.ts';
+import { defaultSerial, defaultUuid, NQN_PREFIX, ONLY_VM } from './short.ts';
+
+/** What keeps its data where. */
+const KINDS: Readonly<Record<string, 'file' | 'ram' | 'null'>> = {
+  bdev_aio_create: 'file',
+  bdev_uring_create: 'file',
+  bdev_malloc_create: 'ram',
+  bdev_null_create: 'null',
+};
+
+const LIMITS = {
+  iops: 'rw_ios_per_sec',
+  mbps: 'rw_mbytes_per_sec',
+  'read-mbps': 'r_mbytes_per_sec',
+  'write-mbps': 'w_mbytes_per_sec',
+} as const;
+
+const UNITS = { T: 2 ** 40, G: 2 ** 30, M: 2 ** 20, K: 2 ** 10 } as const;
+/** Of a size in the short form. */
+const MIN_BYTES = 4096;
+
+/** Adds what is lost to `losses`. */
+export function shorten(file: string, loaded: LoadedConfig, losses: Problem[]): ShortForm {
+  return new Shortener(file, loaded, losses).form();
+}
+
+class Shortener {
+  /** Of what no place is known. */
+  readonly #anywhere: Place;
+  readonly #loaded: LoadedConfig;
+  readonly #losses: Problem[];
+  /** Of the VMs so far. */
+  readonly #names = new Set<string>();
+  readonly #used = new Set<string>();
+
+  constructor(file: string, loaded: LoadedConfig, losses: Problem[]) {
+    this.#anywhere = { file, path: [] };
+    this.#loaded = loaded;
+    this.#losses = losses;
+  }
+
+  form(): ShortForm {
+    const { plan, calls } = this.#loaded;
+    const trap = this.#transport(plan.transport);
+    const vms = [...plan.subsystems].map(
+      ([nqn, subsystem]) => [this.#name(nqn), subsystem] as const,
+    );
+    const entries = vms.map(([name, subsystem]) => [name, this.#vm(name, subsystem)] as const);
+    for (const name of plan.bdevs.keys()) {
+      if (!this.#used.has(name)) {
+        this.#lose('bdev', name, `bdev '${name}' is no namespace of a subsystem`);
+      }
+    }
+    if (plan.maxSubsystems !== undefined) {
+      this.#loseAt(this.#anywhere, `nvmf_set_max_subsystems ${plan.maxSubsystems}`);
+    }
+    for (const { method, place } of calls) {
+      this.#loseAt(place, method);
+    }
+    const only = entries.length === 1 && entries[0][0] === ONLY_VM;
+    return {
+      ...(trap && { 'trap-doorbells': true }),
+      ...(only ? entries[0][1] : { vms: Object.fromEntries(entries) }),
+    };
+  }
+
+  #lose(part: Part, name: string, what: string): void {
+    this.#loseAt(this.#loaded.places.get(placeKey(part, name)) ?? this.#anywhere, what);
+  }
+
+  #loseAt(place: Place, what: string): void {
+    this.#losses.push({ place, message: `left out: ${what}` });
+  }
+
+  /** Whether doorbells are trapped: all else that a short form's transport has is given. */
+  #transport(transport: Params | undefined): boolean {
+    if (transport === undefined) {
+      return false;
+    }
+    const trap = transport.disable_mappable_bar0 === true;
+    const ours = saveTransport(largestTransport(trap)).params;
+    const others = Object.keys(transport).filter((key) => !same(transport[key], ours[key]));
+    if (others.length > 0) {
+      const list = others.map((key) => `${key} ${transport[key]} (it will be ${ours[key]})`);
+      this.#loseAt(this.#anywhere, `of nvmf_create_transport: ${list.join(', ')}`);
+    }
+    return trap;
+  }
+
+  /** A name for the VM: what the NQN ends with, if that can be one. */
+  #name(nqn: string): string {
+    const end = nqn.slice(nqn.lastIndexOf(':') + 1);
+    const wish = end.replaceAll(/[^A-Za-z0-9._-]/g, '-').replace(/^[._-]+/, '');
+    const stem = wish.slice(0, 58) || 'vm';
+    let name = stem;
+    for (let n = 2; this.#names.has(name); n += 1) {
+      name = `${stem}-${n}`;
+    }
+    this.#names.add(name);
+    return name;
+  }
+
+  #vm(name: string, subsystem: SubsystemPlan): ShortVm {
+    const { params, allowAnyHost, hosts, namespaces, listeners } = subsystem;
+    const { nqn, max_namespaces, serial_number, model_number } = params;
+    const { allow_any_host: _, ...usual } = saveSubsystemParams(new Subsystem({ nqn }));
+    for (const key of ['admin_label', 'min_cntlid', 'max_cntlid', 'dmrsl', 'wzsl'] as const) {
+      if (!same(params[key], (usual as Params)[key])) {
+        this.#lose('subsystem', nqn, `${key} ${params[key]} of ${nqn}`);
+      }
+    }
+    if (!allowAnyHost || hosts.size > 0) {
+      const who = hosts.size === 0 ? 'nobody' : [...hosts.keys()].join(', ');
+      const instead = 'who can open the socket may connect';
+      this.#lose('subsystem', nqn, `the hosts that ${nqn} lets in, ${who}: ${instead}`);
+    }
+    if (listeners.size === 0) {
+      this.#lose('subsystem', nqn, `that ${nqn} has no listener: it gets one`);
+    }
+    const folders = [...listeners.keys()];
+    const sequence = [...namespaces.values()].every(({ nsid }, i) => nsid === i + 1);
+    const named = [...namespaces.values()]
+      .map((namespace) => this.#disk(nqn, namespace, sequence))
+      .filter((disk) => disk !== undefined);
+    const disks = withoutUsualNames(name, named);
+    return {
+      ...(nqn !== NQN_PREFIX + name && { nqn }),
+      ...(serial_number !== defaultSerial(nqn) && { serial: String(serial_number) }),
+      ...(model_number !== usual.model_number && { model: String(model_number) }),
+      ...(max_namespaces !== Math.max(disks.length, 32) && { 'max-disks': max_namespaces }),
+      ...(folders.length === 1 && { socket: folders[0] }),
+      ...(folders.length > 1 && { sockets: folders }),
+      ...(disks.length > 0 && { disks }),
+    };
+  }
+
+  #disk(nqn: string, namespace: NamespacePlan, sequence: boolean): ShortDisk | undefined {
+    const bdev = this.#loaded.plan.bdevs.get(namespace.bdev_name);
+    if (bdev === undefined) {
+      return undefined;
+    }
+    this.#used.add(bdev.name);
+    const { filename, block_size, num_blocks, readonly, direct, nowait } = bdev.params;
+    const kind = KINDS[bdev.create];
+    const bytes = Number(num_blocks) * Number(block_size);
+    if (kind === undefined || bytes < MIN_BYTES) {
+      const why = kind === undefined ? ` (${bdev.create})` : `, which has only ${bytes} bytes`;
+      this.#lose('bdev', bdev.name, `bdev '${bdev.name}'${why}, and its namespace`);
+      return undefined;
+    }
+    if (nowait === true) {
+      this.#lose('bdev', bdev.name, `nowait of bdev '${bdev.name}' (it has no effect here)`);
+    }
+    const common = {
+      name: bdev.name,
+      ...(!sequence && namespace.nsid !== undefined && { nsid: namespace.nsid }),
+      // 512 is what a disk has if nobody says otherwise, or else is an error.
+      ...(block_size === 4096 && { 'block-size': 4096 as const }),
+      ...this.#identifiers(nqn, bdev, namespace),
+      ...limitsOf(bdev),
+    };
+    return kind === 'file'
+      ? {
+          file: String(filename),
+          ...(readonly === true && { readonly }),
+          ...(direct === true && { direct }),
+          ...common,
+        }
+      : { [kind]: sizeText(bytes), ...common };
+  }
+
+  #identifiers(nqn: string, bdev: BdevPlan, namespace: NamespacePlan): Partial<ShortDisk> {
+    const { uuid: bdevUuid, filename } = bdev.params;
+    const { uuid = bdevUuid, nguid, eui64 } = namespace;
+    const usual =
+      typeof filename === 'string'
+        ? uuidFromName(fileIdentity(filename))
+        : defaultUuid(nqn, bdev.name);
+    if (bdevUuid !== undefined && uuid !== bdevUuid) {
+      const what = `the UUID ${bdevUuid} of bdev '${bdev.name}': it gets that of its namespace`;
+      this.#lose('bdev', bdev.name, what);
+    }
+    const known = uuid ?? usual;
+    return {
+      ...(known !== usual && { uuid }),
+      ...(nguid !== undefined && nguid !== known.replaceAll('-', '').toUpperCase() && { nguid }),
+      ...(eui64 !== undefined && { eui64 }),
+    };
+  }
+}
+
+function limitsOf({ limits }: BdevPlan): Partial<ShortDisk> {
+  const qos = Object.entries(LIMITS)
+    .map(([key, name]) => [key, Number(limits[name] ?? 0)] as const)
+    .filter(([, limit]) => limit > 0);
+  return qos.length === 0 ? {} : { qos: Object.fromEntries(qos) };
+}
+
+/** The largest unit that divides it. */
+function sizeText(bytes: number): string | number {
+  const [unit, factor] = Object.entries(UNITS).find(([, factor]) => bytes % factor === 0) ?? [];
+  return factor === undefined ? bytes : `${bytes / factor}${unit}`;
+}
+
+/** Without the names that the disks have if none is given. */
+function withoutUsualNames(vm: string, disks: readonly ShortDisk[]): ShortDisk[] {
+  const counts = { ram: 0, null: 0 };
+  return disks.map(({ name, ...disk }) => {
+    const kind = disk.ram === undefined ? 'null' : 'ram';
+    const usual = disk.file === undefined ? `${kind}${counts[kind] + 1}` : basename(disk.file);
+    if (name !== undefined && name !== `${vm}/${usual}`) {
+      return { ...disk, name };
+    }
+    if (disk.file === undefined) {
+      counts[kind] += 1;
+    }
+    return disk;
+  });
+}
