@@ -3,9 +3,12 @@
 #include <linux/io_uring.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <string>
 
 #include "args.h"
 #include "module.h"
@@ -32,6 +35,17 @@ Napi::Value MapRing(Napi::Env env, int ring, off_t offset, size_t length) {
   return WrapMapping(env, {base, mapped, base, length, kPage, false});
 }
 
+// A kernel that does not know a flag says EINVAL, as it does to a ring that is too large.
+std::string SetupHint(int error, uint32_t entries, uint32_t flags) {
+  if (error != EINVAL) return UringHint(error);
+  utsname kernel = {};
+  uname(&kernel);
+  char hint[256];
+  snprintf(hint, sizeof(hint), "Linux %.64s takes no ring of %u entries with flags 0x%x: Doorbell needs Linux 6.1 or newer",
+           kernel.release, entries, flags);
+  return hint;
+}
+
 Napi::Value Setup(const Napi::CallbackInfo& info) {
   Args args(info);
   auto entries = static_cast<uint32_t>(args.Integer(0, "entries", 1, UINT32_MAX));
@@ -43,7 +57,7 @@ Napi::Value Setup(const Napi::CallbackInfo& info) {
   if (args.failed()) return {};
 
   int fd = static_cast<int>(syscall(__NR_io_uring_setup, entries, &p));
-  if (fd < 0) return ThrowErrno(info.Env(), errno, "io_uring_setup", UringHint(errno));
+  if (fd < 0) return ThrowErrno(info.Env(), errno, "io_uring_setup", SetupHint(errno, entries, p.flags));
   constexpr uint32_t kNeeded = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_EXT_ARG;
   if ((p.features & kNeeded) != kNeeded) {
     close(fd);

@@ -5,7 +5,12 @@
 import { native } from '../native/index.ts';
 import { CQE_SIZE, SQE_SIZE, Sqe, Status } from '../spec/nvme.ts';
 import type { Command, Outcome } from './admin.ts';
-import { type AdminQueueDiagnosis, describeAdminCommand, type NvmeDiagnosis } from './diagnosis.ts';
+import {
+  type AdminQueueDiagnosis,
+  describeAdminCommand,
+  hex,
+  type NvmeDiagnosis,
+} from './diagnosis.ts';
 import type { AsyncEvents } from './events.ts';
 import type { ControllerHost } from './host.ts';
 import type { Logs } from './logs.ts';
@@ -60,13 +65,13 @@ export class AdminQueue {
     return this.#pair?.cq.pending ?? false;
   }
 
-  /** As AQA, ASQ and ACQ say. False if that cannot be: sizes, or memory that is not there. */
-  map({ aqa, asq, acq }: Pick<Registers, 'aqa' | 'asq' | 'acq'>): boolean {
+  /** As AQA, ASQ and ACQ say. Returns what is wrong with them: sizes, or memory that is not there. */
+  map({ aqa, asq, acq }: Pick<Registers, 'aqa' | 'asq' | 'acq'>): string | undefined {
     const { memory, doorbells } = this.#host;
     const sqSize = (aqa & 0xfff) + 1;
     const cqSize = ((aqa >>> 16) & 0xfff) + 1;
     if (sqSize < 2 || cqSize < 2) {
-      return false;
+      return 'AQA gives an admin queue a single entry';
     }
     const sqMemory = memory.queueMemory(asq, sqSize * SQE_SIZE, false);
     const cqMemory = memory.queueMemory(acq, cqSize * CQE_SIZE, true);
@@ -75,7 +80,7 @@ export class AdminQueue {
       aliases.forEach((alias) => {
         native.revoke(alias);
       });
-      return false;
+      return this.#unreachable(sqMemory === undefined ? { asq } : { acq });
     }
     Atomics.store(doorbells, 0, 0);
     Atomics.store(doorbells, 1, 0);
@@ -84,7 +89,16 @@ export class AdminQueue {
     const cq = new CompletionQueue(0, cqSize, cqMemory.words, doorbells, true, 0);
     const sq = new SubmissionQueue(0, sqSize, sqMemory.words, doorbells, cq);
     this.#pair = { sq, cq, asq, acq, aliases };
-    return true;
+    return undefined;
+  }
+
+  /** Why the memory of a queue cannot be used: nearly always a VM that does not share its memory. */
+  #unreachable(queue: { readonly asq: number } | { readonly acq: number }): string {
+    const [name, iova] = 'asq' in queue ? ['submission', queue.asq] : ['completion', queue.acq];
+    const place = `the admin ${name} queue is at ${hex(iova)}`;
+    return this.#host.unshared(iova)
+      ? `${place}, in memory that the VM does not share (QEMU: memory-backend-memfd with share=on; Cloud Hypervisor: --memory shared=on)`
+      : `${place}, where the VM has no memory that is mapped here for that use`;
   }
 
   /** The queue is gone, until it is mapped again. */

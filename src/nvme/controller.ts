@@ -156,8 +156,11 @@ export class Controller {
 
   #enable(): void {
     const registers = this.#registers;
-    if (!this.#settingsValid() || !this.#queue.map(registers)) {
-      this.fail('the controller cannot be enabled with these settings');
+    const problem = this.#settingsValid()
+      ? this.#queue.map(registers)
+      : 'CC asks for a command set, page size, arbitration or entry size that CAP does not offer';
+    if (problem !== undefined) {
+      this.fail(problem);
       return;
     }
     registers.csts = Csts.RDY;

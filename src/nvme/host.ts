@@ -46,6 +46,8 @@ export interface IoTotals {
 export interface ControllerHost {
   readonly log: Logger;
   readonly memory: GuestMemory;
+  /** Whether the VM has memory at this address that it did not share. */
+  unshared(iova: number): boolean;
   /** The doorbell page as 32-bit words. */
   readonly doorbells: Int32Array;
   /** By NSID. */

@@ -31,6 +31,7 @@ import { diagnose } from './diagnosis.ts';
 import type { NewEvent } from './events.ts';
 import { IoQueues } from './queues.ts';
 import type { ControllerInfo, Namespace, SubsystemView, TransportOptions } from './types.ts';
+import { UnsharedMemory } from './unshared-memory.ts';
 
 /** Registers and doorbells. The registers' BAR is 16 KiB at least (NVMe over PCIe 1.0 §3.1.1). */
 const BAR0_SIZE = 0x4000;
@@ -60,6 +61,7 @@ export class NvmeDevice implements VfioUserDevice {
   readonly #connectedAt = new Date().toISOString();
   readonly #id: number;
   readonly #memory = new GuestMemory();
+  readonly #unshared = new UnsharedMemory();
   readonly #bar0Fd: number;
   readonly #doorbells: Int32Array;
   /** See AdminWord. */
@@ -173,6 +175,7 @@ export class NvmeDevice implements VfioUserDevice {
     return {
       log: this.#log,
       memory: this.#memory,
+      unshared: (iova) => this.#unshared.holds(iova),
       doorbells: this.#doorbells,
       get namespaces() {
         return namespaces.presented();
@@ -222,6 +225,7 @@ export class NvmeDevice implements VfioUserDevice {
           queues: queues.queues(),
           recent: queues.recent(),
           regions: this.#memory.regions,
+          unsharedBytes: this.#unshared.bytes,
           interrupts: this.#interrupts.describe(),
         }),
     };
@@ -290,7 +294,8 @@ export class NvmeDevice implements VfioUserDevice {
 
   async dmaMap({ iova, size, fd, offset, writable }: DmaRegion): Promise<void> {
     if (fd === undefined) {
-      // Memory that only messages could reach: remembered by the server, used by nobody.
+      // Memory that only messages could reach: used by nobody.
+      this.#unshared.add(iova, size);
       return;
     }
     let buffer: SharedArrayBuffer;
@@ -319,9 +324,11 @@ export class NvmeDevice implements VfioUserDevice {
       revokeRegion(region);
       native.reclaim();
     }
+    this.#unshared.remove(iova);
   }
 
   async dmaUnmapAll(): Promise<void> {
+    this.#unshared.clear();
     for (const { iova } of [...this.#memory.regions]) {
       await this.dmaUnmap(iova);
     }

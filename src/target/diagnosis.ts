@@ -19,6 +19,8 @@ export interface DeviceState {
   readonly queues: readonly QueuePairInfo[];
   readonly recent: readonly RecentCommands[];
   readonly regions: readonly GuestRegion[];
+  /** Of memory that the client mapped without a file. */
+  readonly unsharedBytes: number;
   readonly interrupts: InterruptsDiagnosis;
 }
 
@@ -67,10 +69,13 @@ export function diagnose(state: DeviceState): ControllerDiagnosis {
   };
 }
 
-function* controllerFindings({ nvme, regions, interrupts }: DeviceState): Generator<string> {
+function* controllerFindings(state: DeviceState): Generator<string> {
+  const { nvme, regions, unsharedBytes, interrupts } = state;
   const { registers, failure, adminQueue, lastAdminCommand } = nvme;
   if (regions.length === 0) {
-    yield 'the client has mapped no memory';
+    yield unsharedBytes === 0
+      ? 'the client has mapped no memory'
+      : `the client shares none of its ${unsharedBytes} bytes of memory: they came without a file descriptor`;
   }
   if (failure !== undefined) {
     yield `the controller has failed (${failure}) and waits for the guest to reset it`;

@@ -199,5 +199,48 @@ t.test('what is wrong', async (t) => {
   t.strictSame(await findings(other), ['the guest has not enabled the controller']);
   await second.writeRegister(Register.offset.aqa, 0);
   await second.writeRegister(Register.offset.cc, Cc.EN);
-  t.match(await findings(other), [/^the controller has failed \(.*settings\) and waits/]);
+  t.match(await findings(other), [/^the controller has failed \(AQA gives.*\) and waits/]);
+});
+
+t.test('a VM that does not share its memory', async (t) => {
+  const target = await startRealTarget(t);
+  const [socket] = await serve(t, target);
+  const findings = async (): Promise<readonly string[]> =>
+    ((await target.call('doorbell_get_controller', { socket })) as Shown[])[0].findings;
+  const client = await connect(t, socket);
+  await client.disable();
+  await client.vfio.dmaUnmapAll();
+  const iova = 0x8000_0000;
+  await client.vfio.dmaMap({ iova, size: 0x10000 });
+  await client.vfio.dmaMap({ iova: iova + 0x10000, size: 0x10000 });
+  const none =
+    'the client shares none of its 131072 bytes of memory: they came without a file descriptor';
+  t.strictSame(await findings(), [none, 'the guest has not enabled the controller']);
+
+  await client.writeRegister(Register.offset.aqa, 0x1f_001f);
+  await client.writeRegister(Register.offset.asq, iova + 0x1f000);
+  await client.writeRegister(Register.offset.asq + 4, 0);
+  await client.writeRegister(Register.offset.acq, iova);
+  await client.writeRegister(Register.offset.acq + 4, 0);
+  await client.writeRegister(Register.offset.cc, Cc.EN);
+  const why =
+    /admin submission queue is at 0x8001f000, in memory that the VM does not share \(QEMU: .*share=on; Cloud Hypervisor: .*shared=on\)/;
+  t.match(await findings(), [none, why]);
+  const told = (await target.call('doorbell_get_events')) as { message?: string }[];
+  t.ok(
+    told.some(({ message }) => message !== undefined && why.test(message)),
+    'an event',
+  );
+
+  // What is unmapped, or never was there, is another matter.
+  await client.disable();
+  await client.vfio.dmaUnmap(iova + 0x10000, 0x10000);
+  await client.writeRegister(Register.offset.cc, Cc.EN);
+  t.match(await findings(), [/65536 bytes/, /where the VM has no memory that is mapped here/]);
+  await client.disable();
+  await client.vfio.dmaUnmapAll();
+  t.match(await findings(), ['the client has mapped no memory', /not enabled/]);
+  await client.vfio.dmaMap({ ...client.memory });
+  await client.enable();
+  t.strictSame(await findings(), []);
 });

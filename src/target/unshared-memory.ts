@@ -1,0 +1,29 @@
+/**
+ * Ranges that a client mapped without a file descriptor: memory that nothing here can reach. Some are harmless (QEMU's firmware and
+ * video memory); a guest's RAM is among them if the VM was started without shared memory. Owned by main.
+ */
+export class UnsharedMemory {
+  /** Bytes of each range, by its first IOVA. */
+  readonly #ranges = new Map<number, number>();
+
+  add(iova: number, size: number): void {
+    this.#ranges.set(iova, size);
+  }
+
+  /** If there is such a range. */
+  remove(iova: number): void {
+    this.#ranges.delete(iova);
+  }
+
+  clear(): void {
+    this.#ranges.clear();
+  }
+
+  get bytes(): number {
+    return [...this.#ranges.values()].reduce((bytes, size) => bytes + size, 0);
+  }
+
+  holds(iova: number): boolean {
+    return [...this.#ranges].some(([start, size]) => iova >= start && iova < start + size);
+  }
+}
