@@ -1,7 +1,12 @@
 // Geometry of block devices.
+#include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstring>
 
 #include "args.h"
 #include "module.h"
@@ -26,6 +31,31 @@ Napi::Value BlockDeviceInfo(const Napi::CallbackInfo& info) {
   return result;
 }
 
+// statx as of Linux 6.1, which the headers of older systems do not have: of struct statx and its mask.
+constexpr unsigned kStatxDioalign = 0x2000;
+constexpr size_t kStatxBytes = 256;
+constexpr size_t kStatxMaskAt = 0;
+constexpr size_t kDioMemAlignAt = 152;
+constexpr size_t kDioOffsetAlignAt = 156;
+
+Napi::Value DirectAlignment(const Napi::CallbackInfo& info) {
+  Args args(info);
+  int fd = args.Descriptor(0);
+  if (args.failed()) return {};
+  unsigned char buffer[kStatxBytes] = {};
+  if (syscall(SYS_statx, fd, "", AT_EMPTY_PATH, kStatxDioalign, buffer) != 0) return ThrowErrno(info.Env(), errno, "statx");
+  auto word = [&buffer](size_t at) {
+    uint32_t value;
+    memcpy(&value, buffer + at, sizeof(value));
+    return value;
+  };
+  if ((word(kStatxMaskAt) & kStatxDioalign) == 0) return info.Env().Undefined();
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("memory", Napi::Number::New(info.Env(), word(kDioMemAlignAt)));
+  result.Set("offset", Napi::Number::New(info.Env(), word(kDioOffsetAlignAt)));
+  return result;
+}
+
 // Goes with the descriptor, and so with its process.
 Napi::Value LockFile(const Napi::CallbackInfo& info) {
   Args args(info);
@@ -40,6 +70,7 @@ Napi::Value LockFile(const Napi::CallbackInfo& info) {
 
 void InitBlock(Napi::Env env, Napi::Object exports) {
   Export<BlockDeviceInfo>(env, exports, "blockDeviceInfo");
+  Export<DirectAlignment>(env, exports, "directAlignment");
   Export<LockFile>(env, exports, "lockFile");
 }
 

@@ -9,6 +9,7 @@ import type { RegisteredFiles } from '../io/files.ts';
 import type { Ring } from '../io/ring.ts';
 import type { Timers } from '../io/timers.ts';
 import { Segments } from '../memory/segments.ts';
+import type { Bounces } from './bounce.ts';
 import type { Op } from './op.ts';
 import type { Transfers } from './transfers.ts';
 
@@ -47,4 +48,6 @@ export interface BackendContext {
   readonly request: Request;
   readonly transfers: Transfers;
   readonly timers: Timers;
+  /** None until a command needs it. */
+  bounces: Bounces | undefined;
 }

@@ -9,11 +9,8 @@ export type BackendDescriptor =
   | { readonly kind: 'malloc'; readonly memory: SharedArrayBuffer }
   | {
       readonly kind: 'uring';
-      /** The descriptor that I/O goes to. */
       readonly fd: number;
-      /** The same file without O_DIRECT, for buffers that are not aligned for it. Equal to `fd` when buffered. */
-      readonly bufferedFd: number;
-      /** Memory and length alignment that `fd` asks for: 1 when buffered. Bytes. */
+      /** What `fd` asks of buffers, a power of two: 1 when buffered. Bytes. */
       readonly alignment: number;
     }
   /** Another bdev's I/O, later (`delay.ts`) or with errors (`error.ts`). */

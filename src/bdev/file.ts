@@ -8,6 +8,7 @@ import {
   fdatasync,
   fstatSync,
   openSync,
+  readSync,
   type Stats,
   statSync,
 } from 'node:fs';
@@ -35,7 +36,6 @@ export interface FileBdevOptions {
 /** The file as it was opened. */
 interface OpenFile {
   readonly fd: number;
-  readonly bufferedFd: number;
   readonly alignment: number;
   readonly geometry: Geometry;
 }
@@ -47,13 +47,14 @@ export class FileBdev extends Disk {
   readonly backend: {
     readonly kind: 'uring';
     readonly fd: number;
-    readonly bufferedFd: number;
     readonly alignment: number;
   };
   readonly driverSpecific: Readonly<Record<string, unknown>>;
   readonly filename: string;
   readonly direct: boolean;
   readonly nowait: boolean;
+  /** The same for two bdevs of the same file or device, by whatever path. */
+  readonly fileId: string;
   #closed = false;
   /** Under way in other threads: the descriptor must not become another file's meanwhile. */
   #syncs = 0;
@@ -61,14 +62,15 @@ export class FileBdev extends Disk {
   private constructor(identity: BdevIdentity, options: FileBdevOptions, file: OpenFile) {
     super(identity, file.geometry);
     const { module, filename, readonly = false, direct = false, nowait = false } = options;
-    const { fd, bufferedFd, alignment } = file;
+    const { fd, alignment } = file;
     this.module = module;
     this.productName = module === 'aio' ? 'AIO disk' : 'URING bdev';
     this.readonly = readonly;
     this.filename = filename;
     this.direct = direct;
     this.nowait = nowait;
-    this.backend = { kind: 'uring', fd, bufferedFd, alignment };
+    this.fileId = identify(fd);
+    this.backend = { kind: 'uring', fd, alignment };
     this.driverSpecific =
       module === 'uring'
         ? { uring: { filename, readonly, direct } }
@@ -90,14 +92,14 @@ export class FileBdev extends Disk {
     try {
       return new FileBdev(identity, options, file);
     } catch (error) {
-      closeFile(file);
+      closeSync(file.fd);
       throw error;
     }
   }
 
   /** The size that the file has now, in blocks. Throws EINVAL if that is none. */
   currentBlocks(): number {
-    const { size } = inspect(this.backend.bufferedFd, this.filename);
+    const { size } = inspect(this.backend.fd, this.filename);
     return countBlocks(size, this.blockSize, this.filename);
   }
 
@@ -105,7 +107,7 @@ export class FileBdev extends Disk {
     if (!this.readonly && !this.#closed) {
       this.#syncs += 1;
       try {
-        await fdatasyncAsync(this.backend.bufferedFd);
+        await fdatasyncAsync(this.backend.fd);
       } finally {
         this.#syncs -= 1;
         this.#closeIfUnused();
@@ -115,7 +117,7 @@ export class FileBdev extends Disk {
 
   #closeIfUnused(): void {
     if (this.#closed && this.#syncs === 0) {
-      closeFile(this.backend);
+      closeSync(this.backend.fd);
     }
   }
 
@@ -139,21 +141,19 @@ function openFile({ filename, blockSize, readonly, direct }: FileBdevOptions): O
     attempt(() => statSync(filename), filename),
     filename,
   );
-  const bufferedFd = attempt(() => openQuietly(filename, access), filename);
+  const fd = direct
+    ? attempt(
+        () => openQuietly(filename, access | constants.O_DIRECT),
+        `${filename} cannot be opened with O_DIRECT`,
+      )
+    : attempt(() => openQuietly(filename, access), filename);
   try {
-    const { size, logicalBlockSize, directAlignment } = inspect(bufferedFd, filename);
+    const { size, logicalBlockSize } = inspect(fd, filename);
     const chosen = chooseBlockSize(blockSize, logicalBlockSize, filename);
     const geometry = { blockSize: chosen, numBlocks: countBlocks(size, chosen, filename) };
-    if (!direct) {
-      return { fd: bufferedFd, bufferedFd, alignment: 1, geometry };
-    }
-    const fd = attempt(
-      () => openQuietly(filename, access | constants.O_DIRECT),
-      `${filename} cannot be opened with O_DIRECT`,
-    );
-    return { fd, bufferedFd, alignment: directAlignment, geometry };
+    return { fd, alignment: direct ? directAlignment(fd, chosen, filename) : 1, geometry };
   } catch (error) {
-    closeSync(bufferedFd);
+    closeSync(fd);
     throw error;
   }
 }
@@ -167,13 +167,6 @@ function openQuietly(filename: string, flags: number): number {
       throw error;
     }
     return openSync(filename, flags);
-  }
-}
-
-function closeFile({ fd, bufferedFd }: { readonly fd: number; readonly bufferedFd: number }): void {
-  closeSync(bufferedFd);
-  if (fd !== bufferedFd) {
-    closeSync(fd);
   }
 }
 
@@ -192,18 +185,60 @@ export function checkKind(stats: Stats, filename: string): void {
   }
 }
 
-/** All in bytes. What a file system asks of O_DIRECT is not known, and never more than a page. */
-function inspect(
-  fd: number,
-  filename: string,
-): { size: number; logicalBlockSize: number; directAlignment: number } {
+/** All in bytes. */
+function inspect(fd: number, filename: string): { size: number; logicalBlockSize: number } {
   const stats = fstatSync(fd);
   checkKind(stats, filename);
   if (stats.isFile()) {
-    return { size: stats.size, logicalBlockSize: BLOCK_SIZES[0], directAlignment: PAGE_SIZE };
+    return { size: stats.size, logicalBlockSize: BLOCK_SIZES[0] };
   }
-  const { size, logicalBlockSize } = attempt(() => native.blockDeviceInfo(fd), filename);
-  return { size, logicalBlockSize, directAlignment: logicalBlockSize };
+  return attempt(() => native.blockDeviceInfo(fd), filename);
+}
+
+function identify(fd: number): string {
+  const stats = fstatSync(fd, { bigint: true });
+  return stats.isFile() ? `file ${stats.dev}:${stats.ino}` : `device ${stats.rdev}`;
+}
+
+/**
+ * What O_DIRECT asks of buffers. Of offsets and lengths it must not ask for more than a block: there is no other way to such blocks that
+ * agrees with O_DIRECT (see `bounce.ts`).
+ */
+function directAlignment(fd: number, blockSize: number, filename: string): number {
+  const { memory, offset } = askDirect(fd, filename);
+  if (offset > blockSize) {
+    throw new InvalidError(
+      `key 'block_size' must be ${offset} or 'direct' false: O_DIRECT takes no smaller blocks of ${filename}`,
+    );
+  }
+  return Math.max(memory, offset);
+}
+
+function askDirect(fd: number, filename: string): { memory: number; offset: number } {
+  const told = attempt(() => native.directAlignment(fd), filename);
+  if (told !== undefined && told.offset > 0) {
+    return told;
+  }
+  if (fstatSync(fd).isBlockDevice()) {
+    const { logicalBlockSize } = native.blockDeviceInfo(fd);
+    return { memory: logicalBlockSize, offset: logicalBlockSize };
+  }
+  // Before Linux 6.1, and where a file system does not say: what a read gets away with.
+  const page = new Uint8Array(native.mapAnonymous(PAGE_SIZE));
+  let [offset]: readonly number[] = BLOCK_SIZES;
+  while (offset < PAGE_SIZE && !canRead(fd, page.subarray(0, offset), offset)) {
+    offset *= 2;
+  }
+  return { memory: PAGE_SIZE, offset };
+}
+
+function canRead(fd: number, buffer: Uint8Array, offset: number): boolean {
+  try {
+    readSync(fd, buffer, 0, buffer.length, offset);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'EINVAL';
+  }
 }
 
 function chooseBlockSize(wanted: number | undefined, logical: number, filename: string): number {

@@ -1,6 +1,7 @@
 /** Plain data → backend. Runs inside a reactor. */
 import type { Backend, BackendContext } from './backend.ts';
 import type { BackendDescriptor } from './bdev.ts';
+import { BounceBackend } from './bounce.ts';
 import { DelayBackend } from './delay.ts';
 import { ErrorBackend } from './error.ts';
 import { MallocBackend } from './malloc.ts';
@@ -13,8 +14,12 @@ export function openBackend(descriptor: BackendDescriptor, context: BackendConte
       return new NullBackend();
     case 'malloc':
       return new MallocBackend(descriptor.memory, context);
-    case 'uring':
-      return new UringBackend(descriptor, context);
+    case 'uring': {
+      const backend = new UringBackend(descriptor, context);
+      return descriptor.alignment === 1
+        ? backend
+        : new BounceBackend(backend, descriptor.alignment, context);
+    }
     case 'delay':
       return new DelayBackend(descriptor.latencies, openBackend(descriptor.base, context), context);
     case 'error':

@@ -2,6 +2,7 @@
  * Operations under way in the ring: for each slot its iovecs (in memory the kernel can read) and how far it has come.
  * Shared by all file backends of a reactor.
  */
+import type { CopyBatch } from '../io/copies.ts';
 import { MAX_INFLIGHT, SEGMENTS_CAPACITY } from '../limits.ts';
 import type { Segments } from '../memory/segments.ts';
 import { native } from '../native/index.ts';
@@ -28,8 +29,6 @@ export class Transfers {
   readonly rest = new Int32Array(MAX_INFLIGHT);
   readonly op = new Uint8Array(MAX_INFLIGHT);
   readonly rwFlags = new Uint8Array(MAX_INFLIGHT);
-  /** Registered file. */
-  readonly file = new Int32Array(MAX_INFLIGHT);
 
   constructor() {
     const bytes = Math.ceil((MAX_INFLIGHT * SLOT_WORDS * 4) / PAGE) * PAGE;
@@ -67,6 +66,30 @@ export class Transfers {
       segments.length[i] = this.#words[at + LEN];
     }
     segments.count = count;
+  }
+
+  /** The address of a piece, at index 0. */
+  readonly #piece = new Float64Array(1);
+
+  /** Collects copies between the next `bytes` of a slot's iovecs and the memory at `other[slot]`. */
+  copy(
+    slot: number,
+    bytes: number,
+    copies: CopyBatch,
+    other: Float64Array,
+    isWrite: boolean,
+  ): void {
+    let at = (this.iovecs[slot] - this.#firstIovecs[slot]) / 4 + slot * SLOT_WORDS;
+    for (let done = 0; done < bytes; at += IOVEC_WORDS) {
+      const length = Math.min(this.#words[at + LEN], bytes - done);
+      this.#piece[0] = (this.#words[at + BASE + 1] >>> 0) * TWO_32 + (this.#words[at + BASE] >>> 0);
+      if (isWrite) {
+        copies.push(other, slot, done, this.#piece, 0, 0, length);
+      } else {
+        copies.push(this.#piece, 0, 0, other, slot, done, length);
+      }
+      done += length;
+    }
   }
 
   /** After a short transfer of `bytes`: drops what is done from the slot's iovecs and moves its file offset. */

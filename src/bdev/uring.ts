@@ -1,6 +1,6 @@
 /**
  * Files and block devices through the reactor's io_uring: READ/WRITE for one segment, READV/WRITEV for several, FSYNC for Flush,
- * RWF_DSYNC for FUA. A short transfer is continued; at the end of the file it is a media error.
+ * RWF_DSYNC for FUA. Buffers that O_DIRECT does not take go by way of `bounce.ts`. A short transfer is continued; at the end of the file it is a media error.
  */
 import type { RegisteredFiles } from '../io/files.ts';
 import type { Ring } from '../io/ring.ts';
@@ -26,10 +26,8 @@ const EDQUOT = 122;
 
 export class UringBackend implements Backend {
   readonly async = true;
-  /** Registered indexes. */
+  /** Registered index. */
   readonly #file: number;
-  readonly #bufferedFile: number;
-  readonly #alignmentMask: number;
   readonly #ring: Ring;
   readonly #files: RegisteredFiles;
   readonly #request: Request;
@@ -38,13 +36,6 @@ export class UringBackend implements Backend {
   constructor(descriptor: BackendDescriptor & { kind: 'uring' }, context: BackendContext) {
     this.#files = context.files;
     this.#file = context.files.add(descriptor.fd);
-    try {
-      this.#bufferedFile = context.files.add(descriptor.bufferedFd);
-    } catch (error) {
-      context.files.release(this.#file);
-      throw error;
-    }
-    this.#alignmentMask = descriptor.alignment - 1;
     this.#ring = context.ring;
     this.#request = context.request;
     this.#transfers = context.transfers;
@@ -59,7 +50,6 @@ export class UringBackend implements Backend {
       return PENDING;
     }
     transfers.start(slot, op, request.segments);
-    transfers.file[slot] = this.#aligned() ? this.#file : this.#bufferedFile;
     transfers.rwFlags[slot] = request.fua && op === Op.WRITE ? RWF_DSYNC : 0;
     transfers.rest[slot] = request.length;
     const offset = request.offset[0];
@@ -70,7 +60,7 @@ export class UringBackend implements Backend {
     }
     this.#ring.prepareTransfer(
       op === Op.READ ? UringOp.READ : UringOp.WRITE,
-      transfers.file[slot],
+      this.#file,
       request.segments.address,
       0,
       request.length,
@@ -88,7 +78,7 @@ export class UringBackend implements Backend {
     const offset = transfers.offset[slot];
     this.#ring.prepareTransfer(
       transfers.op[slot] === Op.READ ? UringOp.READV : UringOp.WRITEV,
-      transfers.file[slot],
+      this.#file,
       transfers.iovecs,
       slot,
       transfers.iovecCount[slot],
@@ -97,20 +87,6 @@ export class UringBackend implements Backend {
       transfers.rwFlags[slot],
       slot,
     );
-  }
-
-  /** O_DIRECT wants each piece aligned; a guest may send any dword. */
-  #aligned(): boolean {
-    const mask = this.#alignmentMask;
-    if (mask === 0) {
-      return true;
-    }
-    const { segments, offset } = this.#request;
-    let bits = offset[0] | 0;
-    for (let i = 0; i < segments.count; i++) {
-      bits |= segments.address[i] | segments.length[i];
-    }
-    return (bits & mask) === 0;
   }
 
   complete(slot: number, result: number): number {
@@ -145,7 +121,6 @@ export class UringBackend implements Backend {
 
   close(): void {
     this.#files.release(this.#file);
-    this.#files.release(this.#bufferedFile);
   }
 }
 

@@ -163,6 +163,8 @@ export interface NativeAddon {
     logicalBlockSize: number;
     physicalBlockSize: number;
   };
+  /** What O_DIRECT asks of memory, and of offset and length (statx, STATX_DIOALIGN), in bytes; 0: not supported. Undefined if not told. */
+  directAlignment(fd: number): { memory: number; offset: number } | undefined;
   /** flock(LOCK_EX | LOCK_NB): false if another open file holds the lock. It goes with the descriptor. */
   lockFile(fd: number): boolean;
 }

@@ -111,6 +111,7 @@ export class Reactor {
       request: new Request(),
       transfers: new Transfers(),
       timers: new Timers(this.#ring),
+      bounces: undefined,
     };
     this.#engine = new IoEngine(context);
     this.#controllers = new Controllers(

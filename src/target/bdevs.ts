@@ -67,14 +67,37 @@ export class Bdevs {
     );
   }
 
-  /** Without a UUID it gets one that the file's path (or, if the file is served already, its path and the name) always has. */
+  /** EBUSY if the file is written by another bdev past the page cache, and not by this one. Without a UUID it gets one that the file's path (or, if the file is served already, its path and the name) always has. */
   createFile(naming: BdevNaming, options: FileBdevOptions): Disk {
     const path = fileIdentity(options.filename);
     const uuid = uuidFromName(path);
     return this.#add(
       naming,
       this.find(uuid) === undefined ? uuid : uuidFromName(`${path}\0${naming.name}`),
-      (identity) => FileBdev.open(identity, options),
+      (identity) => {
+        const bdev = FileBdev.open(identity, options);
+        const rival = this.#rivalOf(bdev);
+        if (rival !== undefined) {
+          bdev.close();
+          throw new ErrnoError(
+            'EBUSY',
+            `${options.filename} is the file of bdev '${rival.name}', too: both must have the same 'direct'`,
+          );
+        }
+        return bdev;
+      },
+    );
+  }
+
+  /** A bdev that writes the same file through the page cache while this one goes past it, or the other way: data would be lost. */
+  #rivalOf({ fileId, direct, readonly }: FileBdev): Disk | undefined {
+    return this.list().find(
+      (other) =>
+        other instanceof FileBdev &&
+        other.fileId === fileId &&
+        other.direct !== direct &&
+        !other.readonly &&
+        !readonly,
     );
   }
 

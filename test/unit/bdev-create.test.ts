@@ -102,12 +102,7 @@ t.test('file: size, block size, descriptors', async (t) => {
   const before = openFds();
   const bdev = FileBdev.open(identity, { module: 'uring', filename: path });
   t.match(bdev, { blockSize: 512, numBlocks: 19, readonly: false, productName: 'URING bdev' });
-  t.strictSame(bdev.backend, {
-    kind: 'uring',
-    fd: bdev.backend.bufferedFd,
-    bufferedFd: bdev.backend.fd,
-    alignment: 1,
-  });
+  t.match(bdev.backend, { kind: 'uring', fd: Number, alignment: 1 });
   t.strictSame(bdev.driverSpecific, { uring: { filename: path, readonly: false, direct: false } });
   t.equal(openFds(), before + 1);
   t.equal(fstatSync(bdev.backend.fd).size, 10_000, 'the file keeps its size');
@@ -148,19 +143,16 @@ t.test('file: read only', async (t) => {
   bdev.close();
 });
 
-t.test('file: O_DIRECT has two descriptors', async (t) => {
+t.test('file: O_DIRECT', async (t) => {
   const path = join(shortFolder(t), 'disk');
   writeFileSync(path, Buffer.alloc(8192));
   const before = openFds();
   const bdev = FileBdev.open(identity, { module: 'uring', filename: path, direct: true });
-  const { fd, bufferedFd, alignment } = bdev.backend;
-  t.equal(alignment, 4096);
-  t.not(fd, bufferedFd);
-  t.equal(openFds(), before + 2);
-  const direct = (each: number) =>
-    /flags:\s+(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${each}`, 'utf8'))?.[1] ?? '';
-  t.equal(Number.parseInt(direct(fd), 8) & 0o40000, 0o40000);
-  t.equal(Number.parseInt(direct(bufferedFd), 8) & 0o40000, 0);
+  const { fd, alignment } = bdev.backend;
+  t.ok([512, 1024, 2048, 4096].includes(alignment), `alignment ${alignment}`);
+  t.equal(openFds(), before + 1);
+  const flags = /flags:\s+(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1] ?? '';
+  t.equal(Number.parseInt(flags, 8) & 0o40000, 0o40000);
   bdev.close();
   t.equal(openFds(), before);
 });
