@@ -1,14 +1,19 @@
 /** Configuration files: what they mean, and what is said about each mistake. Nothing is started. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { Ajv } from 'ajv';
 import t from 'tap';
+import { parse } from 'yaml';
 import { foldCalls } from '../../src/app/config/fold.ts';
 import { compileSources } from '../../src/app/config/load.ts';
 import { methodTable } from '../../src/app/config/methods.ts';
 import { planDocument } from '../../src/app/config/plan.ts';
 import { ConfigError, type Problem } from '../../src/app/config/problem.ts';
 import { parseSource } from '../../src/app/config/source.ts';
+import { SCHEMA_PATH, schemaText } from '../../src/app/reference.ts';
 import { fileIdentity } from '../../src/bdev/file.ts';
 import { uuidFromName } from '../../src/util/uuid.ts';
 
@@ -346,14 +351,74 @@ t.test('a plan is the document that it makes', async (t) => {
   t.strictSame(again.plan, plan);
 });
 
+// From dist/test/unit.
+const EXAMPLES = fileURLToPath(new URL('../../../config/', import.meta.url));
+const examples = readdirSync(EXAMPLES).filter((name) =>
+  /^(?!prometheus|schema).*\.(yaml|json)$/.test(name),
+);
+const example = (name: string) => readFileSync(join(EXAMPLES, name), 'utf8');
+
 t.test('the examples in config/', async (t) => {
-  // From dist/test/unit.
-  const folder = fileURLToPath(new URL('../../../config/', import.meta.url));
-  const examples = readdirSync(folder).filter((name) => /^(?!prometheus).*\.yaml$/.test(name));
-  t.ok(examples.length >= 3);
+  t.ok(examples.length >= 5);
   for (const name of examples) {
-    const { plan } = load(readFileSync(join(folder, name), 'utf8'));
+    const { plan } = load(example(name));
     t.ok(plan.bdevs.size > 0, `${name} has disks`);
     t.ok(plan.subsystems.size > 0);
+  }
+  const shared = load(example('shared-disk.yaml')).plan.subsystems.values().next().value;
+  t.strictSame([...shared!.listeners.keys()], ['/run/doorbell/node1', '/run/doorbell/node2']);
+  t.equal(shared?.namespaces.size, 2);
+  const spdk = load(example('spdk.json'));
+  t.strictSame([...spdk.plan.bdevs.keys()], ['root0', 'data0', 'scratch0']);
+  t.match(spdk.ignored, [{ method: 'bdev_wait_for_examine' }]);
+});
+
+t.test('the schema for editors', async (t) => {
+  t.equal(readFileSync(SCHEMA_PATH, 'utf8'), schemaText(), '`npm run docs` renews it');
+  const validate = new Ajv({ strict: true, allowUnionTypes: true }).compile(
+    JSON.parse(schemaText()) as object,
+  );
+  for (const name of examples.filter((name) => name.endsWith('.yaml'))) {
+    t.ok(validate(parse(example(name))), `${name}: ${JSON.stringify(validate.errors)}`);
+    t.match(example(name), /^# yaml-language-server: \$schema=schema\.json\n/);
+  }
+  for (const text of ['disks: [a.img, { ram: 1G }]\nhttp: 9000', 'vms: { a: { disks: [] } }']) {
+    t.ok(validate(parse(text)), text);
+  }
+  for (const text of ['disk: []', 'disks: [{ fiel: a }]', 'vms: { a: { socket: 1 } }']) {
+    t.notOk(validate(parse(text)), text);
+  }
+});
+
+t.test('the scripts that start VMs', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'db-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const program = join(folder, 'program');
+  writeFileSync(program, '#!/bin/sh\nprintf "%s\\0" "$@"\n', { mode: 0o755 });
+  const run = (script: string, ...args: string[]) => {
+    const env = { ...process.env, QEMU: program, CLOUD_HYPERVISOR: program, MEMORY: '1G' };
+    const result = spawnSync(join(EXAMPLES, script), args, { env, encoding: 'utf8' });
+    return { ...result, words: result.stdout.split('\0').slice(0, -1) };
+  };
+  const socket = join(folder, 'a"b', 'cntrl');
+
+  const qemu = run('qemu.sh', join(folder, 'a"b'), '-nographic');
+  t.match(qemu, { status: 0, stderr: '' });
+  t.strictSame(JSON.parse(qemu.words[qemu.words.indexOf('-device') + 1]), {
+    driver: 'vfio-user-pci',
+    socket: { type: 'unix', path: socket },
+  });
+  t.ok(qemu.words.includes('memory-backend-memfd,id=mem,size=1G,share=on'));
+  t.equal(qemu.words[qemu.words.indexOf('-m') + 1], '1G');
+  t.equal(qemu.words.at(-1), '-nographic');
+
+  const cloud = run('cloud-hypervisor.sh', join(folder, 'a"b'), 'vmlinux', '-v');
+  t.match(cloud, { status: 0, stderr: '' });
+  t.equal(cloud.words[cloud.words.indexOf('--user-device') + 1], `socket=${socket}`);
+  t.equal(cloud.words[cloud.words.indexOf('--memory') + 1], 'size=1G,shared=on');
+  t.equal(cloud.words.at(-1), '-v');
+
+  for (const script of ['qemu.sh', 'cloud-hypervisor.sh']) {
+    t.match(run(script), { status: 2, stdout: '', stderr: /^Usage: .*FOLDER/ }, script);
   }
 });
