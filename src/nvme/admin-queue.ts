@@ -49,6 +49,8 @@ export class AdminQueue {
   /** The queue is being worked on; and it was rung meanwhile. */
   #draining = false;
   #rung = false;
+  /** An entry was all zeros. */
+  #zeros = false;
   /** Goes on with a completion that waits for the memory of the queue. */
   #wakeDrain = (): void => {};
   #lastCommand:
@@ -89,6 +91,7 @@ export class AdminQueue {
     const cq = new CompletionQueue(0, cqSize, cqMemory.words, doorbells, true, 0);
     const sq = new SubmissionQueue(0, sqSize, sqMemory.words, doorbells, cq);
     this.#pair = { sq, cq, asq, acq, aliases };
+    this.#zeros = false;
     return undefined;
   }
 
@@ -221,6 +224,9 @@ export class AdminQueue {
     }
     const entry = sq.words.slice(sq.head * SQE_WORDS, (sq.head + 1) * SQE_WORDS);
     const command: Command = Sqe.read(new DataView(entry.buffer));
+    if (entry.every((word) => word === 0)) {
+      this.#sawZeros();
+    }
     sq.head = sq.head + 1 === sq.size ? 0 : sq.head + 1;
     cq.reserve();
     const last = { command, time: new Date(), status: undefined as number | 'parked' | undefined };
@@ -247,6 +253,19 @@ export class AdminQueue {
       }
     }
     return true;
+  }
+
+  /**
+   * No driver sends zeros, which would delete I/O submission queue 0. A VM whose memory is a file that it maps for itself does: the guest's
+   * entries are in its own copy.
+   */
+  #sawZeros(): void {
+    if (!this.#zeros) {
+      this.#zeros = true;
+      this.#host.log.warn(
+        'the guest rang for an admin command, and its entry is all zeros: does the VM share its memory (QEMU: share=on)?',
+      );
+    }
   }
 
   async #execute(command: Command): Promise<Outcome> {
@@ -333,7 +352,7 @@ export class AdminQueue {
   diagnose(): Pick<NvmeDiagnosis, 'adminQueue' | 'lastAdminCommand'> {
     const last = this.#lastCommand;
     return {
-      ...(this.#pair !== undefined && { adminQueue: describe(this.#pair) }),
+      ...(this.#pair !== undefined && { adminQueue: describe(this.#pair, this.#zeros) }),
       ...(last !== undefined && {
         lastAdminCommand: describeAdminCommand(last.command, last.time, last.status),
       }),
@@ -341,7 +360,7 @@ export class AdminQueue {
   }
 }
 
-function describe({ sq, cq }: Pair): AdminQueueDiagnosis {
+function describe({ sq, cq }: Pair, zeros: boolean): AdminQueueDiagnosis {
   const { head, tail, phase } = cq.progress;
   return {
     sqSize: sq.size,
@@ -352,5 +371,6 @@ function describe({ sq, cq }: Pair): AdminQueueDiagnosis {
     cqTail: tail,
     phase,
     stopped: sq.stopped,
+    zeros,
   };
 }

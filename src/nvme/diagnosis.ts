@@ -19,6 +19,8 @@ export interface AdminQueueDiagnosis {
   readonly phase: number;
   /** Memory of the queue is unmapped. */
   readonly stopped: boolean;
+  /** An entry was all zeros: no driver makes such a command. */
+  readonly zeros: boolean;
 }
 
 export interface AdminCommandDiagnosis {

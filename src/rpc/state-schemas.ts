@@ -128,6 +128,7 @@ const AdminQueue = Type.Object({
   cqTail: Type.Integer(),
   phase: Type.Integer(),
   stopped: Type.Boolean(),
+  zeros: Type.Boolean({ description: 'an entry was all zeros: no driver makes such a command' }),
 });
 
 /** See `ControllerDiagnosis`. */

@@ -91,7 +91,10 @@ function* controllerFindings(state: DeviceState): Generator<string> {
     yield `admin command ${lastAdminCommand.name} is being carried out since ${lastAdminCommand.time}`;
   }
   if (adminQueue !== undefined) {
-    const { cqHead, cqTail, stopped } = adminQueue;
+    const { cqHead, cqTail, stopped, zeros } = adminQueue;
+    if (zeros) {
+      yield 'admin commands were all zeros: the VM may not share its memory (QEMU: share=on), so that the guest’s entries are not seen here';
+    }
     if (stopped) {
       yield 'the memory of the admin queue is unmapped: it rests';
     }

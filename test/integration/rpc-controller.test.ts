@@ -5,6 +5,7 @@ import t, { type Test } from 'tap';
 import { NvmeClient, type NvmeClientOptions, succeeded } from '../../src/client/nvme.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
 import { AdminOpcode, AsyncEvent, Cc, Fid, Register } from '../../src/spec/nvme.ts';
+import { PciRegion } from '../../src/spec/vfio-user.ts';
 import type { ControllerDiagnosis } from '../../src/target/diagnosis.ts';
 import { shortFolder, startRealTarget, type TestTarget } from '../helpers/rpc.ts';
 
@@ -243,4 +244,19 @@ t.test('a VM that does not share its memory', async (t) => {
   await client.vfio.dmaMap({ ...client.memory });
   await client.enable();
   t.strictSame(await findings(), []);
+
+  // A file that the VM maps for itself (share=off): what the guest writes is not there.
+  const offset = client.memory.allocate(8192);
+  await client.disable();
+  await client.writeRegister(Register.offset.asq, client.memory.iova + offset);
+  await client.writeRegister(Register.offset.acq, client.memory.iova + offset + 4096);
+  await client.writeRegister(Register.offset.cc, Cc.EN);
+  await client.vfio.regionWrite(PciRegion.BAR0, 0x1000, Uint8Array.of(1, 0, 0, 0));
+  let found = await findings();
+  while (found.length === 0) {
+    found = await findings();
+  }
+  t.match(found, [/^admin commands were all zeros: .*share=on/]);
+  await client.enable();
+  t.strictSame(await findings(), [], 'until the next reset');
 });
