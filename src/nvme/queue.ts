@@ -133,6 +133,18 @@ export class CompletionQueue {
     }
   }
 
+  /** Goes on where another reactor left it: at the next entry to post, with its phase tag. */
+  resume(tail: number, phase: number): void {
+    this.#tail = tail;
+    this.#phase = phase;
+    this.#signalled = tail;
+  }
+
+  /** Every command taken from its SQs has been completed, and the completions published. */
+  get idle(): boolean {
+    return this.#reserved === 0 && this.#staged === 0;
+  }
+
   /** The host's head as far as it is valid, the next entry to post, and its phase tag. For diagnosis. */
   get progress(): { readonly head: number; readonly tail: number; readonly phase: number } {
     return { head: this.#head(), tail: this.#tail, phase: this.#phase };

@@ -31,7 +31,7 @@ export const Total = {
 
 /**
  * How far a controller's queues are: 32-bit words, row `qid` for SQ and CQ of that id. Written by the reactor of the queue when main asks
- * (`report`), and not before.
+ * (`report`, `release-queues`), and not before.
  */
 export const QueueWord = {
   /** Next entry to take; and the host's doorbell, if it lies within the queue. */
@@ -88,6 +88,26 @@ export interface NamespaceDescriptor {
   readonly bdev: BdevDescriptor;
 }
 
+/** A completion queue, as a reactor makes it. */
+export interface CqDescriptor {
+  readonly qid: number;
+  readonly size: number;
+  readonly iova: number;
+  readonly interrupts: boolean;
+  readonly vector: number;
+  readonly eventfd: number;
+  /** No interrupt while the host is busy with the last one. */
+  readonly adaptive: boolean;
+}
+
+/** A submission queue, as a reactor makes it. */
+export interface SqDescriptor {
+  readonly qid: number;
+  readonly size: number;
+  readonly iova: number;
+  readonly cqid: number;
+}
+
 /** What a message to a reactor asks. Most name a controller; those of one controller are carried out in the order sent. */
 export type Request =
   | {
@@ -120,28 +140,25 @@ export type Request =
     }
   | { readonly kind: 'map'; readonly controller: number; readonly region: GuestRegion }
   | { readonly kind: 'unmap'; readonly controller: number; readonly iova: number }
-  | {
-      readonly kind: 'create-cq';
-      readonly controller: number;
-      readonly qid: number;
-      readonly size: number;
-      readonly iova: number;
-      readonly interrupts: boolean;
-      readonly vector: number;
-      readonly eventfd: number;
-      /** No interrupt while the host is busy with the last one. */
-      readonly adaptive: boolean;
-    }
-  | {
-      readonly kind: 'create-sq';
-      readonly controller: number;
-      readonly qid: number;
-      readonly size: number;
-      readonly iova: number;
-      readonly cqid: number;
-    }
+  | ({ readonly kind: 'create-cq'; readonly controller: number } & CqDescriptor)
+  | ({ readonly kind: 'create-sq'; readonly controller: number } & SqDescriptor)
   | { readonly kind: 'delete-cq'; readonly controller: number; readonly qid: number }
   | { readonly kind: 'delete-sq'; readonly controller: number; readonly qid: number }
+  /**
+   * A completion queue and its submission queues are to go to another reactor: no command of theirs is taken any more. Answered when
+   * those in flight have been completed, the queues are forgotten here, and how far they are is written down (QueueWord); or with
+   * ABORTED_BY_REQUEST, if `keep-queues` comes first.
+   */
+  | { readonly kind: 'release-queues'; readonly controller: number; readonly cqid: number }
+  /** If they are still here, they stay and go on. */
+  | { readonly kind: 'keep-queues'; readonly controller: number; readonly cqid: number }
+  /** Queues that another reactor has released: they go on where it left them. */
+  | {
+      readonly kind: 'adopt-queues';
+      readonly controller: number;
+      readonly cq: CqDescriptor;
+      readonly sqs: readonly SqDescriptor[];
+    }
   /** Drops all queues; commands in flight are waited for and not completed to the host. */
   | { readonly kind: 'reset'; readonly controller: number }
   /** Where to signal each vector (-1: nowhere). Queues with unseen completions are signalled again. */

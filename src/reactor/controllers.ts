@@ -10,43 +10,20 @@ import { Limiter } from '../bdev/limiter.ts';
 import { openBackend } from '../bdev/open.ts';
 import { UNHEARD } from '../io/ring.ts';
 import { GuestMemory } from '../memory/guest.ts';
-import { native } from '../native/index.ts';
 import type { IoController, IoNamespace, IoQueue } from '../nvme/io.ts';
-import { CompletionQueue, NO_EVENT_INDEXES, SubmissionQueue } from '../nvme/queue.ts';
-import { ShadowDoorbells } from '../nvme/shadow.ts';
-import { CQE_SIZE, SQE_SIZE, Status } from '../spec/nvme.ts';
-import {
-  AdminWord,
-  type ControllerRequest,
-  type NamespaceDescriptor,
-  QUEUE_WORDS,
-  QueueWord,
-} from './control.ts';
-
-/** A queue's place in guest memory. */
-interface Placement {
-  readonly iova: number;
-  readonly bytes: number;
-  readonly writable: boolean;
-  /** An extra mapping over several regions, or undefined. */
-  alias: Uint8Array | undefined;
-  /** Part of the memory is unmapped: the queue rests until it is back. */
-  suspended: boolean;
-}
+import { Status } from '../spec/nvme.ts';
+import { AdminWord, type ControllerRequest, type NamespaceDescriptor } from './control.ts';
+import { ControllerQueues } from './controller-queues.ts';
 
 interface ControllerState {
   readonly io: IoController;
+  readonly queues: ControllerQueues;
   readonly doorbells: Int32Array;
   /** The client cannot map the doorbells: each write that matters wakes the reactor. */
   readonly trapped: boolean;
-  shadow: ShadowDoorbells | undefined;
   /** The client's socket, and whether a poll on it is armed. */
   readonly socket: number;
   listening: boolean;
-  /** See QueueWord. */
-  readonly progress: Int32Array;
-  readonly cqs: Map<number, { cq: CompletionQueue; placement: Placement }>;
-  readonly sqs: Map<number, IoQueue & { placement: Placement }>;
   /** Requests that wait for the commands in flight. */
   readonly waiting: { id: number; request: ControllerRequest }[];
 }
@@ -68,6 +45,9 @@ function listenData(id: number): number {
   return UNHEARD - id;
 }
 
+/** In place of a status: the request is answered later. */
+const LATER = -1;
+
 const DRAINS = new Set<ControllerRequest['kind']>([
   'detach',
   'unmap',
@@ -80,10 +60,17 @@ const DRAINS = new Set<ControllerRequest['kind']>([
   'add-namespace',
 ]);
 
+const NEEDS_CONTROLLER = new Set<ControllerRequest['kind']>([
+  'create-cq',
+  'create-sq',
+  'release-queues',
+  'adopt-queues',
+]);
+
 export class Controllers {
   readonly #context: BackendContext;
   readonly #counters: SharedArrayBuffer;
-  readonly #answer: (id: number, status: number) => void;
+  readonly #post: (id: number, status: number) => void;
   readonly #hurry: (controller: IoController) => void;
   readonly #controllers = new Map<number, ControllerState>();
   /** Submission queues to poll: those of controllers that are not draining. */
@@ -91,7 +78,7 @@ export class Controllers {
   watches: AdminWatch[] = [];
   /** Some doorbells change without a word to anyone: the reactor has to look at them from time to time. */
   unheard = false;
-  /** Some controller waits for its commands in flight. */
+  /** Something waits for commands in flight. */
   draining = false;
 
   constructor(
@@ -103,7 +90,7 @@ export class Controllers {
   ) {
     this.#context = context;
     this.#counters = counters;
-    this.#answer = answer;
+    this.#post = answer;
     this.#hurry = hurry;
   }
 
@@ -112,14 +99,12 @@ export class Controllers {
     const state = this.#controllers.get(request.controller);
     if (state !== undefined && (state.waiting.length > 0 || DRAINS.has(request.kind))) {
       if (request.kind === 'reset' || request.kind === 'detach') {
-        for (const { sq } of state.sqs.values()) {
-          sq.discarded = true;
-        }
+        state.queues.discard();
       }
       state.waiting.push({ id, request });
       this.advance();
     } else {
-      this.#answer(id, this.#carryOut(state, request));
+      this.#answer(id, this.#carryOut(state, request, id));
     }
     this.#choosePolled();
   }
@@ -127,7 +112,11 @@ export class Controllers {
   /** Carries out what waited for commands that have finished by now. */
   advance(): void {
     this.draining = false;
-    for (const state of [...this.#controllers.values()]) {
+    let changed = false;
+    for (const state of this.#controllers.values()) {
+      if (state.queues.leaving) {
+        changed = this.#handOver(state) || changed;
+      }
       while (state.waiting.length > 0) {
         if (state.io.inflight > 0 && DRAINS.has(state.waiting[0].request.kind)) {
           this.draining = true;
@@ -135,35 +124,38 @@ export class Controllers {
           break;
         }
         const { id, request } = state.waiting.shift()!;
-        this.#answer(id, this.#carryOut(state, request));
+        changed = true;
+        this.#answer(id, this.#carryOut(state, request, id));
       }
     }
-    this.#choosePolled();
+    if (changed) {
+      this.#choosePolled();
+    }
+  }
+
+  /** Lets go of the queues that can leave for another reactor by now. False if none can. */
+  #handOver(state: ControllerState): boolean {
+    const ids = state.queues.handOver();
+    for (const id of ids) {
+      this.#answer(id, Status.SUCCESS);
+    }
+    this.draining ||= state.queues.leaving;
+    return ids.length > 0;
+  }
+
+  #answer(id: number, status: number): void {
+    if (status !== LATER) {
+      this.#post(id, status);
+    }
   }
 
   /** Writes down how far every queue is, for main. `waiting`: the queue of each command in flight. */
   report(waiting: readonly IoQueue[]): void {
-    for (const { cqs, sqs, progress } of this.#controllers.values()) {
-      for (const { cq } of cqs.values()) {
-        const { head, tail, phase } = cq.progress;
-        const row = cq.qid * QUEUE_WORDS;
-        progress[row + QueueWord.CQ_HEAD] = head;
-        progress[row + QueueWord.CQ_TAIL] = tail;
-        progress[row + QueueWord.PHASE] = phase;
-      }
-      for (const { sq } of sqs.values()) {
-        const row = sq.qid * QUEUE_WORDS;
-        progress[row + QueueWord.SQ_HEAD] = sq.head;
-        progress[row + QueueWord.SQ_TAIL] = sq.tail();
-        progress[row + QueueWord.INFLIGHT] = 0;
-        progress[row + QueueWord.STOPPED] = Number(sq.stopped);
-      }
+    for (const { queues } of this.#controllers.values()) {
+      queues.report();
     }
     for (const { sq, controller } of waiting) {
-      const progress = this.#controllers.get(controller.id)?.progress;
-      if (progress !== undefined) {
-        progress[sq.qid * QUEUE_WORDS + QueueWord.INFLIGHT] += 1;
-      }
+      this.#controllers.get(controller.id)?.queues.reportInflight(sq);
     }
   }
 
@@ -173,9 +165,9 @@ export class Controllers {
     for (const state of this.#controllers.values()) {
       state.io.draining = state.waiting.length > 0;
       if (state.waiting.length === 0) {
-        this.polled.push(...state.sqs.values());
+        state.queues.addPolled(this.polled);
       }
-      this.unheard ||= !state.trapped && state.sqs.size > 0;
+      this.unheard ||= !state.trapped && state.queues.used;
     }
   }
 
@@ -189,7 +181,7 @@ export class Controllers {
     }
     const { ring } = this.#context;
     for (const state of this.#controllers.values()) {
-      const rings = state.shadow !== undefined && state.sqs.size > 0 && state.socket >= 0;
+      const rings = state.queues.shadowed && state.queues.used && state.socket >= 0;
       if (rings && !state.listening && ring.prepared < MAX_LISTENING) {
         state.listening = true;
         ring.preparePollOnce(state.socket, listenData(state.io.id));
@@ -213,26 +205,25 @@ export class Controllers {
   }
 
   /** A request that the system refuses (no memory to map, for example) fails alone. */
-  #carryOut(state: ControllerState | undefined, request: ControllerRequest): number {
+  #carryOut(state: ControllerState | undefined, request: ControllerRequest, id: number): number {
     try {
-      return this.#perform(state, request);
+      return this.#perform(state, request, id);
     } catch {
       return Status.INTERNAL_ERROR;
     }
   }
 
-  #perform(state: ControllerState | undefined, request: ControllerRequest): number {
+  #perform(state: ControllerState | undefined, request: ControllerRequest, id: number): number {
     if (request.kind === 'attach') {
       return this.#attach(request);
     }
     if (state === undefined) {
-      // Detached, or never there: nothing is left to change or take away, and no queue can be made.
-      const makesQueue = request.kind === 'create-cq' || request.kind === 'create-sq';
-      return makesQueue ? Status.INTERNAL_ERROR : Status.SUCCESS;
+      // Detached, or never there: nothing is left to change or take away, and no queue can be made or handed over.
+      return NEEDS_CONTROLLER.has(request.kind) ? Status.INTERNAL_ERROR : Status.SUCCESS;
     }
     switch (request.kind) {
       case 'detach':
-        this.#reset(state);
+        state.queues.reset();
         for (let nsid = 1; nsid <= state.io.namespaces.length; nsid++) {
           this.#closeNamespace(state.io, nsid);
         }
@@ -253,32 +244,42 @@ export class Controllers {
         }
         break;
       case 'map':
-        state.io.memory.add(request.region);
-        this.#resume(state);
+        state.queues.map(request.region);
         break;
       case 'unmap':
-        this.#unmap(state, request.iova);
+        state.queues.unmap(request.iova);
         break;
       case 'create-cq':
-        return this.#createCq(state, request);
+        return state.queues.createCq(request);
       case 'create-sq':
-        return this.#createSq(state, request);
+        return state.queues.createSq(request);
       case 'delete-cq':
-        this.#release(state.cqs.get(request.qid)?.placement);
-        state.cqs.get(request.qid)?.cq.close();
-        state.cqs.delete(request.qid);
+        state.queues.deleteCq(request.qid);
         break;
       case 'delete-sq':
-        this.#release(state.sqs.get(request.qid)?.placement);
-        state.sqs.delete(request.qid);
+        state.queues.deleteSq(request.qid);
+        break;
+      case 'release-queues':
+        if (!state.queues.leave(request.cqid, id)) {
+          return Status.COMPLETION_QUEUE_INVALID;
+        }
+        this.#handOver(state);
+        return LATER;
+      case 'keep-queues': {
+        const kept = state.queues.stay(request.cqid);
+        if (kept !== undefined) {
+          this.#answer(kept, Status.ABORTED_BY_REQUEST);
+        }
+        break;
+      }
+      case 'adopt-queues':
+        state.queues.adopt(request.cq, request.sqs);
         break;
       case 'reset':
-        this.#reset(state);
+        state.queues.reset();
         break;
       case 'eventfds':
-        for (const { cq } of state.cqs.values()) {
-          connect(cq, request.fds[cq.vector] ?? -1);
-        }
+        state.queues.connect(request.fds);
         break;
       case 'add-namespace':
         this.#addNamespace(state.io, request.namespace);
@@ -297,9 +298,7 @@ export class Controllers {
         this.#closeNamespace(state.io, request.nsid);
         break;
       case 'shadow':
-        state.shadow = new ShadowDoorbells(request.shadow, state.io.memory);
-        this.#copyDoorbells(state);
-        this.#placeDoorbells(state);
+        state.queues.setShadow(request.shadow);
         break;
       case 'write-through':
         state.io.writeThrough = request.enabled;
@@ -324,16 +323,15 @@ export class Controllers {
       draining: false,
       counters: new Counters(this.#counters, request.row),
     };
+    const doorbells = new Int32Array(request.doorbells);
+    const progress = new Int32Array(request.progress);
     this.#controllers.set(request.controller, {
       io,
-      doorbells: new Int32Array(request.doorbells),
+      queues: new ControllerQueues(io, doorbells, request.shadow, progress),
+      doorbells,
       trapped: request.trapped,
-      shadow: request.shadow && new ShadowDoorbells(request.shadow, memory),
       socket: request.socket,
       listening: false,
-      progress: new Int32Array(request.progress),
-      cqs: new Map(),
-      sqs: new Map(),
       waiting: [],
     });
     let status: number = Status.SUCCESS;
@@ -375,158 +373,5 @@ export class Controllers {
 
   #unwatch(state: ControllerState): void {
     this.watches = this.watches.filter((watch) => watch.controller !== state.io.id);
-  }
-
-  #createCq(state: ControllerState, request: ControllerRequest & { kind: 'create-cq' }): number {
-    const bytes = request.size * CQE_SIZE;
-    const memory = state.io.memory.queueMemory(request.iova, bytes, true);
-    if (memory === undefined) {
-      return Status.DATA_TRANSFER_ERROR;
-    }
-    this.#clearDoorbell(state, 2 * request.qid + 1);
-    const { qid, size, interrupts, vector } = request;
-    const cq = new CompletionQueue(qid, size, memory.words, state.doorbells, interrupts, vector);
-    cq.eventfd = request.eventfd;
-    cq.adaptive = request.adaptive;
-    cq.doorbells = state.shadow?.words?.doorbells ?? state.doorbells;
-    const placement = { iova: request.iova, bytes, writable: true, alias: memory.alias };
-    state.cqs.set(qid, { cq, placement: { ...placement, suspended: false } });
-    return Status.SUCCESS;
-  }
-
-  #createSq(state: ControllerState, request: ControllerRequest & { kind: 'create-sq' }): number {
-    const completion = state.cqs.get(request.cqid);
-    const cq = completion?.cq;
-    const bytes = request.size * SQE_SIZE;
-    const memory = state.io.memory.queueMemory(request.iova, bytes, false);
-    if (cq === undefined || memory === undefined) {
-      return cq === undefined ? Status.COMPLETION_QUEUE_INVALID : Status.DATA_TRANSFER_ERROR;
-    }
-    const { qid, size } = request;
-    this.#clearDoorbell(state, 2 * qid);
-    const sq = new SubmissionQueue(qid, size, memory.words, state.doorbells, cq);
-    const placement = { iova: request.iova, bytes, writable: false, alias: memory.alias };
-    state.sqs.set(qid, {
-      sq,
-      controller: state.io,
-      placement: { ...placement, suspended: false },
-    });
-    this.#placeDoorbells(state);
-    sq.hushNow();
-    return Status.SUCCESS;
-  }
-
-  #reset(state: ControllerState): void {
-    for (const { placement } of [...state.sqs.values(), ...state.cqs.values()]) {
-      this.#release(placement);
-    }
-    for (const { cq } of state.cqs.values()) {
-      cq.close();
-    }
-    state.sqs.clear();
-    state.cqs.clear();
-    state.shadow = undefined;
-  }
-
-  /** A new queue begins at 0. */
-  #clearDoorbell(state: ControllerState, index: number): void {
-    Atomics.store(state.doorbells, index, 0);
-    const shadow = state.shadow?.words;
-    if (shadow !== undefined) {
-      Atomics.store(shadow.doorbells, index, 0);
-      Atomics.store(shadow.eventIdx, index, 0);
-    }
-  }
-
-  /** The shadow of a queue that is there already begins with what the host rang. */
-  #copyDoorbells(state: ControllerState): void {
-    const shadow = state.shadow?.words?.doorbells;
-    if (shadow !== undefined) {
-      const qids = [
-        ...[...state.sqs.keys()].map((q) => 2 * q),
-        ...[...state.cqs.keys()].map((q) => 2 * q + 1),
-      ];
-      for (const index of qids) {
-        Atomics.store(shadow, index, Atomics.load(state.doorbells, index));
-      }
-    }
-  }
-
-  /** Tells the queues where their doorbells are, and stops those that miss some of their memory. */
-  #placeDoorbells(state: ControllerState): void {
-    const { shadow, doorbells } = state;
-    const lost = shadow !== undefined && shadow.words === undefined;
-    for (const { cq } of state.cqs.values()) {
-      cq.doorbells = shadow?.words?.doorbells ?? doorbells;
-    }
-    for (const { sq, placement } of state.sqs.values()) {
-      sq.doorbells = shadow?.words?.doorbells ?? doorbells;
-      sq.eventIdx = shadow?.words?.eventIdx ?? NO_EVENT_INDEXES;
-      sq.stopped = lost || placement.suspended || state.cqs.get(sq.cq.qid)!.placement.suspended;
-    }
-  }
-
-  #release(placement: Placement | undefined): void {
-    if (placement?.alias !== undefined) {
-      native.revoke(placement.alias);
-      placement.alias = undefined;
-    }
-  }
-
-  /** The region is no longer used when this returns; queues that lie in it rest until their memory is mapped again. */
-  #unmap(state: ControllerState, iova: number): void {
-    const region = state.io.memory.remove(iova);
-    if (region === undefined) {
-      return;
-    }
-    const hit = (placement: Placement): boolean =>
-      placement.iova < region.iova + region.size && region.iova < placement.iova + placement.bytes;
-    for (const { cq, placement } of state.cqs.values()) {
-      if (hit(placement)) {
-        this.#release(placement);
-        placement.suspended = true;
-        cq.memory = new Int32Array(0);
-      }
-    }
-    for (const { sq, placement } of state.sqs.values()) {
-      if (hit(placement)) {
-        this.#release(placement);
-        placement.suspended = true;
-        sq.words = new Int32Array(0);
-      }
-    }
-    state.shadow?.find(state.io.memory);
-    this.#placeDoorbells(state);
-  }
-
-  /** Memory came: queues that rested for it go on. */
-  #resume(state: ControllerState): void {
-    const find = (placement: Placement): Int32Array | undefined => {
-      const { iova, bytes, writable } = placement;
-      const memory = state.io.memory.queueMemory(iova, bytes, writable);
-      placement.suspended = memory === undefined;
-      placement.alias = memory?.alias;
-      return memory?.words;
-    };
-    for (const { cq, placement } of state.cqs.values()) {
-      if (placement.suspended) {
-        cq.memory = find(placement) ?? new Int32Array(0);
-      }
-    }
-    for (const { sq, placement } of state.sqs.values()) {
-      if (placement.suspended) {
-        sq.words = find(placement) ?? new Int32Array(0);
-      }
-    }
-    state.shadow?.find(state.io.memory);
-    this.#placeDoorbells(state);
-  }
-}
-
-/** Connects a queue to an eventfd; completions that the host has not seen are signalled there, as the old one may have lost them. */
-function connect(cq: CompletionQueue, eventfd: number): void {
-  cq.eventfd = eventfd;
-  if (cq.interrupts && eventfd >= 0 && cq.pending) {
-    native.eventfdSignal(eventfd);
   }
 }

@@ -359,6 +359,7 @@ export class Reactor {
       if (request.kind === 'stop') {
         this.#stopId = id;
       } else if (request.kind === 'report') {
+        this.#accountTimes();
         this.#controllers.report(this.#engine.waiting());
         this.#post({ kind: 'done', id, status: 0 });
       } else {
@@ -387,6 +388,18 @@ export class Reactor {
     }
     this.#idleRounds = 0;
     this.#sleeps = 0;
+  }
+
+  /** Adds the time since it was last added: a reactor that never rests would not. */
+  #accountTimes(): void {
+    const times = this.#times;
+    this.#clock(NOW);
+    if (times[IDLE_SINCE] > 0) {
+      this.#accountIdle();
+    } else {
+      this.#shared[Total.BUSY] += times[NOW] - times[BUSY_SINCE];
+      times[BUSY_SINCE] = times[NOW];
+    }
   }
 
   /** Adds the time without work since it was last added. */

@@ -265,6 +265,11 @@ export class ReactorPool {
     this.#slots[reactor].queuePairs += 1;
   }
 
+  /** Something is placed there that was placed elsewhere. */
+  load(reactor: number): void {
+    this.#slots[reactor].load += 1;
+  }
+
   unload(reactor: number): void {
     this.#slots[reactor].load -= 1;
   }

@@ -129,6 +129,7 @@ export class NvmeDevice implements VfioUserDevice {
       row: this.#namespaces.refusedRow,
       namespaces: () => this.#namespaces.describeAll(),
       eventfds: () => this.#interrupts.table(),
+      lost: (reason) => this.#controller.fail(reason),
     });
     this.#controller = new Controller(
       {
@@ -450,6 +451,11 @@ export class NvmeDevice implements VfioUserDevice {
   /** The rate limits of a namespace's bdev were made, or lifted. */
   limitNamespace(nsid: number, limits: SharedArrayBuffer | undefined): Promise<void> {
     return this.#queues.limitNamespace(nsid, limits);
+  }
+
+  /** Moves an I/O completion queue with its submission queues to another reactor. See `IoQueues.move`. */
+  moveQueue(cqid: number, reactor: number): Promise<void> {
+    return this.#queues.move(cqid, reactor);
   }
 
   #badDoorbell(qid: number): void {

@@ -4,7 +4,7 @@ import type { Tally } from '../bdev/tally.ts';
 import type { PassedSocket } from '../native/index.ts';
 import type { ReactorPool } from '../reactor/pool.ts';
 import { VfioUserCommand } from '../spec/vfio-user.ts';
-import { describeError } from '../util/errors.ts';
+import { describeError, InvalidError } from '../util/errors.ts';
 import { type Logger, peerLogger } from '../util/log.ts';
 import type { DeviceRegion, DmaRegion, IrqIndex, VfioUserDevice } from '../vfio-user/device.ts';
 import { Refusal } from '../vfio-user/refusal.ts';
@@ -87,6 +87,14 @@ export class Endpoint implements EndpointView {
 
   async removeNamespace(nsid: number): Promise<void> {
     await this.#current.device?.removeNamespace(nsid);
+  }
+
+  async moveQueue(cqid: number, reactor: number): Promise<void> {
+    const { device } = this.#current;
+    if (device === undefined) {
+      throw new InvalidError('there is no controller: no client is connected');
+    }
+    await device.moveQueue(cqid, reactor);
   }
 
   async close(): Promise<void> {

@@ -9,15 +9,18 @@ import type { CqRequest, SqRequest } from '../nvme/host.ts';
 import type { ShadowPages } from '../nvme/shadow.ts';
 import {
   type ControllerRequest,
+  type CqDescriptor,
   type NamespaceDescriptor,
   QUEUE_WORDS,
   QUEUE_WORDS_BYTES,
   QueueWord,
+  type SqDescriptor,
 } from '../reactor/control.ts';
 import { ReactorLostError, type ReactorPool } from '../reactor/pool.ts';
 import { Status } from '../spec/nvme.ts';
 import { ErrnoError } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';
+import { QueueMoves } from './moves.ts';
 import { type RecentCommands, recentCommands } from './recent.ts';
 import type { QueuePairInfo } from './types.ts';
 
@@ -42,11 +45,14 @@ export interface IoQueuesOptions {
   readonly namespaces: () => NamespaceDescriptor[];
   /** Eventfd by vector, or -1. */
   readonly eventfds: () => number[];
+  /** Queues are gone that the guest still counts on. */
+  readonly lost: (reason: string) => void;
 }
 
 export class IoQueues {
   readonly #options: IoQueuesOptions;
-  readonly #attached = new Set<number>();
+  /** Reactor → the status with which it got to know the controller. */
+  readonly #attached = new Map<number, Promise<number>>();
   /** qid → reactor. */
   readonly #cqs = new Map<number, number>();
   readonly #sqs = new Map<number, number>();
@@ -59,11 +65,22 @@ export class IoQueues {
   #home: number | undefined;
   #watching = false;
   #shadow: ShadowPages | undefined;
+  readonly #moves: QueueMoves;
+  /** Changes by the guest that are under way: nothing is moved meanwhile. */
+  #changing = 0;
   /** The client's, or -1. */
   socket = -1;
 
   constructor(options: IoQueuesOptions) {
     this.#options = options;
+    this.#moves = new QueueMoves({
+      reactorOf: (cqid) => this.#cqs.get(cqid),
+      describe: (cqid) => this.#describe(cqid),
+      attach: (reactor) => this.#attach(reactor),
+      ask: (reactor, request) => this.#ask(reactor, request),
+      placed: (cqid, reactor) => this.#placed(cqid, reactor),
+      lost: (cqid) => this.#lost(cqid),
+    });
   }
 
   /** Live I/O submission queues and their reactors. */
@@ -73,7 +90,7 @@ export class IoQueues {
 
   /** Reactors that know of the controller. */
   get reactors(): number[] {
-    return [...this.#attached];
+    return [...this.#attached.keys()];
   }
 
   /** How far the queues were when their reactors last reported. */
@@ -140,60 +157,65 @@ export class IoQueues {
 
   /** Resolves with the first status that is not success, if there is one. */
   async #tellAll(ask: Ask): Promise<number> {
-    const told = [...this.#attached].map((reactor) => this.#tell(reactor, ask));
+    const told = [...this.#attached.keys()].map((reactor) => this.#tell(reactor, ask));
     const statuses = await Promise.all(told);
     return statuses.find((status) => status !== Status.SUCCESS) ?? Status.SUCCESS;
   }
 
-  #attach(reactor: number): void {
-    if (!this.#attached.has(reactor)) {
-      this.#attached.add(reactor);
-      const { doorbells, trapped, memory, row, maxTransferBytes, writeThrough, namespaces } =
-        this.#options;
-      const attached = this.#tell(reactor, {
-        kind: 'attach',
-        doorbells,
-        trapped,
-        shadow: this.#shadow,
-        socket: this.socket,
-        row,
-        maxTransferBytes,
-        writeThrough: writeThrough(),
-        regions: memory.regions,
-        namespaces: namespaces(),
-        progress: this.#progress,
-      });
-      void attached.then((status) => {
-        if (status !== Status.SUCCESS) {
-          this.#options.log.error({ reactor }, 'a reactor could not open every namespace');
-        }
-      });
+  #attach(reactor: number): Promise<number> {
+    const known = this.#attached.get(reactor);
+    if (known !== undefined) {
+      return known;
     }
+    const { doorbells, trapped, memory, row, maxTransferBytes, writeThrough, namespaces } =
+      this.#options;
+    const attached = this.#tell(reactor, {
+      kind: 'attach',
+      doorbells,
+      trapped,
+      shadow: this.#shadow,
+      socket: this.socket,
+      row,
+      maxTransferBytes,
+      writeThrough: writeThrough(),
+      regions: memory.regions,
+      namespaces: namespaces(),
+      progress: this.#progress,
+    });
+    this.#attached.set(reactor, attached);
+    void attached.then((status) => {
+      if (status !== Status.SUCCESS) {
+        this.#options.log.error({ reactor }, 'a reactor could not open every namespace');
+      }
+    });
+    return attached;
   }
 
   /** Puts the queue on the least loaded reactor. */
   async createCq(request: CqRequest): Promise<number> {
-    const { pool, eventfds, adaptiveInterrupts } = this.#options;
-    const reactor = pool.place();
+    const reactor = this.#options.pool.place();
     this.#cqs.set(request.qid, reactor);
     this.#cqRequests.set(request.qid, request);
     this.#forgetProgress(request.qid, QueueWord.CQ_HEAD, QUEUE_WORDS);
-    this.#attach(reactor);
-    const eventfd = eventfds()[request.vector] ?? -1;
-    const status = await this.#ask(reactor, {
-      kind: 'create-cq',
-      ...request,
-      eventfd,
-      adaptive: adaptiveInterrupts,
-    });
+    void this.#attach(reactor);
+    const status = await this.#ask(reactor, { kind: 'create-cq', ...this.#describeCq(request) });
     if (status !== Status.SUCCESS) {
       this.#forgetCq(request.qid);
     }
     return status;
   }
 
+  #describeCq(request: CqRequest): CqDescriptor {
+    const { eventfds, adaptiveInterrupts: adaptive } = this.#options;
+    return { ...request, eventfd: eventfds()[request.vector] ?? -1, adaptive };
+  }
+
   /** A submission queue lives where its completion queue does. */
-  async createSq(request: SqRequest): Promise<number> {
+  createSq(request: SqRequest): Promise<number> {
+    return this.#change(() => this.#createSq(request));
+  }
+
+  async #createSq(request: SqRequest): Promise<number> {
     const reactor = this.#cqs.get(request.cqid);
     if (reactor === undefined) {
       return Status.COMPLETION_QUEUE_INVALID;
@@ -210,7 +232,11 @@ export class IoQueues {
     return status;
   }
 
-  async deleteCq(qid: number): Promise<number> {
+  deleteCq(qid: number): Promise<number> {
+    return this.#change(() => this.#deleteCq(qid));
+  }
+
+  async #deleteCq(qid: number): Promise<number> {
     const reactor = this.#cqs.get(qid);
     const status =
       reactor === undefined
@@ -220,7 +246,11 @@ export class IoQueues {
     return status;
   }
 
-  async deleteSq(qid: number): Promise<number> {
+  deleteSq(qid: number): Promise<number> {
+    return this.#change(() => this.#deleteSq(qid));
+  }
+
+  async #deleteSq(qid: number): Promise<number> {
     const reactor = this.#sqs.get(qid);
     const status =
       reactor === undefined
@@ -228,6 +258,61 @@ export class IoQueues {
         : await this.#tell(reactor, { kind: 'delete-sq', qid });
     this.#sqs.delete(qid);
     return status;
+  }
+
+  // --- moves ------------------------------------------------------------------------------------------------------
+
+  /**
+   * Moves a CQ with its SQs to another reactor, without the guest noticing more than a pause. Rejects as `QueueMoves.move` does, and with
+   * EBUSY while the guest changes its queues.
+   */
+  move(cqid: number, reactor: number): Promise<void> {
+    return this.#changing > 0
+      ? Promise.reject(new ErrnoError('EBUSY', 'the guest changes its queues'))
+      : this.#moves.move(cqid, reactor);
+  }
+
+  /** What the guest does to its queues: not while one is being moved. */
+  async #change<T>(change: () => Promise<T>): Promise<T> {
+    this.#changing += 1;
+    try {
+      if (this.#moves.underWay) {
+        await this.#moves.settle();
+      }
+      return await change();
+    } finally {
+      this.#changing -= 1;
+    }
+  }
+
+  #sqidsOf(cqid: number): number[] {
+    return [...this.#sqs.keys()].filter((qid) => this.#sqRequests.get(qid)?.cqid === cqid);
+  }
+
+  /** A CQ and its SQs, as a reactor makes them. */
+  #describe(cqid: number): { cq: CqDescriptor; sqs: SqDescriptor[] } {
+    return {
+      cq: this.#describeCq(this.#cqRequests.get(cqid)!),
+      sqs: this.#sqidsOf(cqid).map((qid) => this.#sqRequests.get(qid)!),
+    };
+  }
+
+  #placed(cqid: number, reactor: number): void {
+    const { pool } = this.#options;
+    pool.unload(this.#cqs.get(cqid)!);
+    pool.load(reactor);
+    this.#cqs.set(cqid, reactor);
+    for (const qid of this.#sqidsOf(cqid)) {
+      this.#sqs.set(qid, reactor);
+    }
+  }
+
+  #lost(cqid: number): void {
+    for (const qid of this.#sqidsOf(cqid)) {
+      this.#sqs.delete(qid);
+    }
+    this.#forgetCq(cqid);
+    this.#options.lost(`completion queue ${cqid} was lost on its way to another reactor`);
   }
 
   /** Words that an earlier queue of that id left; nobody else writes them before the queue is there. */
@@ -245,7 +330,11 @@ export class IoQueues {
   }
 
   /** Drops all queues; resolves when nothing of them is in flight. */
-  async reset(): Promise<void> {
+  reset(): Promise<void> {
+    return this.#change(() => this.#reset());
+  }
+
+  async #reset(): Promise<void> {
     this.#shadow = undefined;
     await this.#tellAll({ kind: 'reset' });
     for (const qid of [...this.#cqs.keys()]) {
@@ -255,9 +344,11 @@ export class IoQueues {
   }
 
   /** The host writes the doorbells of I/O queues into these pages from now on. */
-  async setShadow(shadow: ShadowPages): Promise<void> {
-    this.#shadow = shadow;
-    await this.#tellAll({ kind: 'shadow', shadow });
+  setShadow(shadow: ShadowPages): Promise<void> {
+    return this.#change(async () => {
+      this.#shadow = shadow;
+      await this.#tellAll({ kind: 'shadow', shadow });
+    });
   }
 
   /** The same reactor watches for as long as it lives. Doorbells that come as messages need no watch. */
@@ -269,7 +360,7 @@ export class IoQueues {
     if (enabled !== this.#watching && pool.alive) {
       this.#watching = enabled;
       this.#home ??= pool.place();
-      this.#attach(this.#home);
+      void this.#attach(this.#home);
       void this.#tell(this.#home, { kind: 'watch-admin', enabled, seen });
     }
   }
@@ -349,7 +440,11 @@ export class IoQueues {
   }
 
   /** The controller goes: resolves when no reactor knows it any more. */
-  async detach(): Promise<void> {
+  detach(): Promise<void> {
+    return this.#change(() => this.#detach());
+  }
+
+  async #detach(): Promise<void> {
     this.#watching = false;
     await this.#tellAll({ kind: 'detach' });
     this.#attached.clear();

@@ -67,6 +67,10 @@ export class RecordingEndpoint implements EndpointView {
     return this.#call(`remove ${nsid}`);
   }
 
+  moveQueue(cqid: number, reactor: number): Promise<void> {
+    return this.#call(`move ${cqid} to ${reactor}`);
+  }
+
   close(): Promise<void> {
     return this.#call('close');
   }

@@ -1,6 +1,6 @@
 /**
- * Commands that are delayed, pending, retried, failed and corrupted, while queues, memory, namespaces and clients come and go at random: each ends
- * exactly once, with a status that there is a reason for, nothing hangs, and the neighbour has its data right.
+ * Commands that are delayed, pending, retried, failed and corrupted, while queues, memory, namespaces and clients come and go at random, and queues
+ * move between reactors: each ends exactly once, with a status that there is a reason for, nothing hangs, and the neighbour has its data right.
  */
 import assert from 'node:assert/strict';
 import t, { type Test } from 'tap';
@@ -25,6 +25,15 @@ const EXTRA = 0x4000_0000;
 const HOUR = 3_600_000_000;
 /** Fine; failed; aborted; its namespace is gone; its memory is gone; what is injected. */
 const STATUSES = ['0/00', '0/06', '0/07', '0/0b', '0/04', '2/81'];
+/** How a move may end. */
+const MOVES = [
+  'moved',
+  'Device or resource busy: the guest changes its queues',
+  'Device or resource busy: completion queue N is being moved',
+  'Device or resource busy: commands of completion queue N do not end',
+  "key 'cqid': there is no completion queue N",
+  'there is no controller: no client is connected',
+];
 /**
  * Of a flush: a write past the page cache and one through it (as one that is split around a corrupted byte) were at the same blocks at the same
  * time, and the kernel does not know what is there.
@@ -42,6 +51,7 @@ class Guest {
   #buffer = 0;
   #extra: ClientMemory | undefined;
   #mapped = false;
+  readonly #moves: Promise<string>[] = [];
   readonly statuses = new Map<string, number>();
   submitted = 0;
   ended = 0;
@@ -126,6 +136,27 @@ class Guest {
     await this.#client.deleteQueuePair(index + 1);
     this.#pairs[index].abandon();
     this.#pairs[index] = await this.#client.createQueuePair(index + 1, DEPTH);
+  }
+
+  /** Moves a queue, sooner or later: what else happens need not wait. Commands that hang keep it where it is. */
+  move(): void {
+    const [{ endpoint }] = this.#target.target.subsystem(this.#served.nqn).listeners.values();
+    const moved = endpoint.moveQueue(1 + this.#random.below(2), this.#random.below(2));
+    this.#moves.push(
+      moved.then(
+        () => 'moved',
+        (error: Error) => error.message.replace(/[0-9]+/, 'N'),
+      ),
+    );
+  }
+
+  /** How the moves ended, and how often. */
+  async moves(): Promise<Record<string, number>> {
+    const counts: Record<string, number> = {};
+    for (const outcome of await Promise.all(this.#moves)) {
+      counts[outcome] = (counts[outcome] ?? 0) + 1;
+    }
+    return counts;
   }
 
   async reset(): Promise<void> {
@@ -219,6 +250,9 @@ async function chaos(
         corruptValue: 1 + random.below(255),
       });
     }
+    if (random.below(3) === 0) {
+      guest.move();
+    }
     if (random.below(4) === 0) {
       await steps[random.below(steps.length)]();
     } else {
@@ -234,6 +268,11 @@ async function chaos(
   assert.equal(target.target.bdevs.find(name), undefined);
   t.comment(`${guest.submitted} commands, ${guest.dropped} of them dropped`);
   t.comment(JSON.stringify(Object.fromEntries(guest.statuses)));
+  const moves = await guest.moves();
+  t.comment(JSON.stringify(moves));
+  const unexpected = Object.keys(moves).filter((outcome) => !MOVES.includes(outcome));
+  t.strictSame(unexpected, []);
+  t.ok(moves.moved > 0);
   const strange = [...guest.statuses.keys()].filter((status) => !statuses.includes(status));
   t.strictSame(strange, []);
   t.equal(guest.ended + guest.dropped, guest.submitted);

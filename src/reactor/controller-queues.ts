@@ -1,0 +1,384 @@
+/**
+ * The I/O queues of a controller, as far as one reactor has them: where they lie in guest memory, where their doorbells are, and how they
+ * come from another reactor and go to one. Owned by the reactor. Whatever takes something away is called when nothing of it is in flight.
+ */
+import type { GuestRegion, QueueMemory } from '../memory/guest.ts';
+import { native } from '../native/index.ts';
+import type { IoController, IoQueue } from '../nvme/io.ts';
+import { CompletionQueue, NO_EVENT_INDEXES, SubmissionQueue } from '../nvme/queue.ts';
+import { ShadowDoorbells, type ShadowPages } from '../nvme/shadow.ts';
+import { CQE_SIZE, SQE_SIZE, Status } from '../spec/nvme.ts';
+import { type CqDescriptor, QUEUE_WORDS, QueueWord, type SqDescriptor } from './control.ts';
+
+/** A queue's place in guest memory. */
+interface Placement {
+  readonly iova: number;
+  readonly bytes: number;
+  readonly writable: boolean;
+  /** An extra mapping over several regions, or undefined. */
+  alias: Uint8Array | undefined;
+  /** Part of the memory is unmapped: the queue rests until it is back. */
+  suspended: boolean;
+}
+
+/** In place of memory that is unmapped. */
+const NO_MEMORY = new Int32Array(0);
+
+export class ControllerQueues {
+  readonly #controller: IoController;
+  readonly #doorbells: Int32Array;
+  /** See QueueWord. */
+  readonly #progress: Int32Array;
+  readonly #cqs = new Map<number, { cq: CompletionQueue; placement: Placement }>();
+  readonly #sqs = new Map<number, IoQueue & { placement: Placement }>();
+  /** CQs that go to another reactor when their commands have ended; and the ids of the requests to be answered then. */
+  readonly #leaving = new Map<number, number>();
+  #shadow: ShadowDoorbells | undefined;
+
+  constructor(
+    controller: IoController,
+    doorbells: Int32Array,
+    shadow: ShadowPages | undefined,
+    progress: Int32Array,
+  ) {
+    this.#controller = controller;
+    this.#doorbells = doorbells;
+    this.#shadow = shadow && new ShadowDoorbells(shadow, controller.memory);
+    this.#progress = progress;
+  }
+
+  /** There are submission queues. */
+  get used(): boolean {
+    return this.#sqs.size > 0;
+  }
+
+  /** The host rings only when it is asked to. */
+  get shadowed(): boolean {
+    return this.#shadow !== undefined;
+  }
+
+  /** Appends the submission queues of which commands are to be taken. */
+  addPolled(polled: IoQueue[]): void {
+    for (const queue of this.#sqs.values()) {
+      if (!this.#leaving.has(queue.sq.cq.qid)) {
+        polled.push(queue);
+      }
+    }
+  }
+
+  /** No command that is in flight is to be completed to the host. */
+  discard(): void {
+    for (const { sq } of this.#sqs.values()) {
+      sq.discarded = true;
+    }
+  }
+
+  /** Writes down how far every queue is, with no commands in flight. */
+  report(): void {
+    for (const { cq } of this.#cqs.values()) {
+      this.#reportCq(cq);
+    }
+    for (const { sq } of this.#sqs.values()) {
+      this.#reportSq(sq);
+    }
+  }
+
+  /** Adds a command in flight to what was written down. */
+  reportInflight({ qid }: SubmissionQueue): void {
+    this.#progress[qid * QUEUE_WORDS + QueueWord.INFLIGHT] += 1;
+  }
+
+  #reportCq(cq: CompletionQueue): void {
+    const { head, tail, phase } = cq.progress;
+    const row = cq.qid * QUEUE_WORDS;
+    this.#progress[row + QueueWord.CQ_HEAD] = head;
+    this.#progress[row + QueueWord.CQ_TAIL] = tail;
+    this.#progress[row + QueueWord.PHASE] = phase;
+  }
+
+  #reportSq(sq: SubmissionQueue): void {
+    const row = sq.qid * QUEUE_WORDS;
+    this.#progress[row + QueueWord.SQ_HEAD] = sq.head;
+    this.#progress[row + QueueWord.SQ_TAIL] = sq.tail();
+    this.#progress[row + QueueWord.INFLIGHT] = 0;
+    this.#progress[row + QueueWord.STOPPED] = Number(sq.stopped);
+  }
+
+  // --- queues come and go -------------------------------------------------------------------------------------------
+
+  /** A status. */
+  createCq(descriptor: CqDescriptor): number {
+    const { qid, size, iova } = descriptor;
+    const memory = this.#controller.memory.queueMemory(iova, size * CQE_SIZE, true);
+    if (memory === undefined) {
+      return Status.DATA_TRANSFER_ERROR;
+    }
+    this.#clearDoorbell(2 * qid + 1);
+    this.#addCq(descriptor, memory);
+    return Status.SUCCESS;
+  }
+
+  /** The same. */
+  createSq(descriptor: SqDescriptor): number {
+    const { qid, size, iova, cqid } = descriptor;
+    const cq = this.#cqs.get(cqid)?.cq;
+    const memory = this.#controller.memory.queueMemory(iova, size * SQE_SIZE, false);
+    if (cq === undefined || memory === undefined) {
+      return cq === undefined ? Status.COMPLETION_QUEUE_INVALID : Status.DATA_TRANSFER_ERROR;
+    }
+    this.#clearDoorbell(2 * qid);
+    const sq = this.#addSq(descriptor, cq, memory);
+    this.#placeDoorbells();
+    sq.hushNow();
+    return Status.SUCCESS;
+  }
+
+  /** `memory`: undefined if it is unmapped, and the queue rests until it is back. */
+  #addCq(
+    { qid, size, iova, interrupts, vector, eventfd, adaptive }: CqDescriptor,
+    memory: QueueMemory | undefined,
+  ): CompletionQueue {
+    const words = memory?.words ?? NO_MEMORY;
+    const cq = new CompletionQueue(qid, size, words, this.#doorbells, interrupts, vector);
+    cq.eventfd = eventfd;
+    cq.adaptive = adaptive;
+    cq.doorbells = this.#shadow?.words?.doorbells ?? this.#doorbells;
+    this.#cqs.set(qid, { cq, placement: place(iova, size * CQE_SIZE, true, memory) });
+    return cq;
+  }
+
+  /** The same. */
+  #addSq(
+    { qid, size, iova }: SqDescriptor,
+    cq: CompletionQueue,
+    memory: QueueMemory | undefined,
+  ): SubmissionQueue {
+    const words = memory?.words ?? NO_MEMORY;
+    const sq = new SubmissionQueue(qid, size, words, this.#doorbells, cq);
+    const placement = place(iova, size * SQE_SIZE, false, memory);
+    this.#sqs.set(qid, { sq, controller: this.#controller, placement });
+    return sq;
+  }
+
+  deleteCq(qid: number): void {
+    this.#cqs.get(qid)?.cq.close();
+    release(this.#cqs.get(qid)?.placement);
+    this.#cqs.delete(qid);
+  }
+
+  deleteSq(qid: number): void {
+    release(this.#sqs.get(qid)?.placement);
+    this.#sqs.delete(qid);
+  }
+
+  /** Drops all queues, and the shadow of their doorbells. */
+  reset(): void {
+    for (const qid of this.#sqs.keys()) {
+      this.deleteSq(qid);
+    }
+    for (const qid of this.#cqs.keys()) {
+      this.deleteCq(qid);
+    }
+    this.#shadow = undefined;
+  }
+
+  // --- queues move from reactor to reactor --------------------------------------------------------------------------
+
+  /** No command is taken from the SQs of a CQ any more. `id` is `handOver`'s to return. False if there is no such CQ. */
+  leave(cqid: number, id: number): boolean {
+    if (!this.#cqs.has(cqid) || this.#leaving.has(cqid)) {
+      return false;
+    }
+    this.#leaving.set(cqid, id);
+    return true;
+  }
+
+  /** Commands are taken again. Returns the id of `leave`, or undefined if the CQ is not leaving. */
+  stay(cqid: number): number | undefined {
+    const id = this.#leaving.get(cqid);
+    this.#leaving.delete(cqid);
+    return id;
+  }
+
+  /** Some CQ cannot leave yet. */
+  get leaving(): boolean {
+    return this.#leaving.size > 0;
+  }
+
+  /**
+   * Lets CQs go of which nothing is in flight any more. Returns the ids of their `leave`. An interrupt that was held back is the other
+   * reactor's to make up for.
+   */
+  handOver(): number[] {
+    const ids: number[] = [];
+    for (const [cqid, id] of this.#leaving) {
+      const { cq } = this.#cqs.get(cqid)!;
+      if (cq.idle) {
+        for (const { sq } of this.#sqs.values()) {
+          if (sq.cq === cq) {
+            this.#reportSq(sq);
+            this.deleteSq(sq.qid);
+          }
+        }
+        this.#reportCq(cq);
+        this.deleteCq(cqid);
+        this.#leaving.delete(cqid);
+        ids.push(id);
+      }
+    }
+    return ids;
+  }
+
+  /**
+   * A CQ and its SQs that another reactor let go. The next poll finds what the host submitted meanwhile. Nothing tells whether the host was
+   * interrupted for all that it has not seen (its vector may have changed on the way), so it is once more.
+   */
+  adopt(cqDescriptor: CqDescriptor, sqDescriptors: readonly SqDescriptor[]): void {
+    const { memory } = this.#controller;
+    const progress = this.#progress;
+    const { qid, size, iova, eventfd } = cqDescriptor;
+    const cq = this.#addCq(cqDescriptor, memory.queueMemory(iova, size * CQE_SIZE, true));
+    const row = qid * QUEUE_WORDS;
+    cq.resume(progress[row + QueueWord.CQ_TAIL], progress[row + QueueWord.PHASE]);
+    const sqs = sqDescriptors.map((descriptor) => {
+      const { iova, size } = descriptor;
+      const sq = this.#addSq(descriptor, cq, memory.queueMemory(iova, size * SQE_SIZE, false));
+      sq.head = progress[sq.qid * QUEUE_WORDS + QueueWord.SQ_HEAD];
+      return sq;
+    });
+    this.#placeDoorbells();
+    for (const sq of sqs) {
+      sq.hushNow();
+    }
+    connect(cq, eventfd);
+  }
+
+  // --- interrupts, doorbells, memory --------------------------------------------------------------------------------
+
+  /** `fds`: eventfd by vector, or -1. */
+  connect(fds: readonly number[]): void {
+    for (const { cq } of this.#cqs.values()) {
+      connect(cq, fds[cq.vector] ?? -1);
+    }
+  }
+
+  /** The host writes its doorbells there, too. */
+  setShadow(pages: ShadowPages): void {
+    this.#shadow = new ShadowDoorbells(pages, this.#controller.memory);
+    this.#copyDoorbells();
+    this.#placeDoorbells();
+  }
+
+  /** A new queue begins at 0. */
+  #clearDoorbell(index: number): void {
+    Atomics.store(this.#doorbells, index, 0);
+    const shadow = this.#shadow?.words;
+    if (shadow !== undefined) {
+      Atomics.store(shadow.doorbells, index, 0);
+      Atomics.store(shadow.eventIdx, index, 0);
+    }
+  }
+
+  /** The shadow of a queue that is there already begins with what the host rang. */
+  #copyDoorbells(): void {
+    const shadow = this.#shadow?.words?.doorbells;
+    if (shadow !== undefined) {
+      const qids = [
+        ...[...this.#sqs.keys()].map((q) => 2 * q),
+        ...[...this.#cqs.keys()].map((q) => 2 * q + 1),
+      ];
+      for (const index of qids) {
+        Atomics.store(shadow, index, Atomics.load(this.#doorbells, index));
+      }
+    }
+  }
+
+  /** Tells the queues where their doorbells are, and stops those that miss some of their memory. */
+  #placeDoorbells(): void {
+    const shadow = this.#shadow;
+    const lost = shadow !== undefined && shadow.words === undefined;
+    for (const { cq } of this.#cqs.values()) {
+      cq.doorbells = shadow?.words?.doorbells ?? this.#doorbells;
+    }
+    for (const { sq, placement } of this.#sqs.values()) {
+      sq.doorbells = shadow?.words?.doorbells ?? this.#doorbells;
+      sq.eventIdx = shadow?.words?.eventIdx ?? NO_EVENT_INDEXES;
+      sq.stopped = lost || placement.suspended || this.#cqs.get(sq.cq.qid)!.placement.suspended;
+    }
+  }
+
+  /** The region is no longer used when this returns; queues that lie in it rest until their memory is mapped again. */
+  unmap(iova: number): void {
+    const region = this.#controller.memory.remove(iova);
+    if (region === undefined) {
+      return;
+    }
+    const hit = (placement: Placement): boolean =>
+      placement.iova < region.iova + region.size && region.iova < placement.iova + placement.bytes;
+    for (const { cq, placement } of this.#cqs.values()) {
+      if (hit(placement)) {
+        release(placement);
+        placement.suspended = true;
+        cq.memory = NO_MEMORY;
+      }
+    }
+    for (const { sq, placement } of this.#sqs.values()) {
+      if (hit(placement)) {
+        release(placement);
+        placement.suspended = true;
+        sq.words = NO_MEMORY;
+      }
+    }
+    this.#shadow?.find(this.#controller.memory);
+    this.#placeDoorbells();
+  }
+
+  /** Queues that rested for the region go on. */
+  map(region: GuestRegion): void {
+    const { memory } = this.#controller;
+    memory.add(region);
+    const find = (placement: Placement): Int32Array => {
+      const { iova, bytes, writable } = placement;
+      const found = memory.queueMemory(iova, bytes, writable);
+      placement.suspended = found === undefined;
+      placement.alias = found?.alias;
+      return found?.words ?? NO_MEMORY;
+    };
+    for (const { cq, placement } of this.#cqs.values()) {
+      if (placement.suspended) {
+        cq.memory = find(placement);
+      }
+    }
+    for (const { sq, placement } of this.#sqs.values()) {
+      if (placement.suspended) {
+        sq.words = find(placement);
+      }
+    }
+    this.#shadow?.find(memory);
+    this.#placeDoorbells();
+  }
+}
+
+function place(
+  iova: number,
+  bytes: number,
+  writable: boolean,
+  memory: QueueMemory | undefined,
+): Placement {
+  return { iova, bytes, writable, alias: memory?.alias, suspended: memory === undefined };
+}
+
+function release(placement: Placement | undefined): void {
+  if (placement?.alias !== undefined) {
+    native.revoke(placement.alias);
+    placement.alias = undefined;
+  }
+}
+
+/** Connects a queue to an eventfd; completions that the host has not seen are signalled there, as the old one may have lost them. */
+function connect(cq: CompletionQueue, eventfd: number): void {
+  cq.eventfd = eventfd;
+  if (cq.interrupts && eventfd >= 0 && cq.pending) {
+    native.eventfdSignal(eventfd);
+  }
+}
