@@ -38,10 +38,14 @@ export class Watchdog {
   #ask(): void {
     const { pulse, reactors, alive, log } = this.#options;
     const waiting = new Set(Array.from({ length: reactors }, (_, reactor) => reactor));
-    this.#complaint = setTimeout(() => {
+    const complain = (): void => {
       const stuck = [...waiting];
-      log.error({ reactors: stuck, ms: this.#halfMs }, 'reactors hang: the watchdog will end us');
-    }, this.#halfMs);
+      if (stuck.length > 0 && !this.#stopped) {
+        log.error({ reactors: stuck, ms: this.#halfMs }, 'reactors hang: the watchdog will end us');
+      }
+    };
+    // If it was this thread that got no processor, the answers are there, and read first.
+    this.#complaint = setTimeout(() => setImmediate(complain), this.#halfMs);
     const answers = [...waiting].map(async (reactor) => {
       await pulse(reactor);
       waiting.delete(reactor);

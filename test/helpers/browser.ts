@@ -76,7 +76,7 @@ export async function screenshot(page: Page, name: string): Promise<void> {
 }
 
 const POLL_MS = 50;
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 120_000;
 
 /**
  * Waits until an expression is true in the page. Rejects with `what` if it does not become so. (Playwright's own way to wait for an

@@ -1,7 +1,8 @@
 /** The NVMe initiator in C, which shares no code with the target: its building, and its runs. */
-import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcessWithoutNullStreams, execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { spawnTied } from './tied.ts';
 
 /** From dist/test/helpers. */
 const SOURCE = fileURLToPath(new URL('../../../test/foreign/initiator.c', import.meta.url));
@@ -31,7 +32,7 @@ export class Initiator {
   readonly printed: Promise<void>;
 
   constructor(program: string, args: readonly string[]) {
-    this.child = spawn(program, args);
+    this.child = spawnTied(program, args);
     let stdout = '';
     let stderr = '';
     this.child.stderr.setEncoding('utf8').on('data', (text: string) => {

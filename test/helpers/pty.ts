@@ -1,7 +1,8 @@
 /** Runs a shell command on a terminal of its own, by script(1): for what a program does only there. */
-import { spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import type { Test } from './target.ts';
+import { spawnTied } from './tied.ts';
 
 /** Escape, and what sets colours. */
 export const ESC = String.fromCharCode(27);
@@ -10,7 +11,7 @@ export const SGR = new RegExp(`${ESC}\\[\\d*m`, 'g');
 export const canPty = spawnSync('script', ['--version']).status === 0;
 
 export class Pty {
-  readonly #child: ReturnType<typeof spawn>;
+  readonly #child: ChildProcess;
   /** All that came out, once it is over. */
   readonly outcome: Promise<{ readonly code: number | null; readonly output: string }>;
   #output = '';
@@ -20,7 +21,7 @@ export class Pty {
   /** Ended at the end of the test. */
   constructor(t: Test, command: string, { columns = 100, rows = 30 } = {}, env = {}) {
     const sized = `stty cols ${columns} rows ${rows}; ${command}`;
-    this.#child = spawn('script', ['-qfec', sized, '/dev/null'], {
+    this.#child = spawnTied('script', ['-qfec', sized, '/dev/null'], {
       env: { ...process.env, TERM: 'xterm', SHELL: '/bin/sh', ...env },
     });
     this.#child.stdin?.on('error', () => {});

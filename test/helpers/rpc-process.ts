@@ -1,7 +1,8 @@
 /** The command line as a process. */
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import type { ChildProcessWithoutNullStreams } from 'node:child_process';
 import { constants } from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { spawnTied } from './tied.ts';
 
 /** From dist/test/helpers. */
 const CLI = fileURLToPath(new URL('../../src/cli/doorbell.js', import.meta.url));
@@ -13,6 +14,7 @@ export interface Outcome {
   readonly stderr: string;
 }
 
+/** It ends with this process at the latest. */
 export class Doorbell {
   readonly child: ChildProcessWithoutNullStreams;
   /** Once the process is over. */
@@ -24,7 +26,7 @@ export class Doorbell {
 
   /** `env` comes on top of our own environment. */
   constructor(args: readonly string[], cwd?: string, env?: Readonly<Record<string, string>>) {
-    this.child = spawn(process.execPath, [CLI, ...args], {
+    this.child = spawnTied(process.execPath, [CLI, ...args], {
       ...(cwd !== undefined && { cwd }),
       ...(env !== undefined && { env: { ...process.env, ...env } }),
     });

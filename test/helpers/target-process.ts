@@ -90,13 +90,21 @@ export class TargetProcess {
   usage(): Usage {
     const proc = `/proc/${this.pid}`;
     const status = readFileSync(join(proc, 'status'), 'utf8');
+    // Without those that the kernel makes, and ends, for io_uring's operations that block.
+    const threads = readdirSync(join(proc, 'task')).filter((tid) => {
+      try {
+        return !readFileSync(join(proc, 'task', tid, 'comm'), 'utf8').startsWith('iou-');
+      } catch {
+        return false;
+      }
+    });
     const field = (name: string) =>
       Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(status)?.[1]);
     return {
       fds: readdirSync(join(proc, 'fd')).length,
       maps: readFileSync(join(proc, 'maps'), 'utf8').split('\n').length - 1,
       resident: field('VmRSS') * 1024,
-      threads: field('Threads'),
+      threads: threads.length,
     };
   }
 }

@@ -1,11 +1,11 @@
 /** A child process of a test: its output is kept, its end can be awaited, and it never outlives the test process. */
 
-import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import type { ChildProcessWithoutNullStreams } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
+import { spawnTied } from './tied.ts';
 
 export class Child {
-  readonly #process: ChildProcessByStdio<Writable, Readable, Readable>;
-  readonly #killWithUs = () => this.kill('SIGKILL');
+  readonly #process: ChildProcessWithoutNullStreams;
   /** What it printed on stderr, and on stdout unless somebody else reads that. */
   output = '';
   /** Settled when it is gone: its exit code, or the signal or the error that ended it. Never rejected. */
@@ -13,11 +13,7 @@ export class Child {
 
   /** @param keepStdout whether stdout goes to `output`; otherwise read {@link stdout} */
   constructor(command: string, args: readonly string[], keepStdout: boolean) {
-    // The kernel ends it with this process, even when that is killed by SIGKILL and cannot do so itself.
-    this.#process = spawn('setpriv', ['--pdeathsig', 'KILL', command, ...args], {
-      stdio: ['pipe', 'pipe', 'pipe'],
-    });
-    process.on('exit', this.#killWithUs);
+    this.#process = spawnTied(command, args);
     for (const stream of keepStdout
       ? [this.stdout, this.#process.stderr]
       : [this.#process.stderr]) {
@@ -29,7 +25,6 @@ export class Child {
       this.#process.once('error', (error) => resolve(error.message));
       this.#process.once('close', (code, signal) => resolve(code ?? signal ?? 'unknown'));
     });
-    void this.exit.then(() => process.off('exit', this.#killWithUs));
   }
 
   get pid(): number {
@@ -53,7 +48,7 @@ export class Child {
 
   /** Waits for its end; after `timeoutMs` it is killed, and the answer is then `'SIGKILL'`. */
   async end(timeoutMs: number): Promise<number | string> {
-    const timer = setTimeout(this.#killWithUs, timeoutMs);
+    const timer = setTimeout(() => this.kill('SIGKILL'), timeoutMs);
     const how = await this.exit;
     clearTimeout(timer);
     return how;

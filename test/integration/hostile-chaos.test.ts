@@ -241,7 +241,7 @@ for (const [name, transport] of [
   ['mapped doorbells', {}],
   ['shadow doorbells', { disableMappableBar0: true, shadowDoorbells: true }],
 ] as const) {
-  t.test(`everything at random, ${name}`, { timeout: 90_000 }, (t) => goMad(t, transport));
+  t.test(`everything at random, ${name}`, { timeout: 600_000 }, (t) => goMad(t, transport));
 }
 
 async function goMad(t: Test, transport: Partial<TransportOptions>): Promise<void> {

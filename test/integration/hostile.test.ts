@@ -130,7 +130,7 @@ async function torment(
   return statuses;
 }
 
-t.test('nonsense in I/O queues', { timeout: 60_000 }, async (t) => {
+t.test('nonsense in I/O queues', { timeout: 600_000 }, async (t) => {
   const random = new Random();
   t.comment(`SEED=${random.seed}`);
   const target = await TestTarget.start(t, { reactors: 2 });

@@ -52,7 +52,7 @@ async function guest(socket: string, number: number): Promise<void> {
 const most = (samples: readonly Usage[], key: keyof Usage) =>
   Math.max(...samples.map((usage) => usage[key]));
 
-t.test(`${GUESTS} guests`, { timeout: 120_000 }, async (t) => {
+t.test(`${GUESTS} guests`, { timeout: 600_000 }, async (t) => {
   const target = new TargetProcess(t);
   await target.start();
   const filename = join(target.folder, 'disk.img');

@@ -1,5 +1,5 @@
 /** Sockets that are open when the target starts: from systemd, or by number; that listen, or are connected. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { closeSync, existsSync, openSync, writeFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
@@ -10,6 +10,7 @@ import { native } from '../../src/native/index.ts';
 import { callRpc } from '../../src/rpc/client.ts';
 import { shortFolder } from '../helpers/rpc.ts';
 import type { Test } from '../helpers/target.ts';
+import { spawnTied } from '../helpers/tied.ts';
 
 /** From dist/test/integration. */
 const CLI = fileURLToPath(new URL('../../src/cli/doorbell.js', import.meta.url));
@@ -34,7 +35,7 @@ function start(t: Test, folder: string, fds: readonly number[], names?: string, 
   };
   // The shell becomes the target: its own number is that of the target.
   const script = names === undefined ? 'exec "$@"' : 'LISTEN_PID=$$ exec "$@"';
-  const child = spawn('sh', ['-c', script, 'sh', process.execPath, CLI, ...args], {
+  const child = spawnTied('sh', ['-c', script, 'sh', process.execPath, CLI, ...args], {
     env,
     stdio: ['ignore', 'pipe', 'pipe', ...fds],
   });

