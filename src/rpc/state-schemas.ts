@@ -75,7 +75,9 @@ export const SnapshotSchema = Type.Object({
       blockSize: Count('bytes'),
       numBlocks: Type.Integer(),
       uuid: Type.String(),
-      claimedBy: Optional(Type.String({ description: 'NQN of a subsystem' })),
+      claimedBy: Optional(
+        Type.String({ description: 'NQN of a subsystem, or name of the bdev on top of it' }),
+      ),
       io: IoTotals,
     }),
   ),

@@ -52,7 +52,7 @@ export interface BdevSnapshot {
   readonly blockSize: number;
   readonly numBlocks: number;
   readonly uuid: string;
-  /** NQN of the subsystem that has it as a namespace. */
+  /** NQN of the subsystem that has it as a namespace, or the name of the bdev on top of it. */
   readonly claimedBy?: string;
   readonly io: IoTotals;
 }
@@ -178,7 +178,7 @@ function describeReactors(
 function describeBdevs({ bdevs, reactors }: Target): BdevSnapshot[] {
   return bdevs.list().map((bdev) => {
     const { name, module, blockSize, numBlocks, uuid } = bdev;
-    const claimedBy = bdevs.claimOf(bdev);
+    const claimedBy = bdevs.wrapperOf(bdev)?.name ?? bdevs.claimOf(bdev);
     return {
       name,
       module,

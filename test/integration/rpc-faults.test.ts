@@ -46,6 +46,11 @@ t.test('a delay bdev', async (t) => {
       driver_specific: { delay },
     },
   ]);
+  const { bdevs } = (await call('doorbell_get_snapshot')) as { bdevs: { claimedBy?: string }[] };
+  t.strictSame(
+    bdevs.map(({ claimedBy }) => claimedBy),
+    ['D', undefined],
+  );
   t.match(await refusal('bdev_delay_create', { ...create, name: 'E' }), {
     code: -1,
     message: /claimed by bdev 'D'/,
