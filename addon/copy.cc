@@ -13,6 +13,11 @@ struct List {
   size_t count;
 };
 
+// How much of the next copy is loaded while one is made, since random blocks of a large disk are in no cache: eight lines, then the
+// processor sees for itself where it goes on. In bytes.
+constexpr size_t kLine = 64;
+constexpr size_t kPrefetch = 8 * kLine;
+
 bool Copy(const List& list, napi_env env, napi_value value) {
   uint32_t count = 0;
   if (napi_get_value_uint32(env, value, &count) != napi_ok || count > list.count) {
@@ -21,6 +26,15 @@ bool Copy(const List& list, napi_env env, napi_value value) {
   }
   const double* triple = list.triples;
   for (uint32_t i = 0; i < count; i++, triple += 3) {
+    if (i + 1 < count) {
+      // A prefetch faults nowhere. (In a function of its own GCC takes it for dead code.)
+      auto to = static_cast<uintptr_t>(triple[3]);
+      auto from = static_cast<uintptr_t>(triple[4]);
+      for (size_t at = 0; at < kPrefetch; at += kLine) {
+        __builtin_prefetch(reinterpret_cast<const void*>(from + at));
+        __builtin_prefetch(reinterpret_cast<const void*>(to + at), 1);
+      }
+    }
     // memmove, because a guest may name the same pages as source and destination.
     std::memmove(reinterpret_cast<void*>(static_cast<uintptr_t>(triple[0])),
                  reinterpret_cast<const void*>(static_cast<uintptr_t>(triple[1])), static_cast<size_t>(triple[2]));
