@@ -14,7 +14,7 @@ inline const char* UringHint(int error) {
     case ENOSYS:
       return "this kernel has no io_uring, or the container's seccomp profile hides it";
     case ENOMEM:
-      return "raise the limit of locked memory (RLIMIT_MEMLOCK), or ask for fewer entries";
+      return "raise the limit of locked memory: `ulimit -l`, or LimitMEMLOCK= of a systemd unit";
     default:
       return "";
   }

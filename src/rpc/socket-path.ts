@@ -2,9 +2,7 @@
 import { type BigIntStats, lstatSync, unlinkSync } from 'node:fs';
 import { connect } from 'node:net';
 import { ErrnoError, errnoOf } from '../util/errors.ts';
-
-/** Bytes of `sun_path` without its terminating zero. */
-const MAX_PATH_BYTES = 107;
+import { checkSocketPath } from '../util/socket-path.ts';
 
 function lstat(path: string): BigIntStats | undefined {
   return lstatSync(path, { bigint: true, throwIfNoEntry: false });
@@ -35,9 +33,7 @@ function answers(path: string): Promise<boolean> {
  * is something else than a socket, and with ENAMETOOLONG; the path is left alone then.
  */
 export async function claimSocketPath(path: string): Promise<void> {
-  if (Buffer.byteLength(path) > MAX_PATH_BYTES) {
-    throw new ErrnoError('ENAMETOOLONG', `${path} (a socket's path has ${MAX_PATH_BYTES} bytes)`);
-  }
+  checkSocketPath(path);
   const before = lstat(path);
   if (before === undefined) {
     return;

@@ -19,6 +19,7 @@ import {
 } from '../util/errors.ts';
 import { componentLogger, type Logger } from '../util/log.ts';
 import { Serial } from '../util/serial.ts';
+import { checkSocketPath } from '../util/socket-path.ts';
 import { type BdevNaming, Bdevs } from './bdevs.ts';
 import { TargetEvents } from './events.ts';
 import { DISCOVERY_NQN } from './nqn.ts';
@@ -410,6 +411,7 @@ export class Target {
       const { options } = this.#transport;
       let endpoint: EndpointView;
       try {
+        checkSocketPath(socketPath);
         const { events } = this;
         endpoint = await this.#listen({ subsystem, transport: options, socketPath, events });
       } catch (error) {

@@ -1,5 +1,12 @@
 /** Each method over a real socket: what it does, and that what it refuses changes nothing. */
-import { existsSync, lstatSync, readdirSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { Column } from '../../src/bdev/counters.ts';
@@ -588,6 +595,8 @@ t.test('what is refused says why, and changes nothing', async (t) => {
   const address = { trtype: 'VFIOUSER', traddr: folder };
   const geometry = { num_blocks: 8, block_size: 512 };
   const long = 'nqn.2019-07.io.spdk:'.padEnd(224, 'x');
+  const deep = join(folder, 'x'.repeat(100));
+  mkdirSync(deep);
   const INVALID = -32602;
   const bad: [string, unknown, number, RegExp][] = [
     ['bdev_aio_create', undefined, INVALID, /'name'/],
@@ -717,6 +726,12 @@ t.test('what is refused says why, and changes nothing', async (t) => {
       { nqn: NQN, listen_address: { ...address, traddr: 'relative' } },
       INVALID,
       /absolute/,
+    ],
+    [
+      'nvmf_subsystem_add_listener',
+      { nqn: NQN, listen_address: { ...address, traddr: deep } },
+      INVALID,
+      /traddr': File name too long: .*cntrl \(\d{3} bytes, and the path of a socket has at most 107\)/,
     ],
     [
       'nvmf_subsystem_add_listener',

@@ -4,6 +4,7 @@
  */
 import { join, resolve } from 'node:path';
 import { fileIdentity } from '../../bdev/file.ts';
+import { MAX_SOCKET_PATH_BYTES } from '../../limits.ts';
 import { isVfioUser, planTransport } from '../../rpc/methods/transport.ts';
 import {
   type ConfigCall,
@@ -31,8 +32,6 @@ export interface PlacedCall extends ConfigCall {
   readonly place: Place;
 }
 
-/** The bytes of `sun_path` without its terminating zero. */
-const MAX_SOCKET_PATH = 107;
 const IOS_GRANULARITY = 1000;
 
 /** Keys that make a bdev what it is, and their defaults. Others are accepted and have no effect. */
@@ -336,8 +335,8 @@ class Fold implements Folded {
     check(traddr.startsWith('/'), `'${traddr}' must be the absolute path of a folder`);
     const socket = join(traddr, 'cntrl');
     check(
-      Buffer.byteLength(socket) <= MAX_SOCKET_PATH,
-      `the path of the socket, ${socket}, has more than ${MAX_SOCKET_PATH} bytes`,
+      Buffer.byteLength(socket) <= MAX_SOCKET_PATH_BYTES,
+      `the path of the socket, ${socket}, has more than ${MAX_SOCKET_PATH_BYTES} bytes`,
     );
     const other = this.#listeners.get(join(traddr, '.'));
     check(other === undefined, `${other} listens at ${socket} already`);

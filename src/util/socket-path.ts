@@ -1,0 +1,14 @@
+/** What a UNIX socket's path may be. */
+import { MAX_SOCKET_PATH_BYTES } from '../limits.ts';
+import { ErrnoError } from './errors.ts';
+
+/** Throws ENAMETOOLONG for a path that no socket can have. */
+export function checkSocketPath(path: string): void {
+  const bytes = Buffer.byteLength(path);
+  if (bytes > MAX_SOCKET_PATH_BYTES) {
+    throw new ErrnoError(
+      'ENAMETOOLONG',
+      `${path} (${bytes} bytes, and the path of a socket has at most ${MAX_SOCKET_PATH_BYTES})`,
+    );
+  }
+}
