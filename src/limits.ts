@@ -48,8 +48,6 @@ export const MAX_INFLIGHT = 2048;
 /** Of these, commands of one controller: a disk that hangs leaves room for the others. */
 export const MAX_CONTROLLER_INFLIGHT = 512;
 
-/** The path of a UNIX socket: the bytes of `sun_path` without its terminating zero. */
-export const MAX_SOCKET_PATH_BYTES = 107;
 /** JSON-RPC: bytes of one request, and clients at the same time (as SPDK). */
 export const MAX_RPC_REQUEST_BYTES = 256 * 1024;
 export const MAX_RPC_CLIENTS = 64;

@@ -165,7 +165,7 @@ export class Service {
     } catch (error) {
       await stopAll(parts, () => {});
       await configuration?.close();
-      throw explain(error, options);
+      throw explain(error);
     }
   }
 
@@ -208,15 +208,14 @@ function sockets({ subsystems }: Target): NonNullable<Listening['sockets']> {
 }
 
 /** What an operator can do about an error at the start. */
-function explain(error: unknown, options: ServeOptions): unknown {
+function explain(error: unknown): unknown {
   const cause = error instanceof InvalidError && error.cause !== undefined ? error.cause : error;
   const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
   if (code === 'EADDRINUSE') {
-    const hint =
-      cause === error
-        ? `is another target running? choose another --rpc-socket than ${options.rpcSocket}`
-        : 'is another target running? choose another --socket-dir';
-    return new FailedError(`${describeError(cause)} (${hint})`);
+    const message = describeError(cause);
+    const own = message.includes('--http') ? 'port' : '--rpc-socket';
+    const other = cause === error ? own : '--socket-dir';
+    return new FailedError(`${message} (is another target running? choose another ${other})`);
   }
   return cause;
 }

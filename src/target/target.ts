@@ -415,7 +415,7 @@ export class Target {
         const { events } = this;
         endpoint = await this.#listen({ subsystem, transport: options, socketPath, events });
       } catch (error) {
-        const cause = withErrnoDetail(error, socketPath);
+        const cause = error instanceof ErrnoError ? error : withErrnoDetail(error, socketPath);
         throw new InvalidError(`key 'listen_address.traddr': ${describeError(cause)}`, { cause });
       }
       subsystem.listeners.set(socketPath, { address, endpoint });

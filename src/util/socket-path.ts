@@ -1,6 +1,8 @@
 /** What a UNIX socket's path may be. */
-import { MAX_SOCKET_PATH_BYTES } from '../limits.ts';
 import { ErrnoError } from './errors.ts';
+
+/** The bytes of `sun_path` without its terminating zero. */
+export const MAX_SOCKET_PATH_BYTES = 107;
 
 /** Throws ENAMETOOLONG for a path that no socket can have. */
 export function checkSocketPath(path: string): void {

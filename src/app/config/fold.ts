@@ -4,7 +4,6 @@
  */
 import { join, resolve } from 'node:path';
 import { fileIdentity } from '../../bdev/file.ts';
-import { MAX_SOCKET_PATH_BYTES } from '../../limits.ts';
 import { isVfioUser, planTransport } from '../../rpc/methods/transport.ts';
 import {
   type ConfigCall,
@@ -16,6 +15,7 @@ import { DISCOVERY_NQN, nqnProblem } from '../../target/nqn.ts';
 import { MAX_LISTENERS, Subsystem } from '../../target/subsystem.ts';
 import type { Target } from '../../target/target.ts';
 import { describeError } from '../../util/errors.ts';
+import { MAX_SOCKET_PATH_BYTES } from '../../util/socket-path.ts';
 import { uuidFromName } from '../../util/uuid.ts';
 import {
   type BdevPlan,
