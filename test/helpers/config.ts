@@ -20,7 +20,8 @@ export async function saveAsClient(call: Call): Promise<ConfigDocument> {
 
 /** `rpc.py load_config`: what can be called now, then (after initialisation) the rest. Gives the methods that could never be called. */
 export async function loadAsClient(call: Call, document: ConfigDocument): Promise<string[]> {
-  let left = document.subsystems.flatMap(({ config }) => config ?? []);
+  // A list in the list is a batch.
+  let left = document.subsystems.flatMap(({ config }) => config ?? []).flat();
   for (let progress = true; left.length > 0 && progress; ) {
     const allowed = (await call('rpc_get_methods', { current: true })) as string[];
     progress = false;

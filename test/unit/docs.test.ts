@@ -231,7 +231,9 @@ for (const name of readdirSync(at('bench')).filter((file) => file.endsWith('.ts'
 /** Of other programs: Cloud Hypervisor, QEMU, SPDK's rpc.py, Linux. */
 const FOREIGN = [
   ...['--kernel', 'docs/interop/vfio-user.rst', 'device_add', 'device_del'],
-  ...['load_config', 'bdev_nvme_set_options', 'bdev_error_resume_pending', 'pkey_alloc'],
+  ...['load_config', 'save_config', 'bdev_error_resume_pending', 'pkey_alloc', '--server'],
+  ...['bdev_get_histogram_borders', 'bdev_set_qd_sampling_period', 'thread_set_cpumask'],
+  ...['framework_monitor_context_switch', 'env_dpdk_get_mem_stats'],
 ];
 
 // --- the tests ------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import { fileIdentity } from '../../bdev/file.ts';
 import { largestTransport } from '../../rpc/methods/transport.ts';
 import { saveSubsystemParams, saveTransport } from '../../rpc/save-config.ts';
 import { Subsystem } from '../../target/subsystem.ts';
+import { DEFAULT_MAX_SUBSYSTEMS } from '../../target/target.ts';
 import { uuidFromName } from '../../util/uuid.ts';
 import { type Part, placeKey } from './fold.ts';
 import type { LoadedConfig } from './load.ts';
@@ -73,7 +74,7 @@ class Shortener {
         this.#lose('bdev', name, `bdev '${name}' is no namespace of a subsystem`);
       }
     }
-    if (plan.maxSubsystems !== undefined) {
+    if ((plan.maxSubsystems ?? DEFAULT_MAX_SUBSYSTEMS) !== DEFAULT_MAX_SUBSYSTEMS) {
       this.#loseAt(this.#anywhere, `nvmf_set_max_subsystems ${plan.maxSubsystems}`);
     }
     for (const { method, place } of calls) {

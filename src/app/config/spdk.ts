@@ -16,7 +16,7 @@ const TUNING = [
   /^(iobuf|sock|sock_impl|accel|dsa|iaa|ioat|idxd|vmd|scheduler|dpdk_cryptodev|mlx5|compressdev|env_dpdk|trace|notify|keyring|fsdev|vfu_tgt)_/,
   /^(bdev|bdev_\w+|nvmf|iscsi|nbd|vhost\w*|blobfs|framework)_set_(options|hotplug|config|crdt|scheduler|max_subsystems)$/,
   /^framework_(set_scheduler|set_dynamic_scheduler|enable_cpumask_locks|disable_cpumask_locks|set_governor)$/,
-  /^thread_set_/,
+  /^(thread_set_|virtio_blk_create_transport$|fsdev_set_opts$)/,
   /^bdev_(wait_for_examine|examine|enable_histogram|rpc_\w+)$/,
 ];
 
@@ -73,6 +73,17 @@ export function readSpdk(source: Source, methods: MethodTable, problems: Problem
     }
   };
 
+  /** A list in the list is a batch of calls. */
+  const visitAll = (entries: readonly unknown[], path: Path): void => {
+    for (const [i, entry] of entries.entries()) {
+      if (Array.isArray(entry)) {
+        visitAll(entry, [...path, i]);
+      } else {
+        visit(entry, [...path, i]);
+      }
+    }
+  };
+
   const { subsystems } = (source.value ?? {}) as { subsystems?: unknown };
   if (!Array.isArray(subsystems)) {
     problem(['subsystems'], 'must be a list');
@@ -86,9 +97,7 @@ export function readSpdk(source: Source, methods: MethodTable, problems: Problem
     if (!Array.isArray(config)) {
       problem(['subsystems', i, 'config'], 'must be a list, or null');
     } else {
-      for (const [j, entry] of config.entries()) {
-        visit(entry, ['subsystems', i, 'config', j]);
-      }
+      visitAll(config, ['subsystems', i, 'config']);
     }
   }
   // SPDK calls it before all others, wherever it stands.

@@ -37,7 +37,7 @@ const FILE = {
 };
 const AioCreate = Type.Object({
   ...FILE,
-  fallocate: Optional(Unsupported(false)),
+  fallocate: Optional(Bool(`there is no unmap to pass on; ${IGNORED}`)),
   nowait: Optional(Bool(IGNORED)),
 });
 const UringCreate = Type.Object(FILE);
@@ -71,7 +71,7 @@ const NullCreate = Type.Object({
 });
 
 /** What spdk_bdev_io_type_supported would say. */
-const IO_TYPES = [
+export const IO_TYPES = [
   'read',
   'write',
   'unmap',

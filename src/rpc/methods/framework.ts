@@ -179,6 +179,13 @@ export function frameworkMethods(
       }),
     }),
     method({
+      name: 'framework_get_pci_devices',
+      summary: 'Empty: the target drives no PCI devices of the host.',
+      params: Nothing,
+      result: Type.Array(Type.Object({})),
+      call: () => [],
+    }),
+    method({
       name: 'framework_get_governor',
       summary: 'Empty: the target leaves the frequencies of the processors alone.',
       params: Nothing,

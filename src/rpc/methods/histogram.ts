@@ -7,14 +7,21 @@ import { Tally } from '../../bdev/tally.ts';
 import type { Target } from '../../target/target.ts';
 import { ErrnoError } from '../../util/errors.ts';
 import { method, type RpcMethod } from '../dispatcher.ts';
-import { Bool, DONE, Text, TICK_RATE } from '../schema.ts';
+import { Bool, DONE, IGNORED, Text, TICK_RATE, Uint } from '../schema.ts';
+import { IO_TYPES } from './bdev.ts';
+
+const { Optional } = Type;
+
+/** The commands that are timed. */
+const TIMED = { read: Op.READ, write: Op.WRITE } as const;
+type Timed = keyof typeof TIMED;
 
 /** SPDK's histograms have this many ranges of 2^bucket_shift buckets: range 0 counts single ticks, each further one is twice as wide. */
 const RANGES = 64 - LATENCY_SHIFT + 1;
 
 export function histogramMethods(target: Target): RpcMethod[] {
-  /** What a bdev had done when its histogram was turned on. */
-  const enabled = new WeakMap<Disk, Tally>();
+  /** What a bdev had done when its histogram was turned on, and the commands that it is of. */
+  const enabled = new WeakMap<Disk, { readonly before: Tally; readonly ops: readonly Timed[] }>();
   const everything = ({ index }: Disk): Tally => {
     const total = new Tally();
     for (const reactor of target.reactors.cores.keys()) {
@@ -27,12 +34,25 @@ export function histogramMethods(target: Target): RpcMethod[] {
     method({
       name: 'bdev_enable_histogram',
       summary: "Begins a bdev's latency histogram anew, or ends it.",
-      params: Type.Object({ name: Text('the bdev; -19 if there is none'), enable: Bool('or end') }),
+      params: Type.Object({
+        name: Text('the bdev; -19 if there is none'),
+        enable: Bool('or end'),
+        opc: Optional(
+          Type.Enum(IO_TYPES, {
+            description: 'only these; others than read and write are not timed',
+          }),
+        ),
+        granularity: Optional(Uint(`the buckets are always the same; ${IGNORED}`)),
+        min_nsec: Optional(Uint(`the buckets are always the same; ${IGNORED}`)),
+        max_nsec: Optional(Uint(`the buckets are always the same; ${IGNORED}`)),
+      }),
       result: DONE,
-      call: ({ name, enable }) => {
+      call: ({ name, enable, opc }) => {
         const bdev = target.bdevs.get(name);
         if (enable) {
-          enabled.set(bdev, everything(bdev));
+          const all = Object.keys(TIMED) as Timed[];
+          const ops = opc === undefined ? all : all.filter((op) => op === opc);
+          enabled.set(bdev, { before: everything(bdev), ops });
         } else {
           enabled.delete(bdev);
         }
@@ -50,15 +70,16 @@ export function histogramMethods(target: Target): RpcMethod[] {
       }),
       call: ({ name }) => {
         const bdev = target.bdevs.get(name);
-        const before = enabled.get(bdev);
-        if (before === undefined) {
+        const state = enabled.get(bdev);
+        if (state === undefined) {
           throw new ErrnoError('EFAULT', `the histogram of bdev '${name}' is not enabled`);
         }
-        const tally = everything(bdev).merge(before, -1);
+        const tally = everything(bdev).merge(state.before, -1);
         const counts = Buffer.alloc((RANGES << LATENCY_SHIFT) * 8);
-        const writes = tally.histogram(Op.WRITE);
-        for (const [bucket, reads] of tally.histogram(Op.READ).entries()) {
-          counts.writeBigUInt64LE(BigInt(reads + writes[bucket]), bucket * 8);
+        const histograms = state.ops.map((op) => tally.histogram(TIMED[op]));
+        for (let bucket = 0; bucket < RANGES << LATENCY_SHIFT; bucket += 1) {
+          const count = histograms.reduce((sum, histogram) => sum + (histogram[bucket] ?? 0), 0);
+          counts.writeBigUInt64LE(BigInt(count), bucket * 8);
         }
         return {
           histogram: counts.toString('base64'),

@@ -20,6 +20,7 @@ import { qosMethods } from './qos.ts';
 import { spdkMethods } from './spdk.ts';
 import { threadMethods } from './threads.ts';
 import { transportMethods } from './transport.ts';
+import { tuningMethods } from './tuning.ts';
 import { watchMethods } from './watch.ts';
 
 /** `version`: of the package. `log`: what is logged. `lifecycle`: the same as the dispatcher's. `reloader`: if there are files. */
@@ -45,6 +46,7 @@ export function allMethods(
     ...dumpMethods(target),
     ...accessMethods(target),
     ...optionMethods(target),
+    ...tuningMethods(),
     ...threadMethods(target),
     ...frameworkMethods(target, lifecycle, () => methods, version),
     ...configMethods(target, reloader),

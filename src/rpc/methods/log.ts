@@ -31,6 +31,13 @@ const NAMES: Readonly<Record<LogLevel, SpdkLevel>> = {
 
 const ALL = 'all';
 
+/** Flags that SPDK's users know, and where that is logged here. */
+const SPDK_FLAGS: Readonly<Record<string, Component>> = {
+  nvmf: 'nvme',
+  nvmf_vfio: 'vfio-user',
+  vfio_user: 'vfio-user',
+};
+
 export function logMethods(control: LogControl): RpcMethod[] {
   /** As it was set, since two of SPDK's levels are one of ours. */
   let name = NAMES[control.level];
@@ -49,17 +56,21 @@ export function logMethods(control: LogControl): RpcMethod[] {
     return LEVELS[name] === control.level ? name : NAMES[control.level];
   };
   const setFlag = (flag: string, on: boolean): true => {
-    if (flag !== ALL && !COMPONENTS.includes(flag as Component)) {
+    const component = Object.hasOwn(SPDK_FLAGS, flag) ? SPDK_FLAGS[flag] : flag;
+    if (flag !== ALL && !COMPONENTS.includes(component as Component)) {
       throw new InvalidError(`key 'flag' must be one of ${[...COMPONENTS, ALL].join(', ')}`);
     }
-    for (const component of flag === ALL ? COMPONENTS : [flag as Component]) {
-      control.setFlag(component, on);
+    for (const each of flag === ALL ? COMPONENTS : [component as Component]) {
+      control.setFlag(each, on);
     }
     return true;
   };
 
   const Level = Type.Object({ level: Text(`one of ${Object.keys(LEVELS).join(', ')}`) });
-  const Flag = Type.Object({ flag: Text(`one of ${[...COMPONENTS, ALL].join(', ')}`) });
+  const known = [...COMPONENTS, ALL].join(', ');
+  const Flag = Type.Object({
+    flag: Text(`one of ${known}; or as SPDK calls it: ${Object.keys(SPDK_FLAGS).join(', ')}`),
+  });
 
   return [
     method({

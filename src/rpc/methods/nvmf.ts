@@ -60,7 +60,8 @@ const AddNamespace = Type.Object({
       nguid: Optional(Hex('default: the UUID', 32)),
       eui64: Optional(Hex('default: none', 16)),
       no_auto_visible: Optional(Unsupported(false)),
-      anagrpid: Optional(Unsupported(0)),
+      anagrpid: Optional(Uint(`there are no ANA groups; ${IGNORED}`, U32_MAX)),
+      ptpl_file: Optional(Text(`there are no reservations to keep; ${IGNORED}`)),
       hide_metadata: Optional(Bool(`there is no metadata to hide; ${IGNORED}`)),
     },
     { additionalProperties: false },
@@ -194,6 +195,13 @@ export function nvmfMethods(target: Target): RpcMethod[] {
         }
         return [describeSubsystem(subsystem)];
       },
+    }),
+    method({
+      name: 'nvmf_discovery_get_referrals',
+      summary: 'Empty: there is no discovery service that could refer to others.',
+      params: Type.Object(TARGET_NAME),
+      result: Type.Array(Type.Object({})),
+      call: () => [],
     }),
     method({
       name: 'nvmf_subsystem_add_ns',

@@ -32,7 +32,11 @@ const CreateTransport = Type.Object({
   ...TARGET_NAME,
   max_queue_depth: Optional(Uint('entries of an I/O queue; default: 256', MAX_QUEUE_ENTRIES, 2)),
   max_io_qpairs_per_ctrlr: Optional(
-    Uint(`I/O queue pairs of a controller; default: ${MAX_IO_QUEUE_PAIRS}`, MAX_IO_QUEUE_PAIRS, 1),
+    Uint(
+      `I/O queue pairs of a controller; default, and the most that one has: ${MAX_IO_QUEUE_PAIRS}`,
+      U16_MAX,
+      1,
+    ),
   ),
   max_io_size: Optional(
     Uint('bytes: 4096 times a power of two; default: 131072', MAX_TRANSFER_BYTES, PAGE_SIZE),
@@ -84,12 +88,16 @@ export function isVfioUser(trtype: string): boolean {
 export function planTransport(params: Static<typeof CreateTransport>): Transport {
   const {
     max_queue_depth = 256,
-    max_io_qpairs_per_ctrlr = MAX_IO_QUEUE_PAIRS,
     max_io_size = 131072,
     disable_mappable_bar0 = false,
     disable_shadow_doorbells = false,
     disable_adaptive_irq = false,
   } = params;
+  // SPDK's default, 127, is more than there can be.
+  const max_io_qpairs_per_ctrlr = Math.min(
+    params.max_io_qpairs_per_ctrlr ?? MAX_IO_QUEUE_PAIRS,
+    MAX_IO_QUEUE_PAIRS,
+  );
   if (!Number.isInteger(Math.log2(max_io_size / PAGE_SIZE))) {
     throw new InvalidError(`key 'max_io_size' must be ${PAGE_SIZE} times a power of two`);
   }
