@@ -58,7 +58,7 @@ export function saveSection(target: Target, subsystem: string): readonly ConfigC
         { method: 'bdev_wait_for_examine' },
       ];
     case 'scheduler':
-      return [{ method: 'framework_set_scheduler', params: { name: 'static' } }];
+      return [{ method: 'framework_set_scheduler', params: saveScheduler(target) }];
     case 'nvmf':
       return [
         ...saveLimits(target),
@@ -103,6 +103,14 @@ function saveRateLimits({ name, rateLimits }: Disk): ConfigCall[] {
   return Object.values(limits).every((limit) => limit === 0)
     ? []
     : [{ method: 'bdev_set_qos_limit', params: { name, ...limits } }];
+}
+
+/** The parameters that set the scheduler. */
+export function saveScheduler({ scheduler }: Target): Required<ConfigCall>['params'] {
+  const { name, period, loadLimit, coreLimit, coreBusy } = scheduler;
+  return name === 'static'
+    ? { name }
+    : { name, period, load_limit: loadLimit, core_limit: coreLimit, core_busy: coreBusy };
 }
 
 function saveLimits({ maxSubsystems }: Target): ConfigCall[] {

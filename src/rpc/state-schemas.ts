@@ -117,6 +117,8 @@ export const EventSchema = Type.Object({
   socket: Optional(Type.String()),
   nsid: Optional(Type.Integer()),
   bdev: Optional(Type.String()),
+  cqid: Optional(Type.Integer()),
+  from: Optional(Count('reactor')),
   reactor: Optional(Type.Integer()),
   message: Optional(Type.String()),
 });

@@ -46,6 +46,16 @@ export type NewEvent =
       readonly socket: string;
     }
   | { readonly type: 'bdev-created' | 'bdev-deleted'; readonly bdev: string }
+  /** A completion queue and its submission queues go on at another reactor. */
+  | {
+      readonly type: 'queue-moved';
+      readonly nqn: string;
+      readonly socket: string;
+      readonly cqid: number;
+      readonly from: number;
+      /** Where they are now. */
+      readonly reactor: number;
+    }
   | { readonly type: 'reactor-lost'; readonly reactor: number; readonly message: string }
   /** Something went wrong; the rest tells where, as far as known. */
   | {
@@ -76,6 +86,7 @@ export const EVENT_TYPES = [
   'listener-removed',
   'bdev-created',
   'bdev-deleted',
+  'queue-moved',
   'reactor-lost',
   'error',
 ] as const satisfies readonly EventType[];

@@ -23,6 +23,7 @@ import { checkSocketPath } from '../util/socket-path.ts';
 import { type BdevNaming, Bdevs } from './bdevs.ts';
 import { TargetEvents } from './events.ts';
 import { DISCOVERY_NQN } from './nqn.ts';
+import { type Schedulable, Scheduler, type SchedulerOptions } from './scheduler.ts';
 import {
   type ListenAddress,
   MAX_LISTENERS,
@@ -96,6 +97,7 @@ export class Target {
   readonly reactors: Reactors;
   readonly bdevs = new Bdevs();
   readonly events: TargetEvents;
+  readonly #scheduler: Scheduler;
   readonly #log: Logger;
   readonly #bdevLog: Logger;
   readonly #listen: TargetOptions['listen'];
@@ -112,6 +114,11 @@ export class Target {
     this.reactors = options.reactors;
     this.#listen = options.listen;
     this.events = new TargetEvents(options.log);
+    this.#scheduler = new Scheduler(
+      this.reactors,
+      () => this.#schedulable(),
+      componentLogger(options.log, 'reactor'),
+    );
     this.reactors.onLost((reactor, message) => {
       this.events.emit({ type: 'reactor-lost', reactor, message });
     });
@@ -129,6 +136,16 @@ export class Target {
 
   set maxSubsystems(count: number) {
     this.#maxSubsystems = count;
+    this.#revision += 1;
+  }
+
+  /** framework_set_scheduler. */
+  get scheduler(): SchedulerOptions {
+    return this.#scheduler.options;
+  }
+
+  set scheduler(options: SchedulerOptions) {
+    this.#scheduler.options = options;
     this.#revision += 1;
   }
 
@@ -463,6 +480,44 @@ export class Target {
     });
   }
 
+  // --- queues -----------------------------------------------------------------------------------------------------
+
+  /**
+   * Moves a completion queue of the client at a socket, with its submission queues, to another reactor. Resolves when they go on there.
+   * Rejects with InvalidError if there is no such queue or reactor, else as `EndpointView.moveQueue` does; the queues go on where they were.
+   */
+  async moveQueue(nqn: string, socket: string, cqid: number, reactor: number): Promise<void> {
+    const endpoint = this.subsystem(nqn).listeners.get(socket)?.endpoint;
+    if (endpoint === undefined) {
+      throw new InvalidError(`key 'socket': ${nqn} does not listen at ${socket}`);
+    }
+    if (reactor >= this.reactors.count) {
+      throw new InvalidError(`key 'reactor': there are ${this.reactors.count}, from 0 on`);
+    }
+    if (!this.reactors.state(reactor).alive) {
+      throw new FailedError(`Reactor ${reactor} is dead`);
+    }
+    const before = endpoint.controller?.queues().find((queue) => queue.cqid === cqid)?.reactor;
+    await endpoint.moveQueue(cqid, reactor);
+    if (before !== undefined && before !== reactor) {
+      this.events.emit({ type: 'queue-moved', nqn, socket, cqid, from: before, reactor });
+    }
+  }
+
+  #schedulable(): Schedulable[] {
+    return this.subsystems.flatMap(({ nqn, listeners }) =>
+      [...listeners].flatMap(([socket, { endpoint }]) => {
+        const { controller } = endpoint;
+        if (controller === undefined) {
+          return [];
+        }
+        const key = `${nqn}/${socket}/${controller.cntlid}/${controller.connectedAt}`;
+        const move = (cqid: number, reactor: number) => this.moveQueue(nqn, socket, cqid, reactor);
+        return [{ key, controller, move }];
+      }),
+    );
+  }
+
   async #closeListeners(subsystem: Subsystem): Promise<void> {
     await everyEndpoint(subsystem, (endpoint) => endpoint.close());
     const sockets = [...subsystem.listeners.keys()];
@@ -477,6 +532,7 @@ export class Target {
   /** Disconnects all clients, makes all data durable, and frees everything. Never rejects: what fails is logged. */
   close(): Promise<void> {
     this.bdevs.stopWaiting();
+    this.#scheduler.stop();
     this.#closed = true;
     return this.#changes.run(async () => {
       for (const subsystem of this.#subsystems.values()) {

@@ -185,10 +185,11 @@ function resultCheck(methods: readonly RpcMethod[]): (method: string, result: un
   };
 }
 
-/** A target with a reactor and real listeners. */
-export async function startRealTarget(t: Test): Promise<TestTarget> {
+/** A target with reactors and real listeners. */
+export async function startRealTarget(t: Test, count = 1): Promise<TestTarget> {
+  const cpus = native.getAffinity().reverse();
   const reactors = await ReactorPool.start({
-    cores: native.getAffinity().slice(-1),
+    cores: Array.from({ length: count }, (_, index) => cpus[index % cpus.length]),
     spinUs: 50,
     maxSleepUs: 250,
     log,

@@ -113,7 +113,9 @@ t.test('options before initialisation', async (t) => {
     ['nvmf_set_config', { admin_cmd_passthru: { x: 1 } }, -32602, /'admin_cmd_passthru\.x'/],
     ['nvmf_set_crdt', { crdt1: 65536 }, -32602, /crdt1/],
     ['framework_set_scheduler', {}, -32602, /'name'/],
-    ['framework_set_scheduler', { name: 'dynamic' }, -32603, /'dynamic'.*'static'/],
+    ['framework_set_scheduler', { name: 'gscheduler' }, -32603, /'gscheduler'.*'static'/],
+    ['framework_set_scheduler', { name: 'dynamic', core_busy: 101 }, -32602, /core_busy/],
+    ['framework_set_scheduler', { name: 'dynamic', period: 1e12 }, -32602, /period/],
     ['framework_set_scheduler', { name: 'static', mappings: '1:2' }, -32602, /mappings/],
   ];
   for (const [method, params, code, message] of bad) {

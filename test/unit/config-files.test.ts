@@ -313,7 +313,7 @@ t.test('calls of SPDK that set what there is not', async (t) => {
     'iobuf_set_options',
     'accel_set_options',
     'vmd_enable',
-    'framework_set_scheduler',
+    'framework_set_governor',
     'bdev_set_options',
     'bdev_raid_set_options',
     'bdev_iscsi_set_options',
@@ -336,10 +336,29 @@ t.test('calls of SPDK that set what there is not', async (t) => {
   t.equal(calls.length, 0);
 });
 
+t.test('the scheduler', async (t) => {
+  const set = (params: object) => spdk('scheduler', { method: 'framework_set_scheduler', params });
+  t.equal(load(set({ name: 'static' })).plan.scheduler, undefined);
+  t.strictSame(load(set({ name: 'dynamic', core_busy: 90 })).plan.scheduler, {
+    name: 'dynamic',
+    period: 1_000_000,
+    load_limit: 20,
+    core_limit: 80,
+    core_busy: 90,
+  });
+  t.match(complaints(set({ name: 'gscheduler' })), [/no scheduler 'gscheduler'/]);
+  t.match(complaints(set({ name: 'dynamic', mappings: '1:2' })), [/mappings/]);
+  t.match(complaints(set({ name: 'dynamic', core_busy: 101 })), [/core_busy/]);
+});
+
 t.test('a plan is the document that it makes', async (t) => {
-  const { plan } = load(
+  const { plan: disks } = load(
     'vms: {a: {disks: [{ram: 1M, qos: {iops: 5}}, {file: /x, nsid: 9}, {null: 1G}]}}',
   );
+  const { plan: tuned } = load(
+    spdk('scheduler', { method: 'framework_set_scheduler', params: { name: 'dynamic' } }),
+  );
+  const plan = { ...disks, scheduler: tuned.scheduler };
   const problems: Problem[] = [];
   const calls = planDocument(plan).subsystems.flatMap(({ config }) => config ?? []);
   const place = { file: join('x'), path: [] };

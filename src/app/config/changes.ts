@@ -11,6 +11,7 @@ import {
   type Plan,
   type SubsystemPlan,
   same,
+  schedulerCall,
   subsystemCalls,
 } from './plan.ts';
 
@@ -57,6 +58,9 @@ export function planChanges(
   if (wanted.maxSubsystems !== undefined && wanted.maxSubsystems !== current.maxSubsystems) {
     const max_subsystems = wanted.maxSubsystems;
     coming.push({ method: 'nvmf_set_max_subsystems', params: { max_subsystems } });
+  }
+  if (!same(wanted.scheduler, current.scheduler)) {
+    coming.push(schedulerCall(wanted.scheduler));
   }
   if (current.transport === undefined && wanted.transport !== undefined) {
     coming.push({ method: 'nvmf_create_transport', params: wanted.transport });

@@ -12,6 +12,7 @@ import {
   saveTransport,
 } from '../../rpc/save-config.ts';
 import { DISCOVERY_NQN, nqnProblem } from '../../target/nqn.ts';
+import { SCHEDULERS, STATIC } from '../../target/scheduler.ts';
 import { MAX_LISTENERS, Subsystem } from '../../target/subsystem.ts';
 import type { Target } from '../../target/target.ts';
 import { describeError } from '../../util/errors.ts';
@@ -106,13 +107,39 @@ export function planOf(target: Target): Plan {
   return plan;
 }
 
+/** With all defaults, as they are saved. */
+function schedulerParams(params: Params): Params | undefined {
+  const { name, period, load_limit, core_limit, core_busy, mappings } = params;
+  check(
+    SCHEDULERS.some((scheduler) => scheduler === name),
+    `there is no scheduler '${name}', only ${SCHEDULERS.join(' and ')}`,
+  );
+  check(mappings === undefined, `key 'mappings' is not supported`);
+  return name === STATIC.name
+    ? undefined
+    : {
+        name,
+        period: period || STATIC.period,
+        load_limit: load_limit ?? STATIC.loadLimit,
+        core_limit: core_limit ?? STATIC.coreLimit,
+        core_busy: core_busy ?? STATIC.coreBusy,
+      };
+}
+
 class Fold implements Folded {
   readonly plan: {
     maxSubsystems: number | undefined;
+    scheduler: Params | undefined;
     transport: Params | undefined;
     readonly bdevs: Map<string, BdevPlan>;
     readonly subsystems: Map<string, MutableSubsystem>;
-  } = { maxSubsystems: undefined, transport: undefined, bdevs: new Map(), subsystems: new Map() };
+  } = {
+    maxSubsystems: undefined,
+    scheduler: undefined,
+    transport: undefined,
+    bdevs: new Map(),
+    subsystems: new Map(),
+  };
   readonly places = new Map<string, Place>();
   readonly #problems: Problem[];
   /** UUID → name of a bdev. */
@@ -136,6 +163,9 @@ class Fold implements Folded {
     bdev_set_qos_limit: (fold, params) => fold.#limit(params),
     nvmf_set_max_subsystems: ({ plan }, { max_subsystems }) => {
       plan.maxSubsystems = Number(max_subsystems ?? 0) || undefined;
+    },
+    framework_set_scheduler: ({ plan }, params) => {
+      plan.scheduler = schedulerParams(params);
     },
     nvmf_create_transport: (fold, params) => fold.#transport(params),
     nvmf_create_subsystem: (fold, params, place) => fold.#subsystem(params, place),

@@ -55,6 +55,7 @@ export function mergePlans(base: Plan, wanted: Plan, current: Plan, overwrite = 
   }
   return {
     maxSubsystems: merge.value(base.maxSubsystems, wanted.maxSubsystems, current.maxSubsystems),
+    scheduler: merge.value(base.scheduler, wanted.scheduler, current.scheduler),
     transport:
       merge.value(base.transport, wanted.transport, current.transport) ?? current.transport,
     bdevs,

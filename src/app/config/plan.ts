@@ -40,6 +40,8 @@ export interface SubsystemPlan {
 
 export interface Plan {
   readonly maxSubsystems: number | undefined;
+  /** Parameters of framework_set_scheduler; undefined: static. */
+  readonly scheduler: Params | undefined;
   readonly transport: Params | undefined;
   /** By their names, in the order in which they are made. */
   readonly bdevs: ReadonlyMap<string, BdevPlan>;
@@ -49,6 +51,7 @@ export interface Plan {
 
 export const EMPTY_PLAN: Plan = {
   maxSubsystems: undefined,
+  scheduler: undefined,
   transport: undefined,
   bdevs: new Map(),
   subsystems: new Map(),
@@ -108,11 +111,20 @@ export const listenerCall = (
   params: { nqn, listen_address },
 });
 
+export const schedulerCall = (scheduler: Params | undefined): ConfigCall => ({
+  method: 'framework_set_scheduler',
+  params: scheduler ?? { name: 'static' },
+});
+
 /** SPDK's JSON configuration format. */
 export function planDocument(plan: Plan): ConfigDocument {
   return {
     subsystems: [
       { subsystem: 'bdev', config: [...plan.bdevs.values()].flatMap(bdevCalls) },
+      {
+        subsystem: 'scheduler',
+        config: plan.scheduler === undefined ? [] : [schedulerCall(plan.scheduler)],
+      },
       {
         subsystem: 'nvmf',
         config: [

@@ -77,6 +77,9 @@ class Shortener {
     if ((plan.maxSubsystems ?? DEFAULT_MAX_SUBSYSTEMS) !== DEFAULT_MAX_SUBSYSTEMS) {
       this.#loseAt(this.#anywhere, `nvmf_set_max_subsystems ${plan.maxSubsystems}`);
     }
+    if (plan.scheduler !== undefined) {
+      this.#loseAt(this.#anywhere, `framework_set_scheduler ${plan.scheduler.name}`);
+    }
     for (const { method, place } of calls) {
       this.#loseAt(place, method);
     }

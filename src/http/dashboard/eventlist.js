@@ -44,6 +44,8 @@ function describe(event) {
       return `Disk ${event.bdev} created`;
     case 'bdev-deleted':
       return `Disk ${event.bdev} deleted`;
+    case 'queue-moved':
+      return `Queue ${event.cqid} of ${shortNqn(event.nqn)} moved from reactor ${event.from} to ${event.reactor}`;
     case 'reactor-lost':
       return `Reactor ${event.reactor} lost: ${event.message}`;
     case 'error': {

@@ -34,6 +34,7 @@ export const EVENT_TYPES = /** @type {const} */ ([
   'listener-removed',
   'bdev-created',
   'bdev-deleted',
+  'queue-moved',
   'reactor-lost',
 ]);
 

@@ -1,17 +1,20 @@
-/** SPDK's framework_* methods: states, reactors, and the scheduler that there is not. */
+/** SPDK's framework_* methods: states, reactors, and the scheduler. */
 import { Type } from 'typebox';
+import { SCHEDULERS } from '../../target/scheduler.ts';
 import type { Target } from '../../target/target.ts';
 import { FailedError, InvalidError } from '../../util/errors.ts';
 import { numaNode, processorTimes } from '../../util/processors.ts';
 import { method, type RpcMethod } from '../dispatcher.ts';
 import type { Lifecycle } from '../lifecycle.ts';
 import { openRpcDocument } from '../openrpc.ts';
-import { Bool, Count, DONE, IGNORED, Text, TICK_RATE, U8_MAX, Uint } from '../schema.ts';
+import { saveScheduler } from '../save-config.ts';
+import { Bool, Count, DONE, IGNORED, Text, TICK_RATE, Uint } from '../schema.ts';
 
 const { Optional } = Type;
 const Nothing = Type.Object({});
-/** Queues stay on the reactor they were created on. */
-const SCHEDULER = 'static';
+const PERCENT = 100;
+/** An hour. */
+const MAX_PERIOD_US = 3_600_000_000;
 
 /** The mask of one processor, as SPDK writes it. */
 export function cpumask(core: number): string {
@@ -138,45 +141,66 @@ export function frameworkMethods(
     }),
     method({
       name: 'framework_set_scheduler',
-      summary: `There is one scheduler, '${SCHEDULER}': a queue stays on the reactor that it was created on.`,
+      summary:
+        "'static' (the default): queues stay on the reactor that they were created on. 'dynamic': once a period, each reactor that was busy " +
+        'beyond core_busy for two periods, with several queues at work, gives one to the least busy, if that stays within core_limit.',
       phase: 'any',
       relaxed: true,
       params: Type.Object({
-        name: Text(`'${SCHEDULER}'`),
-        period: Optional(Uint(`µs; ${IGNORED}`)),
-        load_limit: Optional(Uint(`of another scheduler; ${IGNORED}`, U8_MAX)),
-        core_limit: Optional(Uint(`of another scheduler; ${IGNORED}`, U8_MAX)),
-        core_busy: Optional(Uint(`of another scheduler; ${IGNORED}`, U8_MAX)),
+        name: Text(`'static' or 'dynamic'`),
+        period: Optional(Uint('µs; 0, the default: as it was, at first 1000000', MAX_PERIOD_US)),
+        load_limit: Optional(Uint(`percent, of idle threads; ${IGNORED}`, PERCENT)),
+        core_limit: Optional(
+          Uint('percent of its time up to which a reactor is given work', PERCENT),
+        ),
+        core_busy: Optional(Uint('percent of its time from which a reactor is too busy', PERCENT)),
         mappings: Optional(Text('not supported: threads stay where they are')),
       }),
       result: DONE,
-      call: ({ name, mappings }) => {
-        if (name !== SCHEDULER) {
-          throw new FailedError(`There is no scheduler '${name}', only '${SCHEDULER}'`);
+      examples: [{ params: { name: 'dynamic', period: 1_000_000 }, result: true }],
+      call: ({ name, period = 0, load_limit, core_limit, core_busy, mappings }) => {
+        const known = SCHEDULERS.find((scheduler) => scheduler === name);
+        if (known === undefined) {
+          throw new FailedError(`There is no scheduler '${name}', only 'static' and 'dynamic'`);
         }
         if (mappings !== undefined) {
           throw new InvalidError(`key 'mappings' is not supported`);
         }
+        const before = target.scheduler;
+        target.scheduler = {
+          name: known,
+          period: period === 0 ? before.period : period,
+          loadLimit: load_limit ?? before.loadLimit,
+          coreLimit: core_limit ?? before.coreLimit,
+          coreBusy: core_busy ?? before.coreBusy,
+        };
         return true;
       },
     }),
     method({
       name: 'framework_get_scheduler',
-      summary: 'The scheduler, which has no period: nothing is ever moved.',
+      summary: 'The scheduler; its limits if it has any.',
       phase: 'any',
       params: Nothing,
       result: Type.Object({
         scheduler_name: Type.String(),
-        scheduler_period: Type.Integer(),
+        scheduler_period: Count('µs; 0: nothing is ever moved'),
         isolated_core_mask: Type.String(),
         scheduling_core: Type.Integer(),
+        load_limit: Optional(Type.Integer()),
+        core_limit: Optional(Type.Integer()),
+        core_busy: Optional(Type.Integer()),
       }),
-      call: () => ({
-        scheduler_name: SCHEDULER,
-        scheduler_period: 0,
-        isolated_core_mask: '0',
-        scheduling_core: target.reactors.cores[0],
-      }),
+      call: () => {
+        const { name, period = 0, ...limits } = saveScheduler(target);
+        return {
+          scheduler_name: String(name),
+          scheduler_period: Number(period),
+          isolated_core_mask: '0',
+          scheduling_core: target.reactors.cores[0],
+          ...limits,
+        };
+      },
     }),
     method({
       name: 'framework_get_pci_devices',

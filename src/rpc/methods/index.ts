@@ -17,6 +17,7 @@ import { logMethods } from './log.ts';
 import { nvmfMethods } from './nvmf.ts';
 import { optionMethods } from './options.ts';
 import { qosMethods } from './qos.ts';
+import { queueMethods } from './queues.ts';
 import { spdkMethods } from './spdk.ts';
 import { threadMethods } from './threads.ts';
 import { transportMethods } from './transport.ts';
@@ -42,6 +43,7 @@ export function allMethods(
     ...nvmfMethods(target),
     ...listenerMethods(target),
     ...watchMethods(target),
+    ...queueMethods(target),
     ...logMethods(log),
     ...dumpMethods(target),
     ...accessMethods(target),

@@ -2,11 +2,11 @@
 import { Type } from 'typebox';
 import { EVENT_TYPES, EVENTS_KEPT } from '../../target/events.ts';
 import { snapshot } from '../../target/snapshot.ts';
-import type { Listener } from '../../target/subsystem.ts';
 import type { Target } from '../../target/target.ts';
-import { ErrnoError, FailedError, InvalidError } from '../../util/errors.ts';
+import { FailedError } from '../../util/errors.ts';
 import { method, type Outlet, type RpcMethod } from '../dispatcher.ts';
-import { Count, Path, Text, U16_MAX, Uint } from '../schema.ts';
+import { CONTROLLER_NAME, findControllers } from '../find-controllers.ts';
+import { Count, Uint } from '../schema.ts';
 import { ControllerSchema, EventSchema, SnapshotSchema } from '../state-schemas.ts';
 import { Watch } from '../watch.ts';
 
@@ -15,27 +15,6 @@ const { Optional } = Type;
 const MIN_SNAPSHOT_MS = 100;
 const MAX_SNAPSHOT_MS = 3_600_000;
 const Since = Optional(Uint('only events with a larger seq'));
-
-/** The listeners that the parameters name. Throws InvalidError. */
-function findListeners(
-  target: Target,
-  nqn: string | undefined,
-  socket: string | undefined,
-): Listener[] {
-  if ((nqn === undefined) === (socket === undefined)) {
-    throw new InvalidError(`either key 'nqn' or key 'socket' says which controller`);
-  }
-  const subsystems = nqn === undefined ? target.subsystems : [target.subsystem(nqn)];
-  const listeners = subsystems.flatMap((subsystem) => [...subsystem.listeners.values()]);
-  if (socket === undefined) {
-    return listeners;
-  }
-  const found = listeners.filter(({ endpoint }) => endpoint.socketPath === socket);
-  if (found.length === 0) {
-    throw new InvalidError(`key 'socket': nobody listens at ${socket}`);
-  }
-  return found;
-}
 
 export function watchMethods(target: Target): RpcMethod[] {
   const watches = new WeakMap<Outlet, Watch>();
@@ -97,25 +76,14 @@ export function watchMethods(target: Target): RpcMethod[] {
       name: 'doorbell_get_controller',
       summary:
         'All that may tell why a guest is stuck: registers, queues, memory, interrupts, the last admin command, and what looks wrong.',
-      params: Type.Object({
-        nqn: Optional(Text('the controllers of this subsystem')),
-        socket: Optional(Path('the controller of the client at this socket')),
-        cntlid: Optional(Uint('only this one', U16_MAX)),
-      }),
+      params: Type.Object(CONTROLLER_NAME),
       result: Type.Array(ControllerSchema),
-      call: async ({ nqn, socket, cntlid }) => {
-        const listeners = findListeners(target, nqn, socket);
+      call: async (name) => {
         await target.reactors.report();
-        const found = listeners.flatMap(({ endpoint }) => {
-          const { controller, socketPath } = endpoint;
-          return controller === undefined || (cntlid !== undefined && controller.cntlid !== cntlid)
-            ? []
-            : [{ socket: socketPath, ...controller.diagnose() }];
-        });
-        if (found.length === 0) {
-          throw new ErrnoError('ENODEV', 'no such controller: no client is connected');
-        }
-        return found;
+        return findControllers(target, name).map(({ socket, controller }) => ({
+          socket,
+          ...controller.diagnose(),
+        }));
       },
     }),
   ];
