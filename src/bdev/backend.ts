@@ -34,10 +34,21 @@ export interface Backend {
   submit(op: Op, slot: number): number;
   /** The ring reported `result` (a count or -errno) for the operation of `slot`. An NVMe status, or PENDING if there is more to do. */
   complete(slot: number, result: number): number;
-  /** Somebody waits for the command of `slot`: if nothing but this backend holds it up, it is to complete soon. May be asked again. */
-  hurry?(slot: number): void;
+  /**
+   * Somebody waits for the command of `slot`: if nothing but this backend holds it up, it is to complete soon. `ends`: as its queue or its
+   * namespace goes, it need not be carried out. May be asked again.
+   */
+  hurry?(slot: number, ends: boolean): void;
+  /** The command of `slot` is held up for good, with a buffer that lies outside this memory: unless it is hurried, nobody has to wait. */
+  stays?(slot: number, memory: HostRange): boolean;
   /** No command uses the backend any more: lets go of what it holds. */
   close(): void;
+}
+
+/** Host addresses, `to` not included. */
+export interface HostRange {
+  readonly from: number;
+  readonly to: number;
 }
 
 /** What a reactor lends to its backends. */

@@ -114,8 +114,8 @@ export class BounceBackend implements Backend {
     return transfers.rest[slot] === 0 ? status : this.#next(this.#bounces, slot);
   }
 
-  hurry(slot: number): void {
-    this.#base.hurry?.(slot);
+  hurry(slot: number, ends: boolean): void {
+    this.#base.hurry?.(slot, ends);
   }
 
   close(): void {

@@ -4,7 +4,7 @@
  */
 import type { Timers } from '../io/timers.ts';
 import { MAX_INFLIGHT } from '../limits.ts';
-import { type Backend, type BackendContext, PENDING } from './backend.ts';
+import { type Backend, type BackendContext, type HostRange, PENDING } from './backend.ts';
 import { Op } from './op.ts';
 
 /** What can be set, as SPDK names it. The order is that of the words that main writes and reactors read. */
@@ -93,13 +93,17 @@ export class DelayBackend implements Backend {
     return PENDING;
   }
 
-  hurry(slot: number): void {
+  hurry(slot: number, ends: boolean): void {
     if (this.#state[slot] === State.DELAYED) {
       this.#state[slot] = State.HURRIED;
       this.#timers.cancel(slot);
     } else if (this.#state[slot] === State.BELOW) {
-      this.#base.hurry?.(slot);
+      this.#base.hurry?.(slot, ends);
     }
+  }
+
+  stays(slot: number, memory: HostRange): boolean {
+    return this.#state[slot] === State.BELOW && this.#base.stays?.(slot, memory) === true;
   }
 
   close(): void {

@@ -9,7 +9,13 @@ import { MAX_INFLIGHT } from '../limits.ts';
 import { native } from '../native/index.ts';
 import { Status } from '../spec/nvme.ts';
 import { RWF_DSYNC } from '../spec/uring.ts';
-import { type Backend, type BackendContext, PENDING, type Request } from './backend.ts';
+import {
+  type Backend,
+  type BackendContext,
+  type HostRange,
+  PENDING,
+  type Request,
+} from './backend.ts';
 import { INJECTED_ERRORS, Injections } from './injections.ts';
 import { Op } from './op.ts';
 import type { Transfers } from './transfers.ts';
@@ -20,11 +26,13 @@ const RETRY_US = 100;
 const State = {
   NONE: 0,
   BELOW: 1,
-  /** It completes when somebody is in a hurry. */
+  /** It completes when what it needs goes. */
   HELD: 2,
   /** Its timer runs. */
   WAITS: 3,
+  /** It is going to be aborted, or carried out. */
   ABORTED: 4,
+  GOES: 5,
 } as const;
 
 export class ErrorBackend implements Backend {
@@ -66,6 +74,7 @@ export class ErrorBackend implements Backend {
       case INJECTED_ERRORS.nvme_failure:
         return injections.status(op);
       case INJECTED_ERRORS.pending:
+        this.#keep(op, slot);
         this.#state[slot] = State.HELD;
         return PENDING;
       case INJECTED_ERRORS.nomem:
@@ -99,6 +108,11 @@ export class ErrorBackend implements Backend {
       case State.WAITS: {
         this.#state[slot] = State.NONE;
         const status = this.submit(this.#recall(slot), slot);
+        this.#copies.flush();
+        return status;
+      }
+      case State.GOES: {
+        const status = this.#pass(this.#recall(slot), slot);
         this.#copies.flush();
         return status;
       }
@@ -188,19 +202,30 @@ export class ErrorBackend implements Backend {
     return transfers.op[slot] as Op;
   }
 
-  hurry(slot: number): void {
+  hurry(slot: number, ends: boolean): void {
     switch (this.#state[slot]) {
       case State.HELD:
         this.#state[slot] = State.ABORTED;
         this.#ring.prepareNop(slot);
         break;
       case State.WAITS:
-        this.#state[slot] = State.ABORTED;
+        this.#state[slot] = ends ? State.ABORTED : State.GOES;
         this.#timers.cancel(slot);
         break;
       case State.BELOW:
-        this.#base.hurry?.(slot);
+        this.#base.hurry?.(slot, ends);
         break;
+    }
+  }
+
+  stays(slot: number, memory: HostRange): boolean {
+    switch (this.#state[slot]) {
+      case State.HELD:
+        return !this.#transfers.touches(slot, memory);
+      case State.BELOW:
+        return this.#base.stays?.(slot, memory) === true;
+      default:
+        return false;
     }
   }
 

@@ -7,7 +7,8 @@ import { MAX_INFLIGHT, SEGMENTS_CAPACITY } from '../limits.ts';
 import type { Segments } from '../memory/segments.ts';
 import { native } from '../native/index.ts';
 import { Iovec } from '../spec/uring.ts';
-import type { Op } from './op.ts';
+import type { HostRange } from './backend.ts';
+import { Op } from './op.ts';
 
 const IOVEC_WORDS = Iovec.size / 4;
 const BASE = Iovec.word('base');
@@ -90,6 +91,21 @@ export class Transfers {
       }
       done += length;
     }
+  }
+
+  /** Whether any of a slot's iovecs lies in this memory. */
+  touches(slot: number, { from, to }: HostRange): boolean {
+    if (this.op[slot] === Op.FLUSH) {
+      return false;
+    }
+    let at = (this.iovecs[slot] - this.#firstIovecs[slot]) / 4 + slot * SLOT_WORDS;
+    for (let i = 0; i < this.iovecCount[slot]; i++, at += IOVEC_WORDS) {
+      const address = (this.#words[at + BASE + 1] >>> 0) * TWO_32 + (this.#words[at + BASE] >>> 0);
+      if (address < to && from < address + this.#words[at + LEN]) {
+        return true;
+      }
+    }
+    return false;
   }
 
   /** After a short transfer of `bytes`: drops what is done from the slot's iovecs and moves its file offset. */

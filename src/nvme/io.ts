@@ -5,7 +5,7 @@
  * Every dword of an SQE is read once. Every command taken ends in exactly one completion (or none, if its controller is reset meanwhile).
  */
 
-import { type Backend, type BackendContext, PENDING } from '../bdev/backend.ts';
+import { type Backend, type BackendContext, type HostRange, PENDING } from '../bdev/backend.ts';
 import type { Counters } from '../bdev/counters.ts';
 import { type Limiter, SLICE_MS } from '../bdev/limiter.ts';
 import { Op } from '../bdev/op.ts';
@@ -72,6 +72,14 @@ export interface IoController {
   draining: boolean;
   /** Commands that were refused before a namespace was asked. */
   readonly counters: Counters;
+}
+
+/** Why the commands of a controller are waited for. */
+export interface Drain {
+  /** Memory that goes. */
+  readonly memory: HostRange;
+  /** Whether a command has to end, as its queue or namespace goes. */
+  readonly ends: (queue: IoQueue, namespace: IoNamespace) => boolean;
 }
 
 /** A queue and the controller it belongs to. */
@@ -425,14 +433,29 @@ export class IoEngine {
     sq.cq.unreserve();
   }
 
-  /** Somebody waits for the commands in flight, of a controller or of all: those that are only held up go on. */
-  hurry(controller?: IoController): void {
+  /** The reactor ends: what is only held up does not last. */
+  hurry(): void {
+    for (let slot = 0; slot < MAX_INFLIGHT; slot++) {
+      this.#slotNamespace[slot]?.backend.hurry?.(slot, true);
+    }
+  }
+
+  /** Has the commands of a controller go on that are only held up. Returns how many of its commands are to be waited for. */
+  drain(controller: IoController, { memory, ends }: Drain): number {
+    let count = 0;
     for (let slot = 0; slot < MAX_INFLIGHT; slot++) {
       const queue = this.#slotQueue[slot];
-      if (queue !== undefined && (controller === undefined || queue.controller === controller)) {
-        this.#slotNamespace[slot]?.backend.hurry?.(slot);
+      const namespace = this.#slotNamespace[slot];
+      if (queue?.controller === controller && namespace !== undefined) {
+        const { backend } = namespace;
+        const end = ends(queue, namespace);
+        if (end || backend.stays?.(slot, memory) !== true) {
+          backend.hurry?.(slot, end);
+          count += 1;
+        }
       }
     }
+    return count;
   }
 
   /** Starts a command that completes later: it holds a slot and a CQ entry until then. */

@@ -104,6 +104,12 @@ export class ControllerQueues {
     this.#progress[row + QueueWord.STOPPED] = Number(sq.stopped);
   }
 
+  /** Whether the completions of a queue go to this memory. */
+  completesIn({ cq: { qid } }: SubmissionQueue, region: GuestRegion): boolean {
+    const found = this.#cqs.get(qid);
+    return found !== undefined && overlaps(found.placement, region);
+  }
+
   // --- queues come and go -------------------------------------------------------------------------------------------
 
   /** A status. */
@@ -313,8 +319,7 @@ export class ControllerQueues {
     if (region === undefined) {
       return;
     }
-    const hit = (placement: Placement): boolean =>
-      placement.iova < region.iova + region.size && region.iova < placement.iova + placement.bytes;
+    const hit = (placement: Placement): boolean => overlaps(placement, region);
     for (const { cq, placement } of this.#cqs.values()) {
       if (hit(placement)) {
         release(placement);
@@ -366,6 +371,10 @@ function place(
   memory: QueueMemory | undefined,
 ): Placement {
   return { iova, bytes, writable, alias: memory?.alias, suspended: memory === undefined };
+}
+
+function overlaps({ iova, bytes }: Placement, region: GuestRegion): boolean {
+  return iova < region.iova + region.size && region.iova < iova + bytes;
 }
 
 function release(placement: Placement | undefined): void {

@@ -10,10 +10,11 @@ import { Limiter } from '../bdev/limiter.ts';
 import { openBackend } from '../bdev/open.ts';
 import { UNHEARD } from '../io/ring.ts';
 import { GuestMemory } from '../memory/guest.ts';
-import type { IoController, IoNamespace, IoQueue } from '../nvme/io.ts';
+import type { Drain, IoController, IoNamespace, IoQueue } from '../nvme/io.ts';
 import { Status } from '../spec/nvme.ts';
 import { AdminWord, type ControllerRequest, type NamespaceDescriptor } from './control.ts';
 import { ControllerQueues } from './controller-queues.ts';
+import { DRAINS, drainFor } from './drains.ts';
 
 interface ControllerState {
   readonly io: IoController;
@@ -48,18 +49,6 @@ function listenData(id: number): number {
 /** In place of a status: the request is answered later. */
 const LATER = -1;
 
-const DRAINS = new Set<ControllerRequest['kind']>([
-  'detach',
-  'unmap',
-  'delete-sq',
-  'reset',
-  'remove-namespace',
-  // What completes after it is to be durable.
-  'write-through',
-  // Replacing a namespace (its size changed) is a removal, too.
-  'add-namespace',
-]);
-
 const NEEDS_CONTROLLER = new Set<ControllerRequest['kind']>([
   'create-cq',
   'create-sq',
@@ -71,7 +60,7 @@ export class Controllers {
   readonly #context: BackendContext;
   readonly #counters: SharedArrayBuffer;
   readonly #post: (id: number, status: number) => void;
-  readonly #hurry: (controller: IoController) => void;
+  readonly #drain: (controller: IoController, drain: Drain) => number;
   readonly #controllers = new Map<number, ControllerState>();
   /** Submission queues to poll: those of controllers that are not draining. */
   polled: IoQueue[] = [];
@@ -85,13 +74,13 @@ export class Controllers {
     context: BackendContext,
     counters: SharedArrayBuffer,
     answer: (id: number, status: number) => void,
-    /** Something waits for the commands in flight of this one. */
-    hurry: (controller: IoController) => void,
+    /** Something waits for the commands in flight of this one. Returns how many are to be waited for. */
+    drain: (controller: IoController, drain: Drain) => number,
   ) {
     this.#context = context;
     this.#counters = counters;
     this.#post = answer;
-    this.#hurry = hurry;
+    this.#drain = drain;
   }
 
   /** Carries out a request, now or when its controller has drained. */
@@ -118,9 +107,8 @@ export class Controllers {
         changed = this.#handOver(state) || changed;
       }
       while (state.waiting.length > 0) {
-        if (state.io.inflight > 0 && DRAINS.has(state.waiting[0].request.kind)) {
+        if (this.#mustWait(state, state.waiting[0].request)) {
           this.draining = true;
-          this.#hurry(state.io);
           break;
         }
         const { id, request } = state.waiting.shift()!;
@@ -131,6 +119,15 @@ export class Controllers {
     if (changed) {
       this.#choosePolled();
     }
+  }
+
+  /** Has the commands in flight go on that would not end by themselves. True if there are any that the request has to wait for. */
+  #mustWait({ io, queues }: ControllerState, request: ControllerRequest): boolean {
+    return (
+      io.inflight > 0 &&
+      DRAINS.has(request.kind) &&
+      this.#drain(io, drainFor(request, io, queues)) > 0
+    );
   }
 
   /** Lets go of the queues that can leave for another reactor by now. False if none can. */

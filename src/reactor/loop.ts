@@ -118,7 +118,7 @@ export class Reactor {
       context,
       task.counters,
       (id, status) => this.#post({ kind: 'done', id, status }),
-      (controller) => this.#engine.hurry(controller),
+      (controller, drain) => this.#engine.drain(controller, drain),
     );
   }
 

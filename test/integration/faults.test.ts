@@ -9,7 +9,8 @@ import { ClientMemory } from '../../src/client/memory.ts';
 import type { NvmeClient } from '../../src/client/nvme.ts';
 import type { Completion, QueuePair } from '../../src/client/queue-pair.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
-import { code } from '../helpers/admin.ts';
+import { Fid } from '../../src/spec/nvme.ts';
+import { AdminCaller, code } from '../helpers/admin.ts';
 import { Random } from '../helpers/random.ts';
 import { PagePool, Scatter } from '../helpers/scatter.ts';
 import { MIB, type Served, TestTarget } from '../helpers/target.ts';
@@ -156,7 +157,15 @@ t.test('a latency is changed', async (t) => {
 });
 
 /** Commands that a delay or an injected error holds up. */
-const HELD: Record<string, { make: (target: TestTarget) => Promise<string>; outcome: string }> = {
+const HELD: Record<
+  string,
+  {
+    make: (target: TestTarget) => Promise<string>;
+    /** If its queue or namespace goes; and if its memory goes. */
+    outcome: string;
+    withoutMemory?: string;
+  }
+> = {
   'a delay': { make: delayed({ avg_read: HOUR, p99_read: HOUR }), outcome: '0/00' },
   'a delay over a file': {
     make: delayed({ avg_read: HOUR, p99_read: HOUR }, 'a file'),
@@ -177,6 +186,7 @@ const HELD: Record<string, { make: (target: TestTarget) => Promise<string>; outc
       return name;
     },
     outcome: '0/07',
+    withoutMemory: '0/00',
   },
   'a pending command below a delay below an error bdev': {
     make: async (target) => {
@@ -190,7 +200,7 @@ const HELD: Record<string, { make: (target: TestTarget) => Promise<string>; outc
   },
 };
 
-for (const [name, { make, outcome }] of Object.entries(HELD)) {
+for (const [name, { make, outcome, withoutMemory = outcome }] of Object.entries(HELD)) {
   t.test(`${name}: its namespace goes`, async (t) => {
     const { target, served, run } = await start(t, make);
     const held = Array.from({ length: 300 }, () => run(READ));
@@ -213,7 +223,7 @@ for (const [name, { make, outcome }] of Object.entries(HELD)) {
     await othersGoOn(run);
     t.equal(watched.done, 0);
     await client.vfio.dmaUnmap(0x4000_0000, PAGE);
-    t.equal(code(await held), outcome);
+    t.equal(code(await held), withoutMemory);
   });
 
   t.test(`${name}: the guest resets the controller, and hangs up`, async (t) => {
@@ -239,6 +249,43 @@ for (const [name, { make, outcome }] of Object.entries(HELD)) {
     // The target stops at the end of the test, with a command held up.
   });
 }
+
+/** Things that a guest or an operator does, which are no end of what another queue and another namespace have under way. */
+for (const name of ['a pending command', 'a pending command below a delay below an error bdev']) {
+  t.test(`${name}: what does not concern it does not end it`, async (t) => {
+    const { target, served, client, pair, run } = await start(t, HELD[name].make);
+    const other = await client.createQueuePair(2, 8);
+    const held = [run(READ), run(READ), run(READ)];
+    const watched = watch(held);
+    await othersGoOn(run);
+    await client.vfio.dmaMap({ iova: 0x4000_0000, size: PAGE, fd: client.memory.fd });
+    await client.vfio.dmaUnmap(0x4000_0000, PAGE);
+    await client.deleteQueuePair(2);
+    other.abandon();
+    await target.target.removeNamespace(served.nqn, 2);
+    await target.target.addNamespace(served.nqn, await target.malloc(MIB), { nsid: 2 });
+    const admin = new AdminCaller(client);
+    t.equal((await admin.setFeature(Fid.VOLATILE_WRITE_CACHE, 0)).code, '0/00');
+    const again = await client.createQueuePair(2, 8);
+    await othersGoOn(run);
+    t.equal(watched.done, 0);
+    t.equal(code(await again.execute({ opcode: FLUSH, nsid: 2 })), '0/00');
+    await client.deleteQueuePair(1);
+    t.strictSame(new Set((await Promise.all(held)).map(code)), new Set(['0/07']));
+    pair.abandon();
+  });
+}
+
+t.test('a command that finds no memory is carried out when others are waited for', async (t) => {
+  const make = HELD['a command that finds no memory'].make;
+  const { target, served, run } = await start(t, make);
+  const held = run(READ);
+  const watched = watch([held]);
+  await othersGoOn(run);
+  t.equal(watched.done, 0);
+  await target.target.removeNamespace(served.nqn, 2);
+  t.equal(code(await held), '0/00');
+});
 
 for (const below of Object.keys(BASES) as (keyof typeof BASES)[]) {
   t.test(`errors are injected: ${below}`, async (t) => {
