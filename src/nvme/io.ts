@@ -107,6 +107,8 @@ export class IoEngine {
   readonly #parked = new Int32Array(MAX_INFLIGHT);
   #parkedCount = 0;
   readonly #parkedSqes = new Int32Array(MAX_INFLIGHT * SQE_WORDS);
+  /** When one came that is carried out now, at index 0. */
+  readonly #since = new Float64Array(1);
   /** The slice in which they were last looked at. */
   #lastSlice = 0;
   /** Batches since the last that was timed; the time it began, and the first command of it that a namespace took. */
@@ -298,6 +300,7 @@ export class IoEngine {
       if (!this.#admit(namespace, namespace.limiter, op, request.length)) {
         return this.#park(queue, namespace, words, base, cdw0 >>> 16);
       }
+      return this.#startTimed(queue, namespace, op, cdw0 >>> 16);
     }
     const backend = namespace.backend;
     if (backend.async) {
@@ -312,6 +315,36 @@ export class IoEngine {
       }
     } else {
       namespace.counters.failBackend();
+    }
+    return status;
+  }
+
+  /** Every command of a bdev with limits is timed, as those that wait are: samples of the others would not go with them. */
+  #startTimed(queue: IoQueue, namespace: IoNamespace, op: Op, cid: number): number {
+    const { length } = this.#context.request;
+    this.#since[0] = this.#now[0];
+    if (namespace.backend.async) {
+      // One that completes at once is timed here, and is no sample.
+      const sampled = this.#sampled;
+      const status = this.#start(queue, namespace, op, cid, length);
+      this.#sampled = sampled;
+      return this.#timed(namespace, op, status);
+    }
+    const status = namespace.backend.submit(op, -1);
+    if (status === Status.SUCCESS) {
+      namespace.counters.count(op, length);
+    } else {
+      namespace.counters.failBackend();
+    }
+    return this.#timed(namespace, op, status);
+  }
+
+  /** Adds the time since `#since` of a command that has completed at once. */
+  #timed(namespace: IoNamespace, op: Op, status: number): number {
+    if (status === Status.SUCCESS) {
+      this.#context.copies.flush();
+      this.readClock();
+      namespace.counters.time(op, this.#now, this.#since, 0);
     }
     return status;
   }
@@ -336,6 +369,7 @@ export class IoEngine {
       return BUSY;
     }
     const slot = this.#take(queue, namespace, cid);
+    this.#slotStart[slot] = this.#now[0];
     for (let i = 0; i < SQE_WORDS; i++) {
       this.#parkedSqes[slot * SQE_WORDS + i] = words[base + i];
     }
@@ -394,15 +428,20 @@ export class IoEngine {
 
   #unpark(slot: number, queue: IoQueue, completed: (sq: SubmissionQueue) => void): void {
     const { sq } = queue;
+    const namespace = this.#slotNamespace[slot]!;
     const base = slot * SQE_WORDS;
     const cdw0 = this.#parkedSqes[base + CDW0];
     this.#give(slot, queue);
     if (sq.discarded) {
       return;
     }
-    // A slot and a CQ entry have just become free: it cannot be BUSY.
+    // A slot and a CQ entry have just become free: it cannot be BUSY, and if it takes a slot it is this one. Its wait counts.
+    this.#since[0] = this.#slotStart[slot];
     const status = this.#execute(queue, this.#parkedSqes, base, cdw0, false);
-    if (status !== PENDING) {
+    if (status === PENDING) {
+      this.#slotStart[slot] = this.#since[0];
+    } else {
+      this.#timed(namespace, (cdw0 & 0xff) === NvmOpcode.READ ? Op.READ : Op.WRITE, status);
       if (status !== Status.SUCCESS) {
         this.#refuse(queue.controller, this.#parkedSqes[base + NSID], status);
       }

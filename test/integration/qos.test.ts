@@ -94,6 +94,28 @@ for (const kind of ['malloc', 'file'] as const) {
     }
   });
 
+  t.test(`${kind}: the wait is part of the latency`, async (t) => {
+    const { target, name, client, buffer } = await start(t, kind);
+    const pair = await client.createQueuePair(1, 32);
+    await target.target.limit(name, SLOW);
+    // A sixteenth of a second each, the first at once.
+    const read = { ...LARGE, ...buffer, cdw12: 127 };
+    const reads = Array.from({ length: 4 }, () => pair.execute(read));
+    t.ok((await Promise.all(reads)).every(({ status }) => status === 0));
+    const { index } = target.target.bdevs.get(name);
+    const tallies = [0, 1].map((i) => target.pool.bdevTally(index, i));
+    const timed = tallies.flatMap((tally) => [...tally.histogram(Op.READ)]);
+    t.equal(
+      timed.reduce((sum, n) => sum + n, 0),
+      4,
+      'each is timed',
+    );
+    const longest = Math.max(...tallies.map((tally) => tally.of(Op.READ).maxLatency));
+    const sum = tallies.reduce((sum, tally) => sum + tally.of(Op.READ).timedLatency, 0);
+    t.ok(longest >= 0.18e9, `${longest} ns`);
+    t.ok(sum >= (0.06 + 0.12 + 0.18) * 1e9, `${sum} ns`);
+  });
+
   t.test(`${kind}: nothing that waits for a limit holds up a change`, async (t) => {
     const { target, name, served, client, buffer } = await start(t, kind);
     await target.target.limit(name, SLOW);
