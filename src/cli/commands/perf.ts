@@ -73,12 +73,12 @@ export function addPerf(program: Command): void {
     .addOption(option('--queues <n>', 'queue pairs a controller', integer(1, 65_535), 1))
     .addOption(option('--queue-size <n>', 'entries of a queue, at least', integer(2, 65_536), 256))
     .addOption(
-      new Option('--namespace <id>', 'use this one; may be repeated (default: all)')
+      new Option('--namespace <id>', 'use this one; may be repeated')
         .argParser((text: string, ids: number[]) => [...ids, integer(1, 0xffff_fffe)(text)])
         .default([], 'all'),
     )
     .addOption(
-      new Option('--size <size>', 'of each namespace, use the first bytes (default: all)')
+      new Option('--size <size>', 'of each namespace, use the first bytes')
         .argParser(parsed(parseSize))
         .default(0, 'all'),
     )
@@ -101,7 +101,7 @@ export function addPerf(program: Command): void {
       ).argParser(integer(0, 4095)),
     )
     .option('--no-latency', 'do not time the commands')
-    .option('--json', 'print the report as JSON')
+    .option('-j, --json', 'print the report as JSON')
     .option('--histogram <file>', "write the latencies in HdrHistogram's log format")
     .addHelpText(
       'after',

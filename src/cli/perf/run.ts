@@ -8,7 +8,7 @@ import { ConnectError } from '../../client/workload-target.ts';
 import { native } from '../../native/index.ts';
 import { describeError } from '../../util/errors.ts';
 import { refuseIfConnected } from '../identify/read.ts';
-import { CliError, Exit } from '../output.ts';
+import { CliError, Exit, endWithReader, print } from '../output.ts';
 import { targetThreads } from './cores.ts';
 import { histogramLog, makeReport, perfTable } from './report.ts';
 
@@ -31,6 +31,7 @@ const EXIT_INTERRUPTED = 130;
 
 /** Resolves with the exit code: 0, or 130 after Ctrl-C with what was measured until then. Rejects with a CliError. */
 export async function runPerf(options: PerfOptions): Promise<number> {
+  endWithReader();
   try {
     return await measure(options);
   } catch (error) {
@@ -87,10 +88,10 @@ async function measure(options: PerfOptions): Promise<number> {
     if (load.verify && !options.json) {
       lines.push(`${result.verified} reads compared with what was written: no difference`);
     }
-    process.stdout.write(`${lines.join('\n')}\n`);
     if (options.histogram !== undefined) {
       writeFileSync(options.histogram, histogramLog(result));
     }
+    print(lines.join('\n'));
     return interrupt.signal.aborted ? EXIT_INTERRUPTED : 0;
   } finally {
     bar.stop();
