@@ -9,6 +9,7 @@ import {
   serveNull,
 } from './idle-measure.ts';
 import { type Conditions, type Load, runPerf } from './load.ts';
+import { measureSecondReactor } from './second-reactor.ts';
 import { median } from './stats.ts';
 import { startTarget } from './target.ts';
 
@@ -196,12 +197,34 @@ async function garbage(conditions: StateConditions): Promise<StateFigure[]> {
 }
 
 async function secondReactor(conditions: StateConditions): Promise<StateFigure[]> {
+  const goal = { atLeast: 1.8 };
+  const [first, second] = conditions.cpus;
+  const what =
+    'rates of two reactors that work at once, of that of one; the client sleeps meanwhile';
+  const simulated = 'two-reactors-simulated';
+  return [
+    await polledSecondReactor(conditions, goal),
+    second === undefined
+      ? missing(simulated, what, '×', notEnough(conditions.cpus.length, 2), goal)
+      : figure(simulated, what, '×', await simulatedGain(conditions, [first, second]), goal),
+  ];
+}
+
+async function simulatedGain(
+  { seconds, warmup, runs }: StateConditions,
+  cpus: readonly [number, number],
+): Promise<number> {
+  const rounds = await measureSecondReactor({ seconds, warmup }, runs, cpus);
+  return median(rounds.map(({ one, both }) => both / one));
+}
+
+/** With a client that polls on a processor of its own. */
+async function polledSecondReactor(conditions: StateConditions, goal: Bound): Promise<StateFigure> {
   const name = 'two-reactors';
   const what = 'IOPS of two reactors with a queue pair each, of those of one with both';
-  const goal = { atLeast: 1.8 };
   const [first, second, client] = conditions.cpus;
   if (client === undefined) {
-    return [missing(name, what, '×', notEnough(conditions.cpus.length, 3), goal)];
+    return missing(name, what, '×', notEnough(conditions.cpus.length, 3), goal);
   }
   const ratios: number[] = [];
   for (let run = 0; run < conditions.runs; run++) {
@@ -218,7 +241,7 @@ async function secondReactor(conditions: StateConditions): Promise<StateFigure[]
     }
     ratios.push(iops[1] / iops[0]);
   }
-  return [figure(name, what, '×', median(ratios), goal)];
+  return figure(name, what, '×', median(ratios), goal);
 }
 
 async function foreign(conditions: StateConditions): Promise<StateFigure[]> {

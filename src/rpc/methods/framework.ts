@@ -108,7 +108,8 @@ export function frameworkMethods(
           }),
         ),
       }),
-      call: () => {
+      call: async () => {
+        await target.reactors.report();
         const times = processorTimes();
         return {
           tick_rate: TICK_RATE,

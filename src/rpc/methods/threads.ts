@@ -65,7 +65,8 @@ export function threadMethods(target: Target): RpcMethod[] {
         timed_pollers_count: Type.Integer(),
         paused_pollers_count: Type.Integer(),
       }),
-      call: () => {
+      call: async () => {
+        await reactors.report();
         const queues = polled(target);
         const { active, idle } = performance.eventLoopUtilization();
         return {
