@@ -475,6 +475,7 @@ t.test('listeners and controllers', async (t) => {
   Object.assign(endpoints[0], {
     controller: {
       cntlid,
+      enabled: true,
       qpairs: [
         { qid: 1, reactor: 0 },
         { qid: 2, reactor: 1 },
@@ -485,6 +486,7 @@ t.test('listeners and controllers', async (t) => {
     { cntlid: 1, cntrltype: 'io', hostnqn: '', num_io_qpairs: 2 },
   ]);
   t.match(await call('nvmf_subsystem_get_qpairs', { nqn: NQN }), [
+    { cntlid: 1, qid: 0, state: 'enabled', thread: 'app_thread', listen_address },
     { cntlid: 1, qid: 1, state: 'enabled', thread: 'reactor_0', listen_address },
     { cntlid: 1, qid: 2, thread: 'reactor_1' },
   ]);

@@ -59,16 +59,23 @@ function describeControllers(subsystem: Subsystem) {
 }
 
 function describeQpairs(subsystem: Subsystem) {
-  return [...subsystem.listeners.values()].flatMap((listener) =>
-    (listener.endpoint.controller?.qpairs ?? []).map(({ qid, reactor }) => ({
-      cntlid: listener.endpoint.controller?.cntlid ?? 0,
+  return [...subsystem.listeners.values()].flatMap((listener) => {
+    const { controller } = listener.endpoint;
+    if (controller === undefined) {
+      return [];
+    }
+    // The admin queue is there as long as the controller is enabled, and belongs to the main thread.
+    const admin = controller.enabled ? [{ qid: 0, thread: 'app_thread' }] : [];
+    const io = controller.qpairs.map(({ qid, reactor }) => ({ qid, thread: `reactor_${reactor}` }));
+    return [...admin, ...io].map(({ qid, thread }) => ({
+      cntlid: controller.cntlid,
       qid,
       state: 'enabled',
-      thread: `reactor_${reactor}`,
+      thread,
       hostnqn: NO_HOST.hostnqn,
       listen_address: describeAddress(listener),
-    })),
-  );
+    }));
+  });
 }
 
 export function listenerMethods(target: Target): RpcMethod[] {
@@ -140,7 +147,8 @@ export function listenerMethods(target: Target): RpcMethod[] {
     }),
     method({
       name: 'nvmf_subsystem_get_qpairs',
-      summary: 'The I/O queue pairs of the VMs that are connected.',
+      summary:
+        'The queue pairs of the VMs that are connected: the admin queue, once it is enabled, is number 0.',
       params: Type.Object(NQN),
       result: Type.Array(
         Type.Object({
