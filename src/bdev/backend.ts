@@ -22,7 +22,15 @@ export class Request {
   length = 0;
   /** A write must be on stable storage when it completes. */
   fua = false;
+  /**
+   * From `complete` to the engine, when a command failed because the system said so: its errno (or END_OF_FILE), and 0 else. `offset` is
+   * then where in the bdev.
+   */
+  errno = 0;
 }
+
+/** In place of an errno: the file is shorter than it was. */
+export const END_OF_FILE = -1;
 
 /** What `submit` and `complete` return when the command is still under way; anything else is an NVMe status. */
 export const PENDING = -1;

@@ -6,7 +6,13 @@ import type { RegisteredFiles } from '../io/files.ts';
 import type { Ring } from '../io/ring.ts';
 import { Status } from '../spec/nvme.ts';
 import { RWF_DSYNC, UringOp } from '../spec/uring.ts';
-import { type Backend, type BackendContext, PENDING, type Request } from './backend.ts';
+import {
+  type Backend,
+  type BackendContext,
+  END_OF_FILE,
+  PENDING,
+  type Request,
+} from './backend.ts';
 import type { BackendDescriptor } from './bdev.ts';
 import { Op } from './op.ts';
 import type { Transfers } from './transfers.ts';
@@ -97,7 +103,11 @@ export class UringBackend implements Backend {
         this.#ring.prepareSync(this.#file, slot);
         return PENDING;
       }
-      return result < 0 ? flushStatus(-result) : Status.SUCCESS;
+      if (result < 0) {
+        this.#request.errno = -result;
+        return flushStatus(-result);
+      }
+      return Status.SUCCESS;
     }
     const rest = transfers.rest[slot];
     if (result === rest) {
@@ -112,6 +122,8 @@ export class UringBackend implements Backend {
       this.#issue(slot);
       return PENDING;
     }
+    this.#request.errno = result < 0 ? -result : END_OF_FILE;
+    this.#request.offset[0] = transfers.offset[slot];
     if (result >= 0) {
       // The file ended: it is shorter than it was when the bdev was made.
       return op === Op.READ ? Status.UNRECOVERED_READ_ERROR : Status.WRITE_FAULT;

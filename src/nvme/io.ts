@@ -38,6 +38,8 @@ const PUBLISH_EVERY = 8;
 const PUBLISH_BYTES = 64 * 1024;
 /** Batches of which one is timed, where commands complete within the batch: the clock costs as much as some commands. */
 const BATCHES_PER_SAMPLE = 64;
+/** Between two failures of a namespace that are told of. Nanoseconds. */
+const TELL_NS = 1e9;
 /** The command could not be taken now: it stays in the queue. Beside PENDING and the NVMe statuses. */
 const BUSY = -2;
 
@@ -54,6 +56,9 @@ export interface IoNamespace {
   /** Commands that wait for it; and the slice in which one last did. */
   parked: number;
   waiting: number;
+  /** Failures that were not told of yet, and when one last was (ns). */
+  failures: number;
+  toldAt: number;
 }
 
 /** A controller as a reactor sees it. */
@@ -74,6 +79,20 @@ export interface IoController {
   readonly counters: Counters;
 }
 
+/** A command that failed because the system said so. */
+export interface IoFailure {
+  /** Its id. */
+  readonly controller: number;
+  readonly nsid: number;
+  readonly op: Op;
+  /** Or END_OF_FILE. */
+  readonly errno: number;
+  /** Where it failed; of no meaning for a Flush. */
+  readonly lba: number;
+  /** Failures of the namespace since the last that was told of, with this one. */
+  readonly count: number;
+}
+
 /** Why the commands of a controller are waited for. */
 export interface Drain {
   /** Memory that goes. */
@@ -90,6 +109,7 @@ export interface IoQueue {
 
 export class IoEngine {
   readonly #context: BackendContext;
+  readonly #failed: (failure: IoFailure) => void;
   // In-flight commands of asynchronous backends, by slot.
   readonly #slotQueue: (IoQueue | undefined)[] = new Array(MAX_INFLIGHT).fill(undefined);
   readonly #slotNamespace: (IoNamespace | undefined)[] = new Array(MAX_INFLIGHT).fill(undefined);
@@ -118,8 +138,10 @@ export class IoEngine {
   #sampled: IoNamespace | undefined;
   #sampledOp: Op = Op.READ;
 
-  constructor(context: BackendContext) {
+  /** `failed` is told of failures, once a second and namespace at most. */
+  constructor(context: BackendContext, failed: (failure: IoFailure) => void) {
     this.#context = context;
+    this.#failed = failed;
     for (let i = 0; i < MAX_INFLIGHT; i++) {
       this.#freeSlots[i] = i;
     }
@@ -538,6 +560,8 @@ export class IoEngine {
     }
     const status = namespace.backend.complete(slot, result);
     if (status === PENDING) {
+      // A delay bdev holds it back.
+      this.#tellIfFailed(slot, queue.controller, namespace);
       return undefined;
     }
     const { sq } = queue;
@@ -547,6 +571,7 @@ export class IoEngine {
     } else {
       namespace.counters.fail(status);
       namespace.counters.failBackend();
+      this.#tellIfFailed(slot, queue.controller, namespace);
     }
     namespace.counters.time(this.#slotOp[slot], this.#now, this.#slotStart, slot);
     if (sq.discarded) {
@@ -554,5 +579,28 @@ export class IoEngine {
     }
     sq.cq.stage(0, sq.qid, sq.head, this.#slotCid[slot], status);
     return sq;
+  }
+
+  /** Tells of a command that failed because the system said so. */
+  #tellIfFailed(slot: number, { id }: IoController, namespace: IoNamespace): void {
+    const { request } = this.#context;
+    const { errno } = request;
+    if (errno === 0) {
+      return;
+    }
+    request.errno = 0;
+    namespace.failures += 1;
+    if (this.#now[0] - namespace.toldAt >= TELL_NS) {
+      this.#failed({
+        controller: id,
+        nsid: namespace.nsid,
+        op: this.#slotOp[slot] as Op,
+        errno,
+        lba: Math.floor(request.offset[0] / 2 ** namespace.blockShift),
+        count: namespace.failures,
+      });
+      namespace.toldAt = this.#now[0];
+      namespace.failures = 0;
+    }
   }
 }

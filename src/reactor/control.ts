@@ -7,6 +7,7 @@
 import type { BdevDescriptor } from '../bdev/bdev.ts';
 import { MAX_IO_QUEUE_PAIRS } from '../limits.ts';
 import type { GuestRegion } from '../memory/guest.ts';
+import type { IoFailure } from '../nvme/io.ts';
 import type { ShadowPages } from '../nvme/shadow.ts';
 
 /** 32-bit words of the control block. */
@@ -202,4 +203,6 @@ export type Reply =
   /** The host rang an admin doorbell. */
   | { readonly kind: 'admin'; readonly controller: number }
   /** The host wrote a tail that lies outside its queue. */
-  | { readonly kind: 'bad-doorbell'; readonly controller: number; readonly qid: number };
+  | { readonly kind: 'bad-doorbell'; readonly controller: number; readonly qid: number }
+  /** A disk reported an error. */
+  | { readonly kind: 'io-failed'; readonly failure: IoFailure };

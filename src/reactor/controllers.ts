@@ -353,6 +353,8 @@ export class Controllers {
       limiter: limits && new Limiter(limits),
       parked: 0,
       waiting: 0,
+      failures: 0,
+      toldAt: Number.NEGATIVE_INFINITY,
     };
     this.#closeNamespace(io, nsid);
     while (io.namespaces.length < nsid) {

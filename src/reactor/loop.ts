@@ -113,7 +113,7 @@ export class Reactor {
       timers: new Timers(this.#ring),
       bounces: undefined,
     };
-    this.#engine = new IoEngine(context);
+    this.#engine = new IoEngine(context, (failure) => this.#post({ kind: 'io-failed', failure }));
     this.#controllers = new Controllers(
       context,
       task.counters,

@@ -8,6 +8,7 @@ import { Piscina } from 'piscina';
 import { COUNTERS_BYTES } from '../bdev/counters.ts';
 import type { Tally } from '../bdev/tally.ts';
 import { native } from '../native/index.ts';
+import type { IoFailure } from '../nvme/io.ts';
 import type { Logger } from '../util/log.ts';
 import {
   CONTROL_BYTES,
@@ -37,6 +38,8 @@ export interface ControllerEvents {
   adminDoorbell(): void;
   /** The host wrote a tail that lies outside the queue. */
   badDoorbell(qid: number): void;
+  /** A disk reported an error. Once a second, namespace and reactor at most. */
+  ioFailed(failure: IoFailure): void;
   /** A reactor died with all that it knew of the controller. */
   reactorLost(reactor: number): void;
 }
@@ -193,6 +196,9 @@ export class ReactorPool {
         break;
       case 'bad-doorbell':
         this.#controllers.get(reply.controller)?.badDoorbell(reply.qid);
+        break;
+      case 'io-failed':
+        this.#controllers.get(reply.failure.controller)?.ioFailed(reply.failure);
         break;
     }
   }

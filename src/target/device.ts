@@ -15,6 +15,7 @@ import { GuestMemory, type GuestRegion } from '../memory/guest.ts';
 import { native } from '../native/index.ts';
 import { Controller } from '../nvme/controller.ts';
 import type { ControllerEvent, ControllerHost } from '../nvme/host.ts';
+import type { IoFailure } from '../nvme/io.ts';
 import { ConfigSpace } from '../pci/config-space.ts';
 import { closeEventfds, Interrupts } from '../pci/interrupts.ts';
 import { ADMIN_WORDS_BYTES, AdminWord, NOT_WAITING } from '../reactor/control.ts';
@@ -28,6 +29,7 @@ import { Refusal } from '../vfio-user/refusal.ts';
 import { DeviceNamespaces } from './device-namespaces.ts';
 import { DeviceVectors } from './device-vectors.ts';
 import { diagnose } from './diagnosis.ts';
+import { describeFailure } from './disk-failures.ts';
 import type { NewEvent } from './events.ts';
 import { IoQueues } from './queues.ts';
 import type { ControllerInfo, Namespace, SubsystemView, TransportOptions } from './types.ts';
@@ -108,6 +110,7 @@ export class NvmeDevice implements VfioUserDevice {
         this.#controller.adminDoorbell();
       },
       badDoorbell: (qid) => this.#badDoorbell(qid),
+      ioFailed: (failure) => this.#ioFailed(failure),
       reactorLost: (reactor) => {
         if (this.#queues.reactorLost(reactor)) {
           this.#controller.fail(`reactor ${reactor} died`);
@@ -456,6 +459,16 @@ export class NvmeDevice implements VfioUserDevice {
   /** Moves an I/O completion queue with its submission queues to another reactor. See `IoQueues.move`. */
   moveQueue(cqid: number, reactor: number): Promise<void> {
     return this.#queues.move(cqid, reactor);
+  }
+
+  #ioFailed(failure: IoFailure): void {
+    const { emit, subsystem, socketPath } = this.#options;
+    const { nsid } = failure;
+    const bdev = subsystem.namespaces.get(nsid)?.bdev.name;
+    const { fields, message } = describeFailure(failure);
+    this.#log.error({ bdev, ...fields }, 'a disk reports an error');
+    const where = { nqn: subsystem.nqn, socket: socketPath, nsid };
+    emit({ type: 'error', ...where, ...(bdev !== undefined && { bdev }), message });
   }
 
   #badDoorbell(qid: number): void {

@@ -63,6 +63,11 @@ export function strerror(errno: number): string {
   );
 }
 
+/** The name of a (positive) errno. */
+export function errnoName(errno: number): string {
+  return getSystemErrorMap().get(-errno)?.[0] ?? `errno ${errno}`;
+}
+
 function withDetail(text: string, detail: string): string {
   return detail === '' ? text : `${text}: ${detail}`;
 }

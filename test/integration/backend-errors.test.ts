@@ -3,6 +3,7 @@ import t, { type Test } from 'tap';
 import type { QueuePair } from '../../src/client/queue-pair.ts';
 import { CDW12_FUA, NvmOpcode } from '../../src/spec/nvm.ts';
 import { Cns, Fid, Lid, SmartLog } from '../../src/spec/nvme.ts';
+import { createLogger } from '../../src/util/log.ts';
 import { AdminCaller, code } from '../helpers/admin.ts';
 import { FuseDisk, noFuse } from '../helpers/fuse.ts';
 import { runWorkload } from '../helpers/integrity.ts';
@@ -86,6 +87,59 @@ t.test('errors that another try may mend are tried again', { skip: noFuse }, asy
     await disk.behave({});
     t.strictSame(await Promise.all(outcomes), ['0/00', '0/00', '0/00'], `errno ${errno}`);
   }
+});
+
+t.test('an error of a disk is told', { skip: noFuse }, async (t) => {
+  const disk = await FuseDisk.mount(t, 4 * MIB);
+  const lines: Record<string, unknown>[] = [];
+  const sink = (line: string): boolean => lines.push(JSON.parse(line)) > 0;
+  const { log } = createLogger({ level: 'error', format: 'json', sink });
+  const target = await TestTarget.start(t, { log });
+  const bdev = await target.file(disk.path);
+  const served = await target.serve(bdev);
+  const client = await target.connect(served);
+  const pair = await client.createQueuePair(1, 64);
+  const prp1 = client.memory.iova + client.memory.allocate(4096);
+  const { events } = target.target;
+  const before = events.last;
+  const told = () => events.since(before).filter(({ type }) => type === 'error');
+  const command = (opcode: number) => pair.execute({ opcode, nsid: 1, prp1, cdw10: 16, cdw12: 7 });
+  await disk.behave({ write: Errno.ENOSPC, read: Errno.EIO, fsync: Errno.EIO });
+  await Promise.all(Array.from({ length: 40 }, () => command(WRITE)));
+  const where = { nqn: served.nqn, socket: served.socket, nsid: 1, bdev };
+  while (told().length === 0) {
+    await client.identifyController();
+  }
+  t.match(told()[0], {
+    ...where,
+    message: 'write at LBA 16 failed: ENOSPC (No space left on device)',
+  });
+  t.match(lines, [
+    {
+      level: 50,
+      component: 'nvme',
+      nqn: served.nqn,
+      nsid: 1,
+      bdev,
+      operation: 'write',
+      lba: 16,
+      reason: 'ENOSPC',
+      msg: 'a disk reports an error',
+    },
+  ]);
+  // What was left out is counted by the next that is told of.
+  while (told().length === 1) {
+    await command(FLUSH);
+  }
+  t.match(told()[1], {
+    ...where,
+    message: /^flush failed: EIO \(Input\/output error\), the last of \d+ failures$/,
+  });
+  while (told().length === 2) {
+    await command(READ);
+  }
+  t.match(told()[2], { message: /^read at LBA 16 failed: EIO / });
+  t.equal(told().length, lines.length);
 });
 
 t.test('one failure is one failure', { skip: noFuse }, async (t) => {

@@ -1,0 +1,30 @@
+/** What the system said when a guest's command failed, in words for an operator: which disk, where, and why. No data. */
+import { END_OF_FILE } from '../bdev/backend.ts';
+import { Op } from '../bdev/op.ts';
+import type { IoFailure } from '../nvme/io.ts';
+import { errnoName, strerror } from '../util/errors.ts';
+
+/** By Op. */
+const OPERATIONS = ['read', 'write', 'flush'] as const;
+
+export interface DescribedFailure {
+  /** For a line of the log. */
+  readonly fields: Readonly<Record<string, string | number>>;
+  /** For an event. */
+  readonly message: string;
+}
+
+export function describeFailure({ nsid, op, errno, lba, count }: IoFailure): DescribedFailure {
+  const operation = OPERATIONS[op];
+  const [reason, text] =
+    errno === END_OF_FILE
+      ? ['EOF', 'the file has become shorter']
+      : [errnoName(errno), strerror(errno)];
+  // A Flush is about all that was written.
+  const [place, where] = op === Op.FLUSH ? [{}, ''] : [{ lba }, ` at LBA ${lba}`];
+  const others = count > 1 ? `, the last of ${count} failures` : '';
+  return {
+    fields: { nsid, operation, ...place, reason, failures: count },
+    message: `${operation}${where} failed: ${reason} (${text})${others}`,
+  };
+}
