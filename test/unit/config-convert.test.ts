@@ -1,18 +1,22 @@
 /** One form of a configuration in the other: nothing is lost that is not told, and what is told is what is lost. */
-import { deepStrictEqual } from 'node:assert';
+import { deepStrictEqual, ok } from 'node:assert';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import fc from 'fast-check';
 import t from 'tap';
 import { stringify } from 'yaml';
 import { completePlan } from '../../src/app/config/complete.ts';
 import { type ConvertOptions, convertFile } from '../../src/app/config/convert.ts';
+import { foldCalls, isFoldable } from '../../src/app/config/fold.ts';
 import { compileSources } from '../../src/app/config/load.ts';
 import { methodTable } from '../../src/app/config/methods.ts';
-import { EMPTY_PLAN, type Plan } from '../../src/app/config/plan.ts';
+import { EMPTY_PLAN, type Plan, planDocument } from '../../src/app/config/plan.ts';
 import { formatProblem } from '../../src/app/config/problem.ts';
 import { parseSource } from '../../src/app/config/source.ts';
+import type { ConfigCall } from '../../src/rpc/save-config.ts';
+import { type Change, change } from '../helpers/config.ts';
 
 const methods = methodTable();
 const folder = mkdtempSync(join(tmpdir(), 'doorbell-convert-'));
@@ -179,6 +183,64 @@ const latencies = (us: number) => ({
   avg_write_latency: us,
   p99_write_latency: us,
 });
+
+/** What foldCalls makes of changes as far as they are possible, with all identifiers. */
+function planOfChanges(changes: readonly Change[]): Plan {
+  const calls = changes
+    .map((change) => change(folder))
+    // Absent is absent.
+    .map((call) => JSON.parse(JSON.stringify(call)) as ConfigCall)
+    .filter(
+      ({ method, params }) => isFoldable(method) && methods.violation(method, params) === undefined,
+    )
+    .map((call) => ({ ...call, place: { file: FILE, path: [] } }));
+  const base = { method: 'nvmf_create_transport', params: { trtype: 'VFIOUSER' } };
+  const first = { ...base, place: { file: FILE, path: [] } };
+  return completePlan(foldCalls([first, ...calls], []).plan, EMPTY_PLAN);
+}
+
+t.test(
+  'of any target in SPDK’s form, each thing is the same in the short form, or told',
+  async (t) => {
+    let kept = 0;
+    fc.assert(
+      fc.property(fc.array(change, { minLength: 60, maxLength: 200, size: 'max' }), (changes) => {
+        const before = planOfChanges(changes);
+        const { text, losses } = convert(JSON.stringify(planDocument(before)));
+        const after = completePlan(plan(text), EMPTY_PLAN);
+        const told = (what: string) => losses.some((loss) => loss.includes(what));
+        deepStrictEqual([...after.subsystems.keys()].sort(), [...before.subsystems.keys()].sort());
+        for (const [nqn, was] of before.subsystems) {
+          const is = after.subsystems.get(nqn)!;
+          for (const [key, value] of Object.entries(was.params)) {
+            ok(isDeepStrictEqual(value, is.params[key]) || told(` of ${nqn}`), `${key} of ${nqn}`);
+          }
+          ok((was.allowAnyHost && was.hosts.size === 0) || told(`hosts that ${nqn}`));
+          const folders = [...was.listeners.keys()];
+          ok(
+            isDeepStrictEqual(folders, [...is.listeners.keys()]) || told(`${nqn} has no listener`),
+          );
+          for (const [name, namespace] of was.namespaces) {
+            kept += is.namespaces.has(name) ? 1 : 0;
+            ok(
+              isDeepStrictEqual(namespace, is.namespaces.get(name)) || told(`bdev '${name}'`),
+              name,
+            );
+          }
+        }
+        for (const [name, was] of before.bdevs) {
+          const is = after.bdevs.get(name);
+          const same =
+            isDeepStrictEqual(is?.limits, was.limits) &&
+            isDeepStrictEqual({ ...is?.params, nowait: false }, { ...was.params, nowait: false });
+          ok(same || told(`bdev '${name}'`), `${name}: ${text}`);
+        }
+      }),
+      { numRuns: 150 },
+    );
+    t.ok(kept > 50, `${kept} namespaces came through`);
+  },
+);
 
 t.test('several subsystems whose NQNs end alike have names of their own', async (t) => {
   const nqns = ['nqn.2019-07.io.a:vm', 'nqn.2019-07.io.b:vm', 'nqn.2014-08.org.x:_/'];

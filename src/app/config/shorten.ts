@@ -144,15 +144,14 @@ class Shortener {
       this.#lose('subsystem', nqn, `that ${nqn} has no listener: it gets one`);
     }
     const folders = [...listeners.keys()];
-    const sequence = [...namespaces.values()].every(({ nsid }, i) => nsid === i + 1);
     const named = [...namespaces.values()]
-      .map((namespace) => this.#disk(nqn, namespace, sequence))
+      .map((namespace) => this.#disk(nqn, namespace))
       .filter((disk) => disk !== undefined);
-    const disks = withoutUsualNames(name, named);
+    const disks = withoutUsualNames(name, withoutUsualNsids(named));
     return {
       ...(nqn !== NQN_PREFIX + name && { nqn }),
-      ...(serial_number !== defaultSerial(nqn) && { serial: String(serial_number) }),
-      ...(model_number !== usual.model_number && { model: String(model_number) }),
+      ...(serial_number !== defaultSerial(nqn) && this.#text(nqn, 'serial', serial_number)),
+      ...(model_number !== usual.model_number && this.#text(nqn, 'model', model_number)),
       ...(max_namespaces !== Math.max(disks.length, 32) && { 'max-disks': max_namespaces }),
       ...(folders.length === 1 && { socket: folders[0] }),
       ...(folders.length > 1 && { sockets: folders }),
@@ -160,7 +159,16 @@ class Shortener {
     };
   }
 
-  #disk(nqn: string, namespace: NamespacePlan, sequence: boolean): ShortDisk | undefined {
+  /** A string that the short form wants to be something. */
+  #text(nqn: string, key: 'serial' | 'model', value: unknown): Partial<ShortVm> {
+    if (value === '') {
+      this.#lose('subsystem', nqn, `the empty ${key} number of ${nqn}`);
+      return {};
+    }
+    return { [key]: String(value) };
+  }
+
+  #disk(nqn: string, namespace: NamespacePlan): ShortDisk | undefined {
     const bdev = this.#loaded.plan.bdevs.get(namespace.bdev_name);
     if (bdev === undefined) {
       return undefined;
@@ -179,7 +187,7 @@ class Shortener {
     }
     const common = {
       name: bdev.name,
-      ...(!sequence && namespace.nsid !== undefined && { nsid: namespace.nsid }),
+      ...(namespace.nsid !== undefined && { nsid: namespace.nsid }),
       // 512 is what a disk has if nobody says otherwise, or else is an error.
       ...(block_size === 4096 && { 'block-size': 4096 as const }),
       ...this.#identifiers(nqn, bdev, namespace),
@@ -226,6 +234,13 @@ function limitsOf({ limits }: BdevPlan): Partial<ShortDisk> {
 function sizeText(bytes: number): string | number {
   const [unit, factor] = Object.entries(UNITS).find(([, factor]) => bytes % factor === 0) ?? [];
   return factor === undefined ? bytes : `${bytes / factor}${unit}`;
+}
+
+/** Without the numbers that the disks have if none is given. */
+function withoutUsualNsids(disks: readonly ShortDisk[]): readonly ShortDisk[] {
+  return disks.every(({ nsid }, i) => nsid === i + 1)
+    ? disks.map(({ nsid: _, ...disk }) => disk)
+    : disks;
 }
 
 /** Without the names that the disks have if none is given. */
