@@ -1,5 +1,6 @@
 /** The process of a target: start, signals, exit codes (docs/operations.md). */
 import { closeSync, openSync } from 'node:fs';
+import { Asked } from '../target/report.ts';
 import { describeError } from '../util/errors.ts';
 import { createLogger, type Logger, type LoggerOptions } from '../util/log.ts';
 import { banner } from './banner.ts';
@@ -24,7 +25,7 @@ export async function runTarget(options: ServeOptions, logOptions: LoggerOptions
     reporter.write('uncaught exception', error);
     process.abort();
   });
-  process.on('SIGQUIT', () => reporter.write('SIGQUIT'));
+  process.on('SIGQUIT', () => reporter.write(Asked.SIGNAL));
   const manager = new Manager(log);
   const end = new EndRequest(log);
   const reloader = new Reloading(log, () => end.ask('the terminal is gone'));

@@ -7,6 +7,7 @@ import { Lifecycle } from '../rpc/lifecycle.ts';
 import { allMethods } from '../rpc/methods/index.ts';
 import { RpcServer, type SocketAccess } from '../rpc/server.ts';
 import { Endpoint } from '../target/endpoint.ts';
+import { reportFolder } from '../target/report.ts';
 import { Target } from '../target/target.ts';
 import { describeError, FailedError, InvalidError } from '../util/errors.ts';
 import { componentLogger, type LogControl, type Logger, peerLogger } from '../util/log.ts';
@@ -98,6 +99,7 @@ export class Service {
       const target = new Target({
         log,
         reactors,
+        reportFolder: reportFolder(asked.stateDir && resolve(asked.stateDir), process.env),
         listen: (listener) => {
           const socket = passed.take(listener.socketPath);
           return Endpoint.listen({

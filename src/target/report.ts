@@ -17,25 +17,42 @@ const MAX_EVENTS = 64;
 const PATIENCE_MS = 50;
 const NAME = /^doorbell-report-\d{8}T\d{9}Z-\d+-\d+\.json$/;
 
+/** The reasons of reports that somebody asked for. */
+export const Asked = { RPC: 'doorbell_dump', SIGNAL: 'SIGQUIT' } as const;
+
 let written = 0;
 
-/** Where reports go: the service's own folder, if systemd made one (StateDirectory=), else that for temporary files. */
-export function reportFolder(environment: NodeJS.ProcessEnv = process.env): string {
+/**
+ * The target's own folder, where reports go: that of its state, or the one that systemd made for the service (StateDirectory=). Undefined if
+ * it has none: they go where temporary files do.
+ */
+export function reportFolder(
+  stateDir: string | undefined,
+  environment: NodeJS.ProcessEnv,
+): string | undefined {
   // It may be a list.
-  return environment.STATE_DIRECTORY?.split(':')[0] || tmpdir();
+  return stateDir ?? (environment.STATE_DIRECTORY?.split(':')[0] || undefined);
 }
 
-/** Writes a report into a new file in `folder`, for this user only. Returns its path. Throws what the system says. */
+/** The reports in a folder, the oldest first. */
+export function reportsIn(folder: string): string[] {
+  return readdirSync(folder)
+    .filter((name) => NAME.test(name))
+    .sort();
+}
+
+/** Writes a report into a new file in a folder, for this user only. Returns its path. Throws what the system says. */
 export function writeReport(
   target: Target,
-  folder: string,
+  folder: string | undefined,
   reason: string,
   error?: unknown,
 ): string {
+  const into = folder ?? tmpdir();
   const time = new Date();
   written += 1;
   const stamp = time.toISOString().replaceAll(/[-:.]/g, '');
-  const path = join(folder, `doorbell-report-${stamp}-${process.pid}-${written}.json`);
+  const path = join(into, `doorbell-report-${stamp}-${process.pid}-${written}.json`);
   const text = render(target, { reason, time: time.toISOString(), ...describe(error) });
   // A new file: nobody's link is followed.
   const fd = openSync(path, 'wx', 0o600);
@@ -44,7 +61,7 @@ export function writeReport(
   } finally {
     closeSync(fd);
   }
-  removeOld(folder);
+  removeOld(into);
   return path;
 }
 
@@ -87,8 +104,7 @@ function waitForReactors(target: Target): void {
 }
 
 function removeOld(folder: string): void {
-  const reports = readdirSync(folder).filter((name) => NAME.test(name));
-  for (const name of reports.sort().slice(0, -MAX_FILES)) {
+  for (const name of reportsIn(folder).slice(0, -MAX_FILES)) {
     try {
       unlinkSync(join(folder, name));
     } catch {

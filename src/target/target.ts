@@ -77,6 +77,8 @@ export interface ReactorState {
 export interface TargetOptions {
   readonly log: Logger;
   readonly reactors: Reactors;
+  /** Its own folder for reports; none: where temporary files go. */
+  readonly reportFolder?: string | undefined;
   /** Listens at a socket, and serves the subsystem to the client that connects. Rejects with a system error. */
   readonly listen: (options: {
     readonly subsystem: SubsystemView;
@@ -95,6 +97,8 @@ export interface Transport {
 
 export class Target {
   readonly reactors: Reactors;
+  /** See TargetOptions. */
+  readonly reportFolder: string | undefined;
   readonly bdevs = new Bdevs();
   readonly events: TargetEvents;
   readonly #scheduler: Scheduler;
@@ -112,6 +116,7 @@ export class Target {
     this.#log = componentLogger(options.log, 'target');
     this.#bdevLog = componentLogger(options.log, 'bdev');
     this.reactors = options.reactors;
+    this.reportFolder = options.reportFolder;
     this.#listen = options.listen;
     this.events = new TargetEvents(options.log);
     this.#scheduler = new Scheduler(

@@ -70,13 +70,13 @@ function check(t: Tap, folder: string, reason: string): Report {
 /** Throws where nobody catches it, when SIGUSR2 comes. */
 const CRASH = encodeURIComponent(`process.on('SIGUSR2', () => { throw new Error('boom'); })`);
 
-async function start(t: Test, folder: string) {
-  mkdirSync(join(folder, 'state'));
+async function start(t: Test, folder: string, ...more: string[]) {
+  mkdirSync(join(folder, 'state'), { recursive: true });
   const rpc = join(folder, 'rpc');
   const args = [
     ...['serve', '--default-disk', join(folder, 'disk.img'), '--disk-size', '1M'],
     ...['--socket-dir', folder, '--rpc-socket', rpc, '--log-level', 'warn'],
-    ...['--cores', String(native.getAffinity().at(-1))],
+    ...['--cores', String(native.getAffinity().at(-1)), ...more],
   ];
   const env = {
     STATE_DIRECTORY: join(folder, 'state'),
@@ -100,6 +100,34 @@ t.test('a bug of ours', async (t) => {
   t.match(stderr, /report written/);
   const report = check(t, state, 'uncaught exception');
   t.match(report.error, /^Error: boom\n {4}at /);
+});
+
+t.test('with a state folder it is there, and the next start tells of it', async (t) => {
+  const folder = shortFolder(t);
+  const kept = join(folder, 'kept');
+  const first = await start(t, folder, '--state-dir', kept);
+  await callRpc(first.rpc, 'doorbell_dump', undefined);
+  first.running.child.kill('SIGUSR2');
+  t.equal((await first.running.outcome).code, 128 + 6);
+  t.strictSame(readdirSync(first.state), []);
+  const reports = () => readdirSync(kept).filter((name) => name.startsWith('doorbell-report-2'));
+  const [, crash] = reports().sort();
+  for (const expected of [1, 0]) {
+    const { running } = await start(t, folder, '--state-dir', kept);
+    running.child.kill('SIGTERM');
+    const { code, stderr } = await running.outcome;
+    t.equal(code, 0);
+    const lines = stderr.split('\n').filter((line) => line.includes('left a report'));
+    t.equal(lines.length, expected, 'once, and not of what was asked for');
+    if (expected === 1) {
+      t.match(JSON.parse(lines[0]), {
+        level: 40,
+        path: join(kept, crash),
+        reason: 'uncaught exception',
+      });
+    }
+  }
+  t.equal(reports().length, 2, 'they are kept');
 });
 
 t.test('on demand', async (t) => {
@@ -137,6 +165,7 @@ t.test('while reactors are dead, guests gone, folders full', async (t) => {
 });
 
 t.test('the folder', async (t) => {
-  t.equal(reportFolder({ STATE_DIRECTORY: '/a:/b' }), '/a');
-  t.not(reportFolder({}), '');
+  t.equal(reportFolder(undefined, { STATE_DIRECTORY: '/a:/b' }), '/a');
+  t.equal(reportFolder('/c', { STATE_DIRECTORY: '/a:/b' }), '/c');
+  t.equal(reportFolder(undefined, {}), undefined);
 });

@@ -1,6 +1,6 @@
 /** A report on disk about what every guest is doing, without ending anything: a method of our own. */
 import { Type } from 'typebox';
-import { reportFolder, writeReport } from '../../target/report.ts';
+import { Asked, writeReport } from '../../target/report.ts';
 import type { Target } from '../../target/target.ts';
 import { method, type RpcMethod } from '../dispatcher.ts';
 import { Text } from '../schema.ts';
@@ -13,7 +13,7 @@ export function dumpMethods(target: Target): RpcMethod[] {
         'Writes a report of the state into a file, as a crash or SIGQUIT does. Result: its path, on the host of the target.',
       params: Type.Object({}),
       result: Type.Object({ path: Text('of the file') }),
-      call: () => ({ path: writeReport(target, reportFolder(), 'doorbell_dump') }),
+      call: () => ({ path: writeReport(target, target.reportFolder, Asked.RPC) }),
     }),
   ];
 }
