@@ -84,16 +84,15 @@ function missingPath(span: string): string | undefined {
     .find((word) => REPOSITORY_PATH.test(word) && !MADE.includes(word) && !pathExists(word));
 }
 
-/** All of the program's own source, in which names that the documents use have to be found. */
-const SOURCE = ['src', 'addon', 'config', 'bench', 'test/vm']
-  .flatMap((folder) =>
-    readdirSync(at(folder), { recursive: true, encoding: 'utf8' }).map((name) =>
-      join(folder, name),
-    ),
-  )
-  .filter((name) => /\.(ts|js|mjs|cc|h|sh|yaml|html)$/.test(name))
-  .map((name) => readFileSync(at(name), 'utf8'))
-  .join('\n');
+/** The source in a folder, as one text. */
+const sourceOf = (folder: string): string =>
+  readdirSync(at(folder), { recursive: true, encoding: 'utf8' })
+    .filter((name) => /\.(ts|js|mjs|cc|h|sh|yaml|html)$/.test(name))
+    .map((name) => readFileSync(at(join(folder, name)), 'utf8'))
+    .join('\n');
+
+/** All of our own source, in which names that the documents use have to be found. */
+const SOURCE = ['src', 'addon', 'config', 'bench', 'test/vm'].map(sourceOf).join('\n');
 
 /** `bdev_get_bdevs`, `max_io_size`, `doorbell_up`: methods, keys, metrics, calls of the system. */
 const SNAKE_CASE = /^[a-z][a-z0-9]*(?:_[a-z0-9]+)+$/;
@@ -230,6 +229,7 @@ for (const name of readdirSync(at('bench')).filter((file) => file.endsWith('.ts'
 }
 /** Of other programs: Cloud Hypervisor, QEMU, SPDK's rpc.py, Linux. */
 const FOREIGN = [
+  '--memory',
   ...['--kernel', 'docs/interop/vfio-user.rst', 'device_add', 'device_del'],
   ...['load_config', 'save_config', 'bdev_error_resume_pending', 'pkey_alloc', '--server'],
   ...['bdev_get_histogram_borders', 'bdev_set_qd_sampling_period', 'thread_set_cpumask'],
@@ -283,6 +283,35 @@ for (const [name, document] of documents) {
     }
   });
 }
+
+t.test('the messages that docs/troubleshooting.md explains are printed somewhere', async (t) => {
+  const program = ['src', 'addon'].map(sourceOf).join('\n');
+  const name = 'docs/troubleshooting.md';
+  const { headings, fences } = documents.get(name)!;
+  const quoted = headings.flatMap(({ text, line }, i) => {
+    const message = /^`(.+)`$/.exec(text)?.[1];
+    const end = headings[i + 1]?.line ?? Number.POSITIVE_INFINITY;
+    const shown = fences.find((fence) => fence.line > line && fence.line < end);
+    if (message !== undefined && shown !== undefined) {
+      t.ok(shown.text.includes(message), `${name}:${line}: the block shows ${message}`);
+    }
+    return message === undefined ? [] : [{ message, line }];
+  });
+  // The first column of tables of messages.
+  let inTable = false;
+  readFileSync(at(name), 'utf8')
+    .split('\n')
+    .forEach((row, i) => {
+      inTable = row.startsWith('|') && (inTable || /^\| [\w ]*(message|log) \|/.test(row));
+      for (const [, message] of (inTable ? row.split('|')[1] : '').matchAll(/`([^`]+)`/g)) {
+        quoted.push({ message, line: i + 1 });
+      }
+    });
+  t.ok(quoted.length > 30);
+  for (const { message, line } of quoted) {
+    t.ok(program.includes(message), `${name}:${line}: ${message}`);
+  }
+});
 
 t.test('every guide and document is reachable from README.md', async (t) => {
   const reached = new Set<string>();
