@@ -457,7 +457,7 @@ export class NvmeDevice implements VfioUserDevice {
   }
 
   /** Moves an I/O completion queue with its submission queues to another reactor. See `IoQueues.move`. */
-  moveQueue(cqid: number, reactor: number): Promise<void> {
+  moveQueue(cqid: number, reactor: number): Promise<number> {
     return this.#queues.move(cqid, reactor);
   }
 

@@ -89,12 +89,12 @@ export class Endpoint implements EndpointView {
     await this.#current.device?.removeNamespace(nsid);
   }
 
-  async moveQueue(cqid: number, reactor: number): Promise<void> {
+  async moveQueue(cqid: number, reactor: number): Promise<number> {
     const { device } = this.#current;
     if (device === undefined) {
       throw new InvalidError('there is no controller: no client is connected');
     }
-    await device.moveQueue(cqid, reactor);
+    return device.moveQueue(cqid, reactor);
   }
 
   async close(): Promise<void> {

@@ -57,10 +57,10 @@ export class QueueMoves {
   }
 
   /**
-   * Moves a CQ with its SQs. Resolves when they go on there. Rejects with InvalidError if there is no such queue, with EBUSY if it moves
+   * Moves a CQ with its SQs. Resolves when they go on there, with the reactor that had them. Rejects with InvalidError if there is no such queue, with EBUSY if it moves
    * already, or its commands do not end, with FailedError if the reactor cannot take it.
    */
-  move(cqid: number, to: number): Promise<void> {
+  move(cqid: number, to: number): Promise<number> {
     const from = this.#queues.reactorOf(cqid);
     if (from === undefined) {
       return Promise.reject(new InvalidError(`key 'cqid': there is no completion queue ${cqid}`));
@@ -69,11 +69,14 @@ export class QueueMoves {
       return Promise.reject(new ErrnoError('EBUSY', `completion queue ${cqid} is being moved`));
     }
     if (from === to) {
-      return Promise.resolve();
+      return Promise.resolve(from);
     }
     const move: Move = { over: Promise.resolve(), givenUp: undefined };
     const moved = this.#run(move, cqid, from, to).finally(() => this.#moves.delete(cqid));
-    move.over = moved.catch(() => {});
+    move.over = moved.then(
+      () => {},
+      () => {},
+    );
     this.#moves.set(cqid, move);
     return moved;
   }
@@ -96,7 +99,7 @@ export class QueueMoves {
     }
   }
 
-  async #run(move: Move, cqid: number, from: number, to: number): Promise<void> {
+  async #run(move: Move, cqid: number, from: number, to: number): Promise<number> {
     const queues = this.#queues;
     if ((await queues.attach(to)) !== Status.SUCCESS) {
       throw new FailedError(`Reactor ${to} cannot open all namespaces`);
@@ -114,7 +117,7 @@ export class QueueMoves {
       throw move.givenUp ?? new FailedError(`Reactor ${from} lost completion queue ${cqid}`);
     }
     if (await this.#place(cqid, to)) {
-      return;
+      return from;
     }
     if (queues.reactorOf(cqid) !== to) {
       throw new FailedError(`Reactor ${to} died`);

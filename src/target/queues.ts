@@ -266,7 +266,7 @@ export class IoQueues {
    * Moves a CQ with its SQs to another reactor, without the guest noticing more than a pause. Rejects as `QueueMoves.move` does, and with
    * EBUSY while the guest changes its queues.
    */
-  move(cqid: number, reactor: number): Promise<void> {
+  move(cqid: number, reactor: number): Promise<number> {
     return this.#changing > 0
       ? Promise.reject(new ErrnoError('EBUSY', 'the guest changes its queues'))
       : this.#moves.move(cqid, reactor);

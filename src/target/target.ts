@@ -502,10 +502,9 @@ export class Target {
     if (!this.reactors.state(reactor).alive) {
       throw new FailedError(`Reactor ${reactor} is dead`);
     }
-    const before = endpoint.controller?.queues().find((queue) => queue.cqid === cqid)?.reactor;
-    await endpoint.moveQueue(cqid, reactor);
-    if (before !== undefined && before !== reactor) {
-      this.events.emit({ type: 'queue-moved', nqn, socket, cqid, from: before, reactor });
+    const from = await endpoint.moveQueue(cqid, reactor);
+    if (from !== reactor) {
+      this.events.emit({ type: 'queue-moved', nqn, socket, cqid, from, reactor });
     }
   }
 

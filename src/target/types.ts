@@ -105,10 +105,10 @@ export interface EndpointView {
   /** Resolves when no I/O uses the namespace any more; the guest gets a namespace-changed event. */
   removeNamespace(nsid: number): Promise<void>;
   /**
-   * Moves an I/O completion queue with its submission queues to another reactor; resolves when they go on there. Rejects with
-   * InvalidError, ErrnoError (EBUSY) or FailedError; the queues go on where they were then.
+   * Moves an I/O completion queue with its submission queues to another reactor; resolves when they go on there, with the one
+   * that had them. Rejects with InvalidError, ErrnoError (EBUSY) or FailedError; the queues go on where they were then.
    */
-  moveQueue(cqid: number, reactor: number): Promise<void>;
+  moveQueue(cqid: number, reactor: number): Promise<number>;
   /** Finishes what is in flight, disconnects the client, removes the socket. */
   close(): Promise<void>;
 }

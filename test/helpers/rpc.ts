@@ -67,8 +67,9 @@ export class RecordingEndpoint implements EndpointView {
     return this.#call(`remove ${nsid}`);
   }
 
-  moveQueue(cqid: number, reactor: number): Promise<void> {
-    return this.#call(`move ${cqid} to ${reactor}`);
+  async moveQueue(cqid: number, reactor: number): Promise<number> {
+    await this.#call(`move ${cqid} to ${reactor}`);
+    return reactor;
   }
 
   close(): Promise<void> {

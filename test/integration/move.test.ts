@@ -4,7 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { Op } from '../../src/bdev/op.ts';
 import { DelayBdev } from '../../src/bdev/wrapper.ts';
-import type { NvmeClientOptions } from '../../src/client/nvme.ts';
+import { ClientMemory } from '../../src/client/memory.ts';
+import type { NvmeClient, NvmeClientOptions } from '../../src/client/nvme.ts';
 import type { ControllerRequest } from '../../src/reactor/control.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
 import { Csts, Register } from '../../src/spec/nvme.ts';
@@ -37,17 +38,21 @@ function reactorOf(endpoint: EndpointView, qid: number): number {
   return pair.reactor;
 }
 
-function underLoad(
-  name: string,
-  make: (target: TestTarget) => Promise<string>,
-  transport: TestTargetOptions['transport'] & object,
-  client: NvmeClientOptions,
-): void {
+interface Load {
+  readonly make: (target: TestTarget) => Promise<string>;
+  readonly transport?: TestTargetOptions['transport'] & object;
+  readonly client?: NvmeClientOptions;
+  /** Queues, namespaces, memory and limits come and go meanwhile. */
+  readonly disturbed?: true;
+}
+
+function underLoad(name: string, { make, transport = {}, client = {}, disturbed }: Load): void {
   void t.test(name, async (t) => {
     const random = new Random();
     t.comment(`SEED=${random.seed}`);
     const target = await TestTarget.start(t, { reactors: 2, transport });
-    const served = await target.serve(await make(target));
+    const disk = await make(target);
+    const served = await target.serve(disk);
     const endpoint = endpointOf(target, served);
     const guest = await target.connect(served, client);
     const loads: VerifiedLoad[] = [];
@@ -60,12 +65,25 @@ function underLoad(
       );
     }
     let moving = true;
-    const mover = (async () => {
-      for (let move = 0; move < MOVES; move++) {
-        const qid = 1 + random.below(PAIRS);
-        const to = 1 - reactorOf(endpoint, qid);
+    let prevented = 0;
+    const move = async (): Promise<void> => {
+      const qid = 1 + random.below(PAIRS);
+      const to = 1 - reactorOf(endpoint, qid);
+      try {
         await endpoint.moveQueue(qid, to);
-        t.equal(reactorOf(endpoint, qid), to);
+      } catch (error) {
+        assert.match(String(error), /the guest changes its queues/);
+        assert.ok(disturbed);
+        assert.equal(reactorOf(endpoint, qid), 1 - to);
+        prevented += 1;
+        await turn();
+        return move();
+      }
+      t.equal(reactorOf(endpoint, qid), to);
+    };
+    const mover = (async () => {
+      for (let moves = 0; moves < MOVES; moves++) {
+        await move();
         for (let pause = random.below(4); pause > 0; pause--) {
           await turn();
         }
@@ -73,6 +91,7 @@ function underLoad(
     })().finally(() => {
       moving = false;
     });
+    const disturber = disturbed && disturb(target, served, disk, guest, random, () => moving);
     while (moving) {
       for (const load of loads) {
         load.turn();
@@ -80,11 +99,12 @@ function underLoad(
       await turn();
     }
     await mover;
-    await Promise.all(loads.map((load) => load.finish(turn)));
+    // What disturbs waits for the commands in flight, and these for nothing.
+    await Promise.all([disturber, ...loads.map((load) => load.finish(turn))]);
 
     const reads = loads.reduce((sum, load) => sum + load.reads, 0);
     const writes = loads.reduce((sum, load) => sum + load.writes, 0);
-    t.comment(`${reads} reads, ${writes} writes, ${MOVES} moves`);
+    t.comment(`${reads} reads, ${writes} writes, ${MOVES} moves, ${prevented} prevented`);
     const tally = endpoint.controller?.tally();
     assert.ok(tally);
     t.equal(tally.of(Op.READ).ops, reads);
@@ -100,18 +120,76 @@ function underLoad(
   });
 }
 
+async function disturb(
+  test: TestTarget,
+  { nqn }: Served,
+  disk: string,
+  guest: NvmeClient,
+  random: Random,
+  goesOn: () => boolean,
+): Promise<void> {
+  const { target } = test;
+  const other = await test.malloc(MIB);
+  const extra = new ClientMemory(MIB, 0x8000_0000);
+  const { iova, size, fd } = extra;
+  const steps = [
+    async () => {
+      await guest.createQueuePair(PAIRS + 1, 8);
+      await turn();
+      await guest.deleteQueuePair(PAIRS + 1);
+    },
+    async () => {
+      await target.addNamespace(nqn, other, { nsid: 2 });
+      await target.removeNamespace(nqn, 2);
+    },
+    async () => {
+      await guest.vfio.dmaMap({ iova, size, fd });
+      await guest.vfio.dmaUnmap(iova, size);
+    },
+    async () => {
+      await target.limit(disk, { rwIos: 50_000 });
+      await turn();
+      await target.limit(disk, { rwIos: 0 });
+    },
+  ];
+  while (goesOn()) {
+    await steps[random.below(steps.length)]();
+    for (let pause = random.below(8); pause > 0; pause--) {
+      await turn();
+    }
+  }
+  extra.close();
+}
+
 const malloc = (target: TestTarget) => target.malloc(PAIRS * PAGES * 4096);
 const file = (target: TestTarget) => target.file(target.image(PAIRS * PAGES * 4096));
-const polled = { shadowDoorbells: false, interrupts: false };
+const interrupts = { interrupts: true };
+const shadow = { shadowDoorbells: true };
 
-underLoad('RAM, mapped doorbells', malloc, {}, polled);
-underLoad('a file, mapped doorbells, interrupts', file, {}, { interrupts: true });
-underLoad('a file, trapped doorbells', file, TRAPPED, polled);
-underLoad('RAM, trapped doorbells, interrupts', malloc, TRAPPED, { interrupts: true });
-underLoad('RAM, shadow doorbells', malloc, SHADOWED, { shadowDoorbells: true });
-underLoad('a file, shadow doorbells, interrupts', file, SHADOWED, {
-  shadowDoorbells: true,
-  interrupts: true,
+underLoad('RAM, mapped doorbells', { make: malloc });
+underLoad('a file, mapped doorbells, interrupts', { make: file, client: interrupts });
+underLoad('a file, trapped doorbells', { make: file, transport: TRAPPED });
+underLoad('RAM, trapped doorbells, interrupts', {
+  make: malloc,
+  transport: TRAPPED,
+  client: interrupts,
+});
+underLoad('RAM, shadow doorbells', { make: malloc, transport: SHADOWED, client: shadow });
+underLoad('a file, shadow doorbells, interrupts', {
+  make: file,
+  transport: SHADOWED,
+  client: { ...shadow, ...interrupts },
+});
+underLoad('RAM, mapped doorbells, interrupts, while other things come and go', {
+  make: malloc,
+  client: interrupts,
+  disturbed: true,
+});
+underLoad('a file, shadow doorbells, interrupts, while other things come and go', {
+  make: file,
+  transport: SHADOWED,
+  client: { ...shadow, ...interrupts },
+  disturbed: true,
 });
 
 async function start(t: Test, bdev?: (target: TestTarget) => Promise<string>) {
