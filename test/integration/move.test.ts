@@ -192,11 +192,15 @@ underLoad('a file, shadow doorbells, interrupts, while other things come and go'
   disturbed: true,
 });
 
-async function start(t: Test, bdev?: (target: TestTarget) => Promise<string>) {
+async function start(
+  t: Test,
+  bdev?: (target: TestTarget) => Promise<string>,
+  options?: NvmeClientOptions,
+) {
   const target = await TestTarget.start(t, { reactors: 2 });
   const served = await target.serve(await (bdev ?? ((target) => target.malloc(MIB)))(target));
   const endpoint = endpointOf(target, served);
-  const client = await target.connect(served);
+  const client = await target.connect(served, options);
   const prp1 = client.memory.iova + client.memory.allocate(4096);
   return { target, served, endpoint, client, read: { ...READ, prp1 } };
 }
@@ -254,6 +258,9 @@ t.test('commands that do not end keep the queue where it is, and working', async
   assert.ok(slow instanceof DelayBdev);
   const pair = await client.createQueuePair(1, 8);
   const from = reactorOf(endpoint, 1);
+  // From now on the other one knows the controller, and a move begins at once.
+  await endpoint.moveQueue(1, 1 - from);
+  await endpoint.moveQueue(1, from);
   await target.target.setLatency(slow, 'avg_read', 3_600_000_000);
   const held = pair.execute(read);
   while (endpoint.controller?.queues()[0].inFlight !== 1) {
@@ -262,8 +269,15 @@ t.test('commands that do not end keep the queue where it is, and working', async
   await target.target.setLatency(slow, 'avg_read', 0);
   const late = endpoint.moveQueue(1, 1 - from);
   await t.rejects(endpoint.moveQueue(1, 1 - from), { code: 'EBUSY' });
+  await turn();
+  const meanwhile = pair.execute(read);
+  for (let round = 0; round < 3; round++) {
+    await target.pool.report();
+    t.match(endpoint.controller?.queues()[0], { inFlight: 1, outstanding: 2 }, 'not taken');
+  }
   await t.rejects(late, { code: 'EBUSY', message: /commands of completion queue 1 do not end/ });
   t.equal(reactorOf(endpoint, 1), from);
+  t.equal((await meanwhile).status, 0);
   t.equal((await pair.execute(read)).status, 0);
   // A guest that deletes the queue does not wait for the move.
   const interrupted = endpoint.moveQueue(1, 1 - from);
@@ -273,6 +287,22 @@ t.test('commands that do not end keep the queue where it is, and working', async
   await held.catch(() => {});
   await deleted;
   await t.rejects(endpoint.moveQueue(1, 1 - from), { name: 'InvalidError' });
+});
+
+t.test('a guest that has not consumed its completions is interrupted once more', async (t) => {
+  const { endpoint, client, read } = await start(t, undefined, { interrupts: true });
+  const pair = await client.createQueuePair(1, 8);
+  pair.onInterrupt = () => {};
+  const ended = pair.execute(read);
+  const adminInterrupts = client.interruptCount;
+  for (let interrupts = 1; interrupts <= 5; interrupts++) {
+    while (client.interruptCount < adminInterrupts + interrupts) {
+      await turn();
+    }
+    await endpoint.moveQueue(1, 1 - reactorOf(endpoint, 1));
+  }
+  pair.poll();
+  t.equal((await ended).status, 0);
 });
 
 t.test('memory of a queue that goes while it moves, and comes back', async (t) => {
