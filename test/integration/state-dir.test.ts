@@ -139,8 +139,15 @@ t.test('a disk keeps its data, its NSID and its UUID', async (t) => {
   await target.start('--state-dir', state, '--wait-for-rpc');
   await target.call('nvmf_set_max_subsystems', { max_subsystems: 99 });
   await target.call('framework_start_init');
+  await target.call('framework_set_scheduler', { name: 'dynamic', core_busy: 90 });
   await target.kill();
   await target.start('--state-dir', state);
+  const scheduler = { scheduler_name: 'dynamic', scheduler_period: 1_000_000, core_busy: 90 };
+  t.match(await target.call('framework_get_scheduler'), scheduler);
+  await target.call('framework_set_scheduler', { name: 'static' });
+  await target.kill();
+  await target.start('--state-dir', state);
+  t.match(await target.call('framework_get_scheduler'), { scheduler_name: 'static' });
   t.notOk([...namesOf(await configuration(target))].some((name) => name.includes('disk')));
 });
 
