@@ -1,8 +1,11 @@
 /** Server-sent events: nothing is lost over a reconnection, one snapshot serves all, and a client that does not read is dropped. */
 import t from 'tap';
 import { MAX_EVENT_CLIENTS } from '../../src/http/sse.ts';
+import { NvmOpcode } from '../../src/spec/nvm.ts';
 import type { Snapshot } from '../../src/target/snapshot.ts';
+import { FuseDisk, noFuse } from '../helpers/fuse.ts';
 import { ask, RawHttp, SseClient, startHttp } from '../helpers/http.ts';
+import { MIB } from '../helpers/target.ts';
 
 t.test('events as they happen', async (t) => {
   const { url, target } = await startHttp(t);
@@ -36,6 +39,22 @@ t.test('a client that comes back gets what it missed', async (t) => {
   t.match(await older.next(), { id: '1' });
   const fresh = await SseClient.connect(t, `${url}events`);
   t.match(await fresh.next(), { event: 'snapshot' }, 'without a number: from now on');
+});
+
+t.test('an error of a disk', { skip: noFuse }, async (t) => {
+  const disk = await FuseDisk.mount(t, MIB);
+  const { url, target } = await startHttp(t);
+  const events = await SseClient.connect(t, `${url}events`);
+  const bdev = await target.file(disk.path);
+  const served = await target.serve(bdev);
+  const client = await target.connect(served);
+  const pair = await client.createQueuePair(1, 8);
+  await disk.behave({ read: 5 });
+  const { iova } = client.memory;
+  await pair.execute({ opcode: NvmOpcode.READ, nsid: 1, prp1: iova, cdw10: 8, cdw12: 7 });
+  t.match(await events.next('error'), {
+    data: { nqn: served.nqn, nsid: 1, bdev, message: /^read at LBA 8 failed: EIO / },
+  });
 });
 
 t.test('numbers that are none', async (t) => {

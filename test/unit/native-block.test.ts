@@ -1,5 +1,6 @@
 /** The addon's view of block devices, against sysfs. */
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { native } from '../../src/native/index.ts';
 
@@ -37,4 +38,24 @@ t.test('anything else is refused', async (t) => {
   t.throws(() => native.blockDeviceInfo(undefined as unknown as number), {
     code: 'ERR_INVALID_ARG_TYPE',
   });
+});
+
+t.test('what O_DIRECT asks for', async (t) => {
+  const file = openSync(fileURLToPath(import.meta.url), 'r');
+  const told = native.directAlignment(file);
+  // Older kernels and some file systems do not say.
+  if (told !== undefined && told.offset > 0) {
+    for (const bytes of [told.memory, told.offset]) {
+      t.ok(bytes > 0 && (bytes & (bytes - 1)) === 0, `${bytes} is a power of two`);
+    }
+  }
+  closeSync(file);
+  t.throws(() => native.directAlignment(file), { code: 'EBADF', errno: 9, syscall: 'statx' });
+  t.throws(() => native.directAlignment(-1), { code: 'ERR_OUT_OF_RANGE' });
+  const proc = openSync('/proc/self/exe', 'r');
+  t.doesNotThrow(() => native.directAlignment(proc));
+  closeSync(proc);
+  const none = openSync('/proc/self/status', 'r');
+  t.equal(native.directAlignment(none), undefined, 'a file without such a thing');
+  closeSync(none);
 });
