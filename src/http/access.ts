@@ -7,7 +7,7 @@ import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import type { IncomingHttpHeaders } from 'node:http';
 import { isIP } from 'node:net';
 import { describeError, InvalidError } from '../util/errors.ts';
-import { isLoopback } from './address.ts';
+import { authority, type HttpAddress, isLoopback } from './address.ts';
 
 const MIN_TOKEN_CHARACTERS = 16;
 const MAX_TOKEN_BYTES = 4096;
@@ -47,6 +47,15 @@ export function readTokenFile(path: string): string {
     throw new InvalidError(`token file ${path} is longer than ${MAX_TOKEN_BYTES} bytes`);
   }
   return token;
+}
+
+/** Throws InvalidError if others than this machine could connect without a token. */
+export function checkReach(address: HttpAddress, token: string | undefined): void {
+  if (token === undefined && !isLoopback(address.host)) {
+    throw new InvalidError(
+      `--http ${authority(address)} can be reached from other machines: it needs --http-token-file`,
+    );
+  }
 }
 
 export interface AccessOptions {

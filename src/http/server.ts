@@ -9,10 +9,10 @@ import { MAX_RPC_REQUEST_BYTES } from '../limits.ts';
 import { answer } from '../rpc/answer.ts';
 import type { Dispatcher } from '../rpc/dispatcher.ts';
 import { errorBody, JsonStream, RpcCode, RpcError } from '../rpc/protocol.ts';
-import { InvalidError, withErrnoDetail } from '../util/errors.ts';
+import { withErrnoDetail } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';
-import { Access, type AccessOptions, type Refusal, WRONG_TOKEN } from './access.ts';
-import { authority, type HttpAddress, isLoopback } from './address.ts';
+import { Access, type AccessOptions, checkReach, type Refusal, WRONG_TOKEN } from './access.ts';
+import { authority, type HttpAddress } from './address.ts';
 import { type Asset, loadAssets } from './assets.ts';
 import { renderMetrics } from './metrics.ts';
 import { type EventSources, EventStream } from './sse.ts';
@@ -73,11 +73,7 @@ export class HttpServer {
   /** Rejects with InvalidError if others than this machine could connect without a token, and with what listen says. */
   static async listen(options: HttpServerOptions): Promise<HttpServer> {
     const { address, token, log } = options;
-    if (token === undefined && !isLoopback(address.host)) {
-      throw new InvalidError(
-        `--http ${authority(address)} can be reached from other machines: it needs --http-token-file`,
-      );
-    }
+    checkReach(address, token);
     const server = new HttpServer(options);
     try {
       await server.#app.listen(address);

@@ -64,6 +64,25 @@ t.test('check looks at the host, if it may', async (t) => {
   });
 });
 
+t.test('check looks at the settings of the process', async (t) => {
+  const folder = shortFolder(t);
+  const file = join(folder, 'vms.yaml');
+  const token = join(folder, 'token');
+  writeFileSync(token, 'a token of many letters\n', { mode: 0o644 });
+  const found = async (text: string) => {
+    writeFileSync(file, `socket: ${folder}\n${text}`);
+    const { stderr } = await doorbell(['config', 'check', file]);
+    return stderr.split('\n')[0].replace(`${file}:`, '');
+  };
+  t.equal(
+    await found('cores: 4095'),
+    '2:1: cores: CPU 4095 is not one of those this process may use',
+  );
+  t.match(await found('http: 0.0.0.0:9000'), /^2:1: http: .* it needs --http-token-file$/);
+  t.match(await found(`http: { address: 9000, token-file: ${token} }`), /open to other users/);
+  t.equal(await found('http: 9000'), '');
+});
+
 t.test('convert: what comes out is taken by a target, and saved as it was', async (t) => {
   const folder = shortFolder(t);
   const file = join(folder, 'vms.yaml');

@@ -1,10 +1,16 @@
 /** Whether what is to be made can be made: of a plan before a target starts or changes, and of files without one. */
+import { checkReach, readTokenFile } from '../../http/access.ts';
+import { native } from '../../native/index.ts';
+import { describeError } from '../../util/errors.ts';
+import { chooseCpus } from '../cpus.ts';
 import { completePlan } from './complete.ts';
 import { foldCalls, type Part, placeKey } from './fold.ts';
 import { checkHost, type Sizes } from './host.ts';
-import { type LoadedConfig, loadConfig } from './load.ts';
+import { compileSources, type LoadedConfig, readSources } from './load.ts';
 import { EMPTY_PLAN, type Plan, planDocument } from './plan.ts';
 import { type Place, type Problem, refuse } from './problem.ts';
+import type { Settings } from './short.ts';
+import type { Source } from './source.ts';
 import type { MethodTable } from './spdk.ts';
 
 /** What is to be made. */
@@ -55,12 +61,39 @@ export function checkFiles(
   methods: MethodTable,
   host: boolean,
 ): LoadedConfig {
-  const loaded = loadConfig(files, methods);
+  const sources = readSources(files);
+  const loaded = compileSources(sources, methods);
   if (host) {
     const problems: Problem[] = [];
+    checkSettings(loaded.settings, sources, problems);
     const plan = completePlan(loaded.plan, EMPTY_PLAN);
     checkIntent({ plan, sizes: loaded.sizes, placeOf: placeFinder([loaded.places]) }, problems);
     refuse(problems);
   }
   return loaded;
+}
+
+/** What a start would find wrong with the settings of the process. Adds it to `problems`. */
+function checkSettings(
+  { cpus, http }: Settings,
+  sources: readonly Source[],
+  problems: Problem[],
+): void {
+  const attempt = (key: string, check: () => unknown): void => {
+    try {
+      check();
+    } catch (error) {
+      const source = sources.find(({ value }) => Object.hasOwn(value as object, key));
+      problems.push({ place: source!.place([key]), message: describeError(error) });
+    }
+  };
+  if (cpus !== undefined) {
+    attempt('cores', () => chooseCpus(cpus, native.getAffinity()));
+  }
+  if (http !== undefined) {
+    const { address, tokenFile } = http;
+    attempt('http', () => {
+      checkReach(address, tokenFile === undefined ? undefined : readTokenFile(tokenFile));
+    });
+  }
 }

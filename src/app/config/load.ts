@@ -27,7 +27,7 @@ export function loadConfig(
 }
 
 /** Throws ConfigError with what is wrong with any of them. */
-function readSources(files: readonly string[]): Source[] {
+export function readSources(files: readonly string[]): Source[] {
   const problems: Problem[] = [];
   const sources: Source[] = [];
   for (const file of files) {

@@ -12,7 +12,7 @@ export function addConfig(program: Command): void {
       'Say all that is wrong with configuration files, as doorbell serve --config finds it.',
     )
     .argument('<file...>', 'together they are one configuration')
-    .option('--no-host', 'do not look at disks and folders: the files are for another host')
+    .option('--no-host', 'do not look at disks, folders and processors: it is for another host')
     .option('-j, --json', 'print JSON')
     .addHelpText(
       'after',
