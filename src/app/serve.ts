@@ -165,7 +165,10 @@ export class Service {
         return http.url;
       }
     } catch (error) {
-      await stopAll(parts, () => {});
+      await stopAll(parts, () => {}).catch((failure: unknown) => {
+        log.error({ err: failure }, 'not stopped cleanly');
+      });
+      // Also if it is none of the parts yet.
       await configuration?.close();
       throw explain(error);
     }

@@ -217,3 +217,13 @@ t.test('a state folder without room', async (t) => {
   const file = join(state, 'state.json');
   t.ok(JSON.parse(readFileSync(file, 'utf8')).version, 'the old file is whole');
 });
+
+t.test('a start that fails tells what was in the way', async (t) => {
+  const target = new TargetProcess(t);
+  const place = join(target.folder, 'place');
+  writeFileSync(place, '');
+  const state = ['--state-dir', join(target.folder, 'state')];
+  const { code, stderr } = await new Doorbell(['serve', '--rpc-socket', place, ...state]).outcome;
+  t.equal(code, 1);
+  t.match(stderr, /place exists and is not a socket/);
+});

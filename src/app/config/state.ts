@@ -94,6 +94,9 @@ export class StateFile {
 
   /** Waits for the last write, so that nothing of the target's end is written, and lets another process have the folder. */
   async close(): Promise<void> {
+    if (this.#closed) {
+      return;
+    }
     this.#closed = true;
     await (this.#next ?? this.#writing).catch(() => {});
     closeSync(this.#lock);
