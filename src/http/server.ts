@@ -69,6 +69,8 @@ export class HttpServer {
   readonly #access: Access;
   readonly #stream: EventStream;
   readonly #options: HttpServerOptions;
+  /** Methods by path. Not the router's to be asked: it takes a path for a pattern. */
+  readonly #methods = new Map<string, string[]>();
 
   /** Rejects with InvalidError if others than this machine could connect without a token, and with what listen says. */
   static async listen(options: HttpServerOptions): Promise<HttpServer> {
@@ -133,12 +135,13 @@ export class HttpServer {
       }
       return sendError(reply, status, status >= 500 ? new Error('Internal error') : error);
     });
+    app.addHook('onRoute', ({ url, method }) => {
+      this.#methods.set(url, [...(this.#methods.get(url) ?? []), method].flat());
+    });
     app.setNotFoundHandler((request, reply) => {
       const path = pathOf(request.url);
-      const allowed = (['GET', 'HEAD', 'POST'] as const).filter((method) =>
-        app.hasRoute({ url: path, method }),
-      );
-      return allowed.length === 0
+      const allowed = this.#methods.get(path)?.sort();
+      return allowed === undefined
         ? sendError(reply, 404, new Error('Not found'))
         : sendError(
             reply.header('Allow', allowed.join(', ')),

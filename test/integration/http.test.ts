@@ -180,6 +180,9 @@ t.test('paths and methods that are not there', async (t) => {
     t.equal(answer.status, 405, `${method} ${path}`);
     t.equal(answer.headers.get('allow'), allow);
   }
+  for (const path of [':x(', 'a*b', ':(', '*', '(']) {
+    t.equal((await ask(url + path)).status, 404, `${path} is no pattern`);
+  }
 });
 
 t.test('doorbell serve --http', async (t) => {
