@@ -75,7 +75,7 @@ export interface Outlet {
   notify(method: string, params: unknown): void;
   /** `listener` is called when `ready` may have become true; replaces the one before. */
   onReady(listener: () => void): void;
-  /** `listener` is called when the connection is over; replaces the one before. */
+  /** `listener` is called when the connection is over, at once if it is; replaces the one before. */
   onClose(listener: () => void): void;
 }
 

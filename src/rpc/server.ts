@@ -71,6 +71,9 @@ class Client implements Outlet {
 
   onClose(listener: () => void): void {
     this.#onClose = listener;
+    if (this.#socket.destroyed) {
+      listener();
+    }
   }
 
   // --- requests -----------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 /** Connections that watch: every event once and in order, filters, snapshots, and clients that do not read. */
 import t, { type Test } from 'tap';
 import { EVENTS_KEPT } from '../../src/target/events.ts';
-import { RawClient, startRealTarget, startRpcTarget } from '../helpers/rpc.ts';
+import { countingReactors, RawClient, startRealTarget, startRpcTarget } from '../helpers/rpc.ts';
 
 interface Notification {
   readonly method?: string;
@@ -165,4 +165,47 @@ t.test('snapshots from time to time', async (t) => {
     t.ok(Number(params?.ticks) > ticks, 'a new one');
     ticks = Number(params?.ticks);
   }
+});
+
+t.test('a client that is gone before its watch begins leaves nothing behind', async (t) => {
+  let asked = () => {};
+  let answer = () => {};
+  const asking = new Promise<void>((resolve) => {
+    asked = resolve;
+  });
+  const held = new Promise<void>((resolve) => {
+    answer = resolve;
+  });
+  const report = () => {
+    asked();
+    return held;
+  };
+  const { path, target, call, dispatcher } = await startRpcTarget(t, {
+    reactors: { ...countingReactors(), report },
+  });
+  const { events } = target;
+  let watching = 0;
+  const subscribe = events.subscribe.bind(events);
+  events.subscribe = (listener) => {
+    watching += 1;
+    const unsubscribe = subscribe(listener);
+    return () => {
+      watching -= 1;
+      unsubscribe();
+    };
+  };
+  const client = await RawClient.connect(path);
+  const methods = ['doorbell_get_snapshot', 'doorbell_watch'];
+  client.send(JSON.stringify(methods.map((method) => ({ jsonrpc: '2.0', id: 1, method }))));
+  await asking;
+  client.close();
+  // By then the end of the connection was noticed.
+  await call('spdk_get_version');
+  answer();
+  const counts = () => dispatcher.counts.get('doorbell_watch');
+  while (counts() === undefined) {
+    await call('framework_wait_init');
+  }
+  t.match(counts(), { calls: 1, errors: 0 }, 'the watch did begin');
+  t.equal(watching, 0);
 });
