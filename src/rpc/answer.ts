@@ -1,4 +1,5 @@
 /** From a JSON value that came to what goes back: a request, a notification or a batch, whatever carries it. */
+import { setImmediate } from 'node:timers/promises';
 import { MAX_RPC_BATCH_ANSWER_BYTES } from '../limits.ts';
 import type { Caller, Dispatcher } from './dispatcher.ts';
 import { errorBody, idOf, RpcCode, RpcError, resultBody, toRequest } from './protocol.ts';
@@ -50,6 +51,8 @@ async function answerBatch(
   const answers: string[] = [];
   let length = 0;
   for (const value of values) {
+    // Others get their turn: a batch can hold seconds of work.
+    await setImmediate();
     const body =
       length > MAX_RPC_BATCH_ANSWER_BYTES
         ? refusal(value)

@@ -105,6 +105,18 @@ t.test('batches', async (t) => {
   t.match(await client.next(), { id: 9 }, 'a batch of notifications is not answered');
 });
 
+t.test('a long batch lets others have their turn', async (t) => {
+  const { path } = await startRpcTarget(t);
+  const [busy, other] = [await RawClient.connect(path), await RawClient.connect(path)];
+  t.teardown(() => busy.close());
+  t.teardown(() => other.close());
+  const request = { jsonrpc: '2.0', method: 'spdk_get_version' };
+  busy.send(JSON.stringify([...Array(2000).fill(request), { ...request, id: 1 }]));
+  other.send(JSON.stringify({ ...request, id: 2 }));
+  const first = await Promise.race([busy.next(), other.next()]);
+  t.match(first, { id: 2 });
+});
+
 t.test('a batch whose answers are too long', async (t) => {
   const { path, target } = await startRpcTarget(t);
   const client = await RawClient.connect(path);
