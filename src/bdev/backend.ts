@@ -4,14 +4,9 @@
  * The request lies in the fields of the shared {@link Request}, so that nothing is allocated per command. A backend either finishes at
  * once (`async` is false: null, RAM) or holds the command under a slot number and finishes it later (files).
  */
-import type { CopyBatch } from '../io/copies.ts';
-import type { RegisteredFiles } from '../io/files.ts';
-import type { Ring } from '../io/ring.ts';
-import type { Timers } from '../io/timers.ts';
+import type { HostRange } from '../memory/host-range.ts';
 import { Segments } from '../memory/segments.ts';
-import type { Bounces } from './bounce.ts';
 import type { Op } from './op.ts';
-import type { Transfers } from './transfers.ts';
 
 /** The command under way. One per reactor, overwritten by each command. */
 export class Request {
@@ -51,22 +46,4 @@ export interface Backend {
   stays?(slot: number, memory: HostRange): boolean;
   /** No command uses the backend any more: lets go of what it holds. */
   close(): void;
-}
-
-/** Host addresses, `to` not included. */
-export interface HostRange {
-  readonly from: number;
-  readonly to: number;
-}
-
-/** What a reactor lends to its backends. */
-export interface BackendContext {
-  readonly ring: Ring;
-  readonly files: RegisteredFiles;
-  readonly copies: CopyBatch;
-  readonly request: Request;
-  readonly transfers: Transfers;
-  readonly timers: Timers;
-  /** None until a command needs it. */
-  bounces: Bounces | undefined;
 }

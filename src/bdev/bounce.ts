@@ -4,32 +4,12 @@
  */
 import type { CopyBatch } from '../io/copies.ts';
 import { MAX_INFLIGHT } from '../limits.ts';
-import { native } from '../native/index.ts';
 import { Status } from '../spec/nvme.ts';
 import { RWF_DSYNC } from '../spec/uring.ts';
-import { type Backend, type BackendContext, PENDING, type Request } from './backend.ts';
+import { type Backend, PENDING, type Request } from './backend.ts';
+import { Bounces, CHUNK } from './bounces.ts';
+import type { BackendContext } from './context.ts';
 import { Op } from './op.ts';
-import { Transfers } from './transfers.ts';
-
-/** A slot's share. What was never used takes no memory. Bytes. */
-const CHUNK = 32 * 1024;
-
-/** A reactor's memory for this, made when the first command needs it. */
-export class Bounces {
-  /** How far the commands are that go through it: their own buffers, as the base's transfers know only the chunk. */
-  readonly transfers = new Transfers();
-  /** Host address of each slot's chunk. */
-  readonly address = new Float64Array(MAX_INFLIGHT);
-  /** Keeps the mapping alive. */
-  readonly memory = native.mapAnonymous(MAX_INFLIGHT * CHUNK);
-
-  constructor() {
-    const base = native.addressOf(new Uint8Array(this.memory, 0, 1));
-    for (let slot = 0; slot < MAX_INFLIGHT; slot++) {
-      this.address[slot] = base + slot * CHUNK;
-    }
-  }
-}
 
 export class BounceBackend implements Backend {
   readonly async = true;

@@ -4,7 +4,9 @@
  */
 import type { Timers } from '../io/timers.ts';
 import { MAX_INFLIGHT } from '../limits.ts';
-import { type Backend, type BackendContext, type HostRange, PENDING } from './backend.ts';
+import type { HostRange } from '../memory/host-range.ts';
+import { type Backend, PENDING } from './backend.ts';
+import type { BackendContext } from './context.ts';
 import { Op } from './op.ts';
 
 /** What can be set, as SPDK names it. The order is that of the words that main writes and reactors read. */

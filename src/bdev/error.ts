@@ -6,16 +6,12 @@ import type { CopyBatch } from '../io/copies.ts';
 import type { Ring } from '../io/ring.ts';
 import type { Timers } from '../io/timers.ts';
 import { MAX_INFLIGHT } from '../limits.ts';
+import type { HostRange } from '../memory/host-range.ts';
 import { native } from '../native/index.ts';
 import { Status } from '../spec/nvme.ts';
 import { RWF_DSYNC } from '../spec/uring.ts';
-import {
-  type Backend,
-  type BackendContext,
-  type HostRange,
-  PENDING,
-  type Request,
-} from './backend.ts';
+import { type Backend, PENDING, type Request } from './backend.ts';
+import type { BackendContext } from './context.ts';
 import { INJECTED_ERRORS, Injections } from './injections.ts';
 import { Op } from './op.ts';
 import type { Transfers } from './transfers.ts';

@@ -1,7 +1,8 @@
 /** The RAM bdev: copies between guest memory and one shared anonymous mapping. All reactors copy to the same memory. */
 import type { CopyBatch } from '../io/copies.ts';
 import { native } from '../native/index.ts';
-import type { Backend, BackendContext, Request } from './backend.ts';
+import type { Backend, Request } from './backend.ts';
+import type { BackendContext } from './context.ts';
 import { Op } from './op.ts';
 
 export class MallocBackend implements Backend {

@@ -1,7 +1,8 @@
 /** Plain data → backend. Runs inside a reactor. */
-import type { Backend, BackendContext } from './backend.ts';
+import type { Backend } from './backend.ts';
 import type { BackendDescriptor } from './bdev.ts';
 import { BounceBackend } from './bounce.ts';
+import type { BackendContext } from './context.ts';
 import { DelayBackend } from './delay.ts';
 import { ErrorBackend } from './error.ts';
 import { MallocBackend } from './malloc.ts';

@@ -4,10 +4,10 @@
  */
 import type { CopyBatch } from '../io/copies.ts';
 import { MAX_INFLIGHT, SEGMENTS_CAPACITY } from '../limits.ts';
+import type { HostRange } from '../memory/host-range.ts';
 import type { Segments } from '../memory/segments.ts';
 import { native } from '../native/index.ts';
 import { Iovec } from '../spec/uring.ts';
-import type { HostRange } from './backend.ts';
 import { Op } from './op.ts';
 
 const IOVEC_WORDS = Iovec.size / 4;

@@ -6,14 +6,9 @@ import type { RegisteredFiles } from '../io/files.ts';
 import type { Ring } from '../io/ring.ts';
 import { Status } from '../spec/nvme.ts';
 import { RWF_DSYNC, UringOp } from '../spec/uring.ts';
-import {
-  type Backend,
-  type BackendContext,
-  END_OF_FILE,
-  PENDING,
-  type Request,
-} from './backend.ts';
+import { type Backend, END_OF_FILE, PENDING, type Request } from './backend.ts';
 import type { BackendDescriptor } from './bdev.ts';
+import type { BackendContext } from './context.ts';
 import { Op } from './op.ts';
 import type { Transfers } from './transfers.ts';
 

@@ -5,17 +5,19 @@
  * Every dword of an SQE is read once. Every command taken ends in exactly one completion (or none, if its controller is reset meanwhile).
  */
 
-import { type Backend, type BackendContext, type HostRange, PENDING } from '../bdev/backend.ts';
-import type { Counters } from '../bdev/counters.ts';
-import { type Limiter, SLICE_MS } from '../bdev/limiter.ts';
+import { PENDING } from '../bdev/backend.ts';
+import type { BackendContext } from '../bdev/context.ts';
 import { Op } from '../bdev/op.ts';
-import { MAX_CONTROLLER_INFLIGHT, MAX_INFLIGHT } from '../limits.ts';
-import type { GuestMemory } from '../memory/guest.ts';
 import { mapPrps } from '../memory/prp.ts';
-import { native } from '../native/index.ts';
 import { CDW12_FUA, CDW12_NLB_MASK, NvmOpcode } from '../spec/nvm.ts';
 import { SQE_FUSE_MASK, SQE_PSDT_MASK, Sqe, Status } from '../spec/nvme.ts';
+import { BatchSampler } from './batch-sampler.ts';
+import { BUSY, Inflight } from './inflight.ts';
+import { type IoFailure, IoFailures } from './io-failures.ts';
+import type { IoController, IoNamespace, IoQueue } from './io-view.ts';
+import { ParkedCommands } from './parked.ts';
 import { SQE_WORDS, type SubmissionQueue } from './queue.ts';
+import { RoundClock } from './round-clock.ts';
 
 const CDW0 = Sqe.word('cdw0');
 const NSID = Sqe.word('nsid');
@@ -36,140 +38,34 @@ const BATCH_BYTES = 1024 * 1024;
  */
 const PUBLISH_EVERY = 8;
 const PUBLISH_BYTES = 64 * 1024;
-/** Batches of which one is timed, where commands complete within the batch: the clock costs as much as some commands. */
-const BATCHES_PER_SAMPLE = 64;
-/** Between two failures of a namespace that are told of. Nanoseconds. */
-const TELL_NS = 1e9;
-/** The command could not be taken now: it stays in the queue. Beside PENDING and the NVMe statuses. */
-const BUSY = -2;
-
-/** A namespace as a reactor sees it. */
-export interface IoNamespace {
-  readonly nsid: number;
-  readonly backend: Backend;
-  readonly blockShift: number;
-  readonly numBlocks: number;
-  readonly readonly: boolean;
-  readonly counters: Counters;
-  /** Of its bdev, if there are any. */
-  limiter: Limiter | undefined;
-  /** Commands that wait for it; and the slice in which one last did. */
-  parked: number;
-  waiting: number;
-  /** Failures that were not told of yet, and when one last was (ns). */
-  failures: number;
-  toldAt: number;
-}
-
-/** A controller as a reactor sees it. */
-export interface IoController {
-  readonly id: number;
-  readonly memory: GuestMemory;
-  /** By NSID − 1. */
-  namespaces: (IoNamespace | undefined)[];
-  /** Largest transfer of a command, in bytes. */
-  readonly maxTransferBytes: number;
-  /** The host turned the volatile write cache off: each write is made durable. */
-  writeThrough: boolean;
-  /** Commands in flight. */
-  inflight: number;
-  /** Something waits for all of them: rate limits hold no command up. */
-  draining: boolean;
-  /** Commands that were refused before a namespace was asked. */
-  readonly counters: Counters;
-}
-
-/** A command that failed because the system said so. */
-export interface IoFailure {
-  /** Its id. */
-  readonly controller: number;
-  readonly nsid: number;
-  readonly op: Op;
-  /** Or END_OF_FILE. */
-  readonly errno: number;
-  /** Where it failed; of no meaning for a Flush. */
-  readonly lba: number;
-  /** Failures of the namespace since the last that was told of, with this one. */
-  readonly count: number;
-}
-
-/** Why the commands of a controller are waited for. */
-export interface Drain {
-  /** Memory that goes. */
-  readonly memory: HostRange;
-  /** Whether a command has to end, as its queue or namespace goes. */
-  readonly ends: (queue: IoQueue, namespace: IoNamespace) => boolean;
-}
-
-/** A queue and the controller it belongs to. */
-export interface IoQueue {
-  readonly sq: SubmissionQueue;
-  readonly controller: IoController;
-}
 
 export class IoEngine {
   readonly #context: BackendContext;
-  readonly #failed: (failure: IoFailure) => void;
-  // In-flight commands of asynchronous backends, by slot.
-  readonly #slotQueue: (IoQueue | undefined)[] = new Array(MAX_INFLIGHT).fill(undefined);
-  readonly #slotNamespace: (IoNamespace | undefined)[] = new Array(MAX_INFLIGHT).fill(undefined);
-  readonly #slotCid = new Int32Array(MAX_INFLIGHT);
-  readonly #slotOp = new Int32Array(MAX_INFLIGHT);
-  readonly #slotBytes = new Int32Array(MAX_INFLIGHT);
-  readonly #slotStart = new Float64Array(MAX_INFLIGHT);
-  readonly #freeSlots = new Int32Array(MAX_INFLIGHT);
-  #freeCount = MAX_INFLIGHT;
-  /** Time of the poll round in ns, at index 0. */
-  readonly #now = new Float64Array(new SharedArrayBuffer(8));
-  readonly #clock = native.bindClock(this.#now);
-  #clockRead = false;
-  /** Commands that wait for a rate limit hold a slot: in order, and their SQEs. */
-  readonly #parked = new Int32Array(MAX_INFLIGHT);
-  #parkedCount = 0;
-  readonly #parkedSqes = new Int32Array(MAX_INFLIGHT * SQE_WORDS);
-  /** When one came that is carried out now, at index 0. */
+  readonly clock = new RoundClock();
+  readonly inflight = new Inflight();
+  readonly #sampler = new BatchSampler(this.clock);
+  readonly #failures: IoFailures;
+  readonly #parked: ParkedCommands;
+  /** Told of each queue whose parked commands get completions, to be published after this. */
+  readonly #completed: (sq: SubmissionQueue) => void;
+  /** When a command came that is carried out now, at index 0. */
   readonly #since = new Float64Array(1);
-  /** The slice in which they were last looked at. */
-  #lastSlice = 0;
-  /** Batches since the last that was timed; the time it began, and the first command of it that a namespace took. */
-  #batches = 0;
-  readonly #sampleStart = new Float64Array(1);
-  #sampling = false;
-  #sampled: IoNamespace | undefined;
-  #sampledOp: Op = Op.READ;
 
-  /** `failed` is told of failures, once a second and namespace at most. */
-  constructor(context: BackendContext, failed: (failure: IoFailure) => void) {
+  /** `failed`: see {@link IoFailures}. `completed` is called with each queue to which `release` adds a completion, to be published after it. */
+  constructor(
+    context: BackendContext,
+    failed: (failure: IoFailure) => void,
+    completed: (sq: SubmissionQueue) => void,
+  ) {
     this.#context = context;
-    this.#failed = failed;
-    for (let i = 0; i < MAX_INFLIGHT; i++) {
-      this.#freeSlots[i] = i;
-    }
-  }
-
-  get inflight(): number {
-    return MAX_INFLIGHT - this.#freeCount;
-  }
-
-  /** The queue of each command in flight: a queue as often as it has commands. For diagnosis. */
-  waiting(): IoQueue[] {
-    return this.#slotQueue.filter((queue) => queue !== undefined);
+    this.#failures = new IoFailures(context.request, this.clock, failed);
+    this.#parked = new ParkedCommands(this.inflight, this.clock, this.#unpark);
+    this.#completed = completed;
   }
 
   /** Commands that wait for a rate limit: `release` is to be called at least once a slice. */
   get parked(): number {
-    return this.#parkedCount;
-  }
-
-  /** A new poll round: the clock is read anew when somebody needs it. */
-  beginRound(): void {
-    this.#clockRead = false;
-  }
-
-  /** Reads the clock, for latencies: once a round, not once a command. */
-  readClock(): void {
-    this.#clock(0);
-    this.#clockRead = true;
+    return this.#parked.count;
   }
 
   /** Hot. Takes and starts what the host submitted, up to a batch. Returns how many commands it took. */
@@ -187,10 +83,7 @@ export class IoEngine {
     const request = this.#context.request;
     let taken = 0;
     let bytes = 0;
-    this.#batches += 1;
-    if (this.#batches === BATCHES_PER_SAMPLE) {
-      this.#startSample();
-    }
+    this.#sampler.begin();
     while (head !== tail && taken < room && bytes < BATCH_BYTES) {
       const base = head * SQE_WORDS;
       const cdw0 = words[base + CDW0];
@@ -212,9 +105,7 @@ export class IoEngine {
       if (taken % PUBLISH_EVERY === 0 || copies.bytes >= PUBLISH_BYTES) {
         copies.flush();
         cq.publish();
-        if (this.#sampled !== undefined) {
-          this.#endSample();
-        }
+        this.#sampler.published();
       }
     }
     sq.head = head;
@@ -222,28 +113,8 @@ export class IoEngine {
     if (copies.pending) {
       copies.flush();
     }
-    if (this.#sampling) {
-      this.#endSample();
-    }
+    this.#sampler.end();
     return taken;
-  }
-
-  #startSample(): void {
-    this.#batches = 0;
-    this.#sampling = true;
-    this.readClock();
-    this.#sampleStart[0] = this.#now[0];
-  }
-
-  /** The first command of a timed batch is about to be seen by the host. */
-  #endSample(): void {
-    const namespace = this.#sampled;
-    this.#sampling = false;
-    this.#sampled = undefined;
-    if (namespace !== undefined) {
-      this.readClock();
-      namespace.counters.time(this.#sampledOp, this.#now, this.#sampleStart, 0);
-    }
   }
 
   /** Counts an error, with the namespace it is about if there is one. */
@@ -318,23 +189,38 @@ export class IoEngine {
       request.length = length;
       request.fua = (cdw12 & CDW12_FUA) !== 0 || controller.writeThrough;
     }
-    if (namespace.limiter !== undefined && limited && op !== Op.FLUSH) {
-      if (!this.#admit(namespace, namespace.limiter, op, request.length)) {
-        return this.#park(queue, namespace, words, base, cdw0 >>> 16);
-      }
-      return this.#startTimed(queue, namespace, op, cdw0 >>> 16);
+    const { limiter } = namespace;
+    if (limiter !== undefined && limited && op !== Op.FLUSH) {
+      const cid = cdw0 >>> 16;
+      return this.#parked.admit(namespace, limiter, op, request.length)
+        ? this.#startTimed(queue, namespace, op, cid)
+        : this.#parked.park(queue, namespace, op, cid, words, base);
     }
-    const backend = namespace.backend;
-    if (backend.async) {
-      return this.#start(queue, namespace, op, cdw0 >>> 16, request.length);
-    }
-    const status = backend.submit(op, -1);
+    const status = this.#start(queue, namespace, op, cdw0 >>> 16);
     if (status === Status.SUCCESS) {
-      namespace.counters.count(op, request.length);
-      if (this.#sampling && this.#sampled === undefined) {
-        this.#sampled = namespace;
-        this.#sampledOp = op;
+      this.#sampler.took(namespace, op);
+    }
+    return status;
+  }
+
+  /** Hands the request to the backend. What completes later holds a slot and a CQ entry until then. */
+  #start(queue: IoQueue, namespace: IoNamespace, op: Op, cid: number): number {
+    const { backend } = namespace;
+    const { length } = this.#context.request;
+    let slot = -1;
+    if (backend.async) {
+      if (this.inflight.full(queue.controller)) {
+        return BUSY;
       }
+      this.clock.need();
+      slot = this.inflight.next;
+    }
+    const status = backend.submit(op, slot);
+    if (status === Status.SUCCESS) {
+      namespace.counters.count(op, length);
+    } else if (status === PENDING) {
+      this.inflight.take(queue, namespace, op, cid, length);
+      this.inflight.start[slot] = this.clock.now[0];
     } else {
       namespace.counters.failBackend();
     }
@@ -343,264 +229,82 @@ export class IoEngine {
 
   /** Every command of a bdev with limits is timed, as those that wait are: samples of the others would not go with them. */
   #startTimed(queue: IoQueue, namespace: IoNamespace, op: Op, cid: number): number {
-    const { length } = this.#context.request;
-    this.#since[0] = this.#now[0];
-    if (namespace.backend.async) {
-      // One that completes at once is timed here, and is no sample.
-      const sampled = this.#sampled;
-      const status = this.#start(queue, namespace, op, cid, length);
-      this.#sampled = sampled;
-      return this.#timed(namespace, op, status);
-    }
-    const status = namespace.backend.submit(op, -1);
-    if (status === Status.SUCCESS) {
-      namespace.counters.count(op, length);
-    } else {
-      namespace.counters.failBackend();
-    }
-    return this.#timed(namespace, op, status);
+    this.#since[0] = this.clock.now[0];
+    return this.#timed(namespace, op, this.#start(queue, namespace, op, cid));
   }
 
   /** Adds the time since `#since` of a command that has completed at once. */
   #timed(namespace: IoNamespace, op: Op, status: number): number {
     if (status === Status.SUCCESS) {
       this.#context.copies.flush();
-      this.readClock();
-      namespace.counters.time(op, this.#now, this.#since, 0);
+      this.clock.read();
+      namespace.counters.time(op, this.clock.now, this.#since, 0);
     }
     return status;
   }
 
-  /** Commands of a namespace go in the order they came. */
-  #admit(namespace: IoNamespace, limiter: Limiter, op: Op, length: number): boolean {
-    if (!this.#clockRead) {
-      this.readClock();
-    }
-    return namespace.parked === 0 && limiter.admit(op, length, this.#now);
+  /** Carries out parked commands that may go by now. Returns how many. `draining`: some wait for them. */
+  release(draining: boolean): number {
+    const count = this.#parked.release(draining);
+    this.#context.copies.flush();
+    return count;
   }
 
-  /** Keeps a command that is over its bdev's limit, with a slot and a CQ entry. */
-  #park(
-    queue: IoQueue,
-    namespace: IoNamespace,
-    words: Int32Array,
-    base: number,
-    cid: number,
-  ): number {
-    if (this.#freeCount === 0 || queue.controller.inflight >= MAX_CONTROLLER_INFLIGHT) {
-      return BUSY;
-    }
-    const slot = this.#take(queue, namespace, cid);
-    this.#slotStart[slot] = this.#now[0];
-    for (let i = 0; i < SQE_WORDS; i++) {
-      this.#parkedSqes[slot * SQE_WORDS + i] = words[base + i];
-    }
-    this.#parked[this.#parkedCount] = slot;
-    this.#parkedCount += 1;
-    namespace.parked += 1;
-    return PENDING;
-  }
-
-  /**
-   * Once a slice (and at once where something drains): carries out parked commands that may go by now, in their order. Returns the number of
-   * commands that are not parked any more; `completed` is called with each queue that got a completion, to be published after this.
-   */
-  release(draining: boolean, completed: (sq: SubmissionQueue) => void): number {
-    this.readClock();
-    const slice = (this.#now[0] / (SLICE_MS * 1e6)) | 0;
-    if (slice === this.#lastSlice && !draining) {
-      return 0;
-    }
-    this.#lastSlice = slice;
-    const count = this.#parkedCount;
-    let kept = 0;
-    for (let i = 0; i < count; i++) {
-      const slot = this.#parked[i];
-      const queue = this.#slotQueue[slot]!;
-      const namespace = this.#slotNamespace[slot]!;
-      if (this.#goes(slot, queue, namespace)) {
-        namespace.parked -= 1;
-        this.#unpark(slot, queue, completed);
-      } else {
-        namespace.waiting = slice;
-        this.#parked[kept++] = slot;
-      }
-    }
-    this.#parkedCount = kept;
-    if (this.#context.copies.pending) {
-      this.#context.copies.flush();
-    }
-    return count - kept;
-  }
-
-  /** Whether a parked command may go in this slice. */
-  #goes(slot: number, { sq, controller }: IoQueue, namespace: IoNamespace): boolean {
-    const { limiter } = namespace;
-    if (sq.discarded || controller.draining || limiter === undefined) {
-      return true;
-    }
-    const at = slot * SQE_WORDS;
-    const op = (this.#parkedSqes[at + CDW0] & 0xff) === NvmOpcode.READ ? Op.READ : Op.WRITE;
-    const blocks = (this.#parkedSqes[at + CDW12] & CDW12_NLB_MASK) + 1;
-    return (
-      namespace.waiting !== this.#lastSlice &&
-      limiter.admit(op, blocks << namespace.blockShift, this.#now)
-    );
-  }
-
-  #unpark(slot: number, queue: IoQueue, completed: (sq: SubmissionQueue) => void): void {
+  readonly #unpark = (slot: number, queue: IoQueue, sqes: Int32Array, base: number): void => {
     const { sq } = queue;
-    const namespace = this.#slotNamespace[slot]!;
-    const base = slot * SQE_WORDS;
-    const cdw0 = this.#parkedSqes[base + CDW0];
-    this.#give(slot, queue);
+    const namespace = this.inflight.namespace[slot]!;
+    const cdw0 = sqes[base + CDW0];
+    this.#since[0] = this.inflight.start[slot];
+    this.inflight.give(slot, queue);
     if (sq.discarded) {
       return;
     }
     // A slot and a CQ entry have just become free: it cannot be BUSY, and if it takes a slot it is this one. Its wait counts.
-    this.#since[0] = this.#slotStart[slot];
-    const status = this.#execute(queue, this.#parkedSqes, base, cdw0, false);
+    const status = this.#execute(queue, sqes, base, cdw0, false);
     if (status === PENDING) {
-      this.#slotStart[slot] = this.#since[0];
-    } else {
-      this.#timed(namespace, (cdw0 & 0xff) === NvmOpcode.READ ? Op.READ : Op.WRITE, status);
-      if (status !== Status.SUCCESS) {
-        this.#refuse(queue.controller, this.#parkedSqes[base + NSID], status);
-      }
-      sq.cq.stage(0, sq.qid, sq.head, cdw0 >>> 16, status);
-      completed(sq);
+      this.inflight.start[slot] = this.#since[0];
+      return;
     }
-  }
-
-  /** Takes the slot that is on top of the free ones, and a CQ entry. */
-  #take(queue: IoQueue, namespace: IoNamespace, cid: number): number {
-    this.#freeCount -= 1;
-    const slot = this.#freeSlots[this.#freeCount];
-    this.#slotQueue[slot] = queue;
-    this.#slotNamespace[slot] = namespace;
-    this.#slotCid[slot] = cid;
-    queue.sq.cq.reserve();
-    queue.controller.inflight += 1;
-    return slot;
-  }
-
-  /** Gives both back. */
-  #give(slot: number, { sq, controller }: IoQueue): void {
-    this.#slotQueue[slot] = undefined;
-    this.#slotNamespace[slot] = undefined;
-    this.#freeSlots[this.#freeCount] = slot;
-    this.#freeCount += 1;
-    controller.inflight -= 1;
-    sq.cq.unreserve();
-  }
-
-  /** The reactor ends: what is only held up does not last. */
-  hurry(): void {
-    for (let slot = 0; slot < MAX_INFLIGHT; slot++) {
-      this.#slotNamespace[slot]?.backend.hurry?.(slot, true);
+    this.#timed(namespace, this.inflight.op(slot), status);
+    if (status !== Status.SUCCESS) {
+      this.#refuse(queue.controller, sqes[base + NSID], status);
     }
-  }
-
-  /** Has the commands of a controller go on that are only held up. Returns how many of its commands are to be waited for. */
-  drain(controller: IoController, { memory, ends }: Drain): number {
-    let count = 0;
-    for (let slot = 0; slot < MAX_INFLIGHT; slot++) {
-      const queue = this.#slotQueue[slot];
-      const namespace = this.#slotNamespace[slot];
-      if (queue?.controller === controller && namespace !== undefined) {
-        const { backend } = namespace;
-        const end = ends(queue, namespace);
-        if (end || backend.stays?.(slot, memory) !== true) {
-          backend.hurry?.(slot, end);
-          count += 1;
-        }
-      }
-    }
-    return count;
-  }
-
-  /** Starts a command that completes later: it holds a slot and a CQ entry until then. */
-  #start(queue: IoQueue, namespace: IoNamespace, op: Op, cid: number, length: number): number {
-    if (this.#freeCount === 0 || queue.controller.inflight >= MAX_CONTROLLER_INFLIGHT) {
-      return BUSY;
-    }
-    if (!this.#clockRead) {
-      this.readClock();
-    }
-    const slot = this.#freeSlots[this.#freeCount - 1];
-    const status = namespace.backend.submit(op, slot);
-    if (status !== PENDING) {
-      if (status === Status.SUCCESS) {
-        namespace.counters.count(op, length);
-        if (this.#sampling && this.#sampled === undefined) {
-          this.#sampled = namespace;
-          this.#sampledOp = op;
-        }
-      } else {
-        namespace.counters.failBackend();
-      }
-      return status;
-    }
-    this.#take(queue, namespace, cid);
-    this.#slotOp[slot] = op;
-    this.#slotBytes[slot] = length;
-    this.#slotStart[slot] = this.#now[0];
-    return PENDING;
-  }
+    sq.cq.stage(0, sq.qid, sq.head, cdw0 >>> 16, status);
+    this.#completed(sq);
+  };
 
   /**
    * The ring finished an operation of a slot. Stages the command's completion and returns its queue, or undefined if there is
    * nothing to publish: the command goes on, or its controller is being reset.
    */
   finish(slot: number, result: number): SubmissionQueue | undefined {
-    const queue = this.#slotQueue[slot];
-    const namespace = this.#slotNamespace[slot];
+    const inflight = this.inflight;
+    const queue = inflight.queue[slot];
+    const namespace = inflight.namespace[slot];
     if (queue === undefined || namespace === undefined) {
       throw new Error(`slot ${slot} has no command`);
     }
+    const op = inflight.op(slot);
     const status = namespace.backend.complete(slot, result);
     if (status === PENDING) {
       // A delay bdev holds it back.
-      this.#tellIfFailed(slot, queue.controller, namespace);
+      this.#failures.look(queue.controller, namespace, op);
       return undefined;
     }
-    const { sq } = queue;
-    this.#give(slot, queue);
+    inflight.give(slot, queue);
     if (status === Status.SUCCESS) {
-      namespace.counters.count(this.#slotOp[slot], this.#slotBytes[slot]);
+      namespace.counters.count(op, inflight.bytes(slot));
     } else {
       namespace.counters.fail(status);
       namespace.counters.failBackend();
-      this.#tellIfFailed(slot, queue.controller, namespace);
+      this.#failures.look(queue.controller, namespace, op);
     }
-    namespace.counters.time(this.#slotOp[slot], this.#now, this.#slotStart, slot);
+    namespace.counters.time(op, this.clock.now, inflight.start, slot);
+    const { sq } = queue;
     if (sq.discarded) {
       return undefined;
     }
-    sq.cq.stage(0, sq.qid, sq.head, this.#slotCid[slot], status);
+    sq.cq.stage(0, sq.qid, sq.head, inflight.cid(slot), status);
     return sq;
-  }
-
-  /** Tells of a command that failed because the system said so. */
-  #tellIfFailed(slot: number, { id }: IoController, namespace: IoNamespace): void {
-    const { request } = this.#context;
-    const { errno } = request;
-    if (errno === 0) {
-      return;
-    }
-    request.errno = 0;
-    namespace.failures += 1;
-    if (this.#now[0] - namespace.toldAt >= TELL_NS) {
-      this.#failed({
-        controller: id,
-        nsid: namespace.nsid,
-        op: this.#slotOp[slot] as Op,
-        errno,
-        lba: Math.floor(request.offset[0] / 2 ** namespace.blockShift),
-        count: namespace.failures,
-      });
-      namespace.toldAt = this.#now[0];
-      namespace.failures = 0;
-    }
   }
 }

@@ -7,7 +7,7 @@
 import type { BdevDescriptor } from '../bdev/bdev.ts';
 import { MAX_IO_QUEUE_PAIRS } from '../limits.ts';
 import type { GuestRegion } from '../memory/guest.ts';
-import type { IoFailure } from '../nvme/io.ts';
+import type { IoFailure } from '../nvme/io-failures.ts';
 import type { ShadowPages } from '../nvme/shadow.ts';
 
 /** 32-bit words of the control block. */

@@ -4,7 +4,7 @@
  */
 import type { GuestRegion, QueueMemory } from '../memory/guest.ts';
 import { native } from '../native/index.ts';
-import type { IoController, IoQueue } from '../nvme/io.ts';
+import type { IoController, IoQueue } from '../nvme/io-view.ts';
 import { CompletionQueue, NO_EVENT_INDEXES, SubmissionQueue } from '../nvme/queue.ts';
 import { ShadowDoorbells, type ShadowPages } from '../nvme/shadow.ts';
 import { CQE_SIZE, SQE_SIZE, Status } from '../spec/nvme.ts';

@@ -4,13 +4,13 @@
  * A request that takes something away (memory, a queue, a namespace) first drains its controller: no command is taken, those in flight
  * finish, then it is carried out and answered. Requests of one controller never overtake each other.
  */
-import type { BackendContext } from '../bdev/backend.ts';
+import type { BackendContext } from '../bdev/context.ts';
 import { Counters } from '../bdev/counters.ts';
 import { Limiter } from '../bdev/limiter.ts';
 import { openBackend } from '../bdev/open.ts';
 import { UNHEARD } from '../io/ring.ts';
 import { GuestMemory } from '../memory/guest.ts';
-import type { Drain, IoController, IoNamespace, IoQueue } from '../nvme/io.ts';
+import type { Drain, IoController, IoNamespace, IoQueue } from '../nvme/io-view.ts';
 import { Status } from '../spec/nvme.ts';
 import { AdminWord, type ControllerRequest, type NamespaceDescriptor } from './control.ts';
 import { ControllerQueues } from './controller-queues.ts';

@@ -1,6 +1,6 @@
 /** Requests that wait for a controller's commands in flight, and which of these have to end. Used by `controllers.ts`. */
 import { native } from '../native/index.ts';
-import type { Drain, IoController } from '../nvme/io.ts';
+import type { Drain, IoController } from '../nvme/io-view.ts';
 import type { ControllerRequest } from './control.ts';
 import type { ControllerQueues } from './controller-queues.ts';
 

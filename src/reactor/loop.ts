@@ -8,7 +8,8 @@
  * matters is heard (trapped, or shadowed and trapped), it sleeps until there is something to do.
  */
 import { receiveMessageOnPort } from 'node:worker_threads';
-import { type BackendContext, Request } from '../bdev/backend.ts';
+import { Request } from '../bdev/backend.ts';
+import type { BackendContext } from '../bdev/context.ts';
 import { Transfers } from '../bdev/transfers.ts';
 import { CopyBatch } from '../io/copies.ts';
 import { RegisteredFiles } from '../io/files.ts';
@@ -16,8 +17,9 @@ import { Ring } from '../io/ring.ts';
 import { Timers } from '../io/timers.ts';
 import { MAX_INFLIGHT } from '../limits.ts';
 import { native } from '../native/index.ts';
-import { IoEngine, type IoQueue } from '../nvme/io.ts';
-import type { CompletionQueue, SubmissionQueue } from '../nvme/queue.ts';
+import { IoEngine } from '../nvme/io.ts';
+import type { IoQueue } from '../nvme/io-view.ts';
+import type { CompletionQueue } from '../nvme/queue.ts';
 import {
   AdminWord,
   type Message,
@@ -113,12 +115,16 @@ export class Reactor {
       timers: new Timers(this.#ring),
       bounces: undefined,
     };
-    this.#engine = new IoEngine(context, (failure) => this.#post({ kind: 'io-failed', failure }));
+    this.#engine = new IoEngine(
+      context,
+      (failure) => this.#post({ kind: 'io-failed', failure }),
+      (sq) => this.#touch(sq.cq),
+    );
     this.#controllers = new Controllers(
       context,
       task.counters,
       (id, status) => this.#post({ kind: 'done', id, status }),
-      (controller, drain) => this.#engine.drain(controller, drain),
+      (controller, drain) => this.#engine.inflight.drain(controller, drain),
     );
   }
 
@@ -133,7 +139,7 @@ export class Reactor {
 
   /** Waits for the operations under way, whose buffers others may be about to reuse. Their commands are lost with the reactor. */
   #endIo(): void {
-    this.#engine.hurry();
+    this.#engine.inflight.hurry();
     while (this.#ring.inflight > 0) {
       this.#ring.wait(UNBOUNDED);
       const count = this.#ring.ready();
@@ -179,7 +185,7 @@ export class Reactor {
       this.#readMailbox(Atomics.load(this.#words, Word.MESSAGES));
       work += 1;
     }
-    this.#engine.beginRound();
+    this.#engine.clock.begin();
     const polled = this.#controllers.polled;
     const before = work;
     for (let i = 0; i < polled.length; i++) {
@@ -226,12 +232,10 @@ export class Reactor {
 
   /** Commands that waited for a rate limit. */
   #release(): number {
-    const released = this.#engine.release(this.#controllers.draining, this.#completed);
+    const released = this.#engine.release(this.#controllers.draining);
     this.#publishTouched();
     return released;
   }
-
-  readonly #completed = (sq: SubmissionQueue): void => this.#touch(sq.cq);
 
   #pollRing(): number {
     const ring = this.#ring;
@@ -242,7 +246,7 @@ export class Reactor {
     if (count === 0) {
       return 0;
     }
-    this.#engine.readClock();
+    this.#engine.clock.read();
     for (let i = 0; i < count; i++) {
       const slot = ring.userData(i);
       if (slot === WAKE) {
@@ -360,7 +364,7 @@ export class Reactor {
         this.#stopId = id;
       } else if (request.kind === 'report') {
         this.#accountTimes();
-        this.#controllers.report(this.#engine.waiting());
+        this.#controllers.report(this.#engine.inflight.queues());
         this.#post({ kind: 'done', id, status: 0 });
       } else {
         this.#controllers.handle(id, request);
@@ -420,7 +424,7 @@ export class Reactor {
     this.#accountIdle();
     const idle = times[NOW] - times[IDLE_SINCE];
     const spin = this.#task.spinUs * 1000;
-    if (idle < (this.#engine.inflight > 0 ? SPIN_WITH_IO_NS : spin)) {
+    if (idle < (this.#engine.inflight.count > 0 ? SPIN_WITH_IO_NS : spin)) {
       return;
     }
     if (!this.#announced) {
@@ -431,7 +435,7 @@ export class Reactor {
     } else if (idle < spin) {
       // The host may go on at any moment: a short sleep spares it the ringing.
       this.#waited = true;
-      this.#sleep(this.#waitUs, 1 + (this.#engine.inflight >> 2));
+      this.#sleep(this.#waitUs, 1 + (this.#engine.inflight.count >> 2));
     } else if (!this.#armed) {
       this.#armed = true;
       this.#controllers.arm();

@@ -8,7 +8,7 @@ import { Piscina } from 'piscina';
 import { COUNTERS_BYTES } from '../bdev/counters.ts';
 import type { Tally } from '../bdev/tally.ts';
 import { native } from '../native/index.ts';
-import type { IoFailure } from '../nvme/io.ts';
+import type { IoFailure } from '../nvme/io-failures.ts';
 import type { Logger } from '../util/log.ts';
 import {
   CONTROL_BYTES,

@@ -15,7 +15,7 @@ import { GuestMemory, type GuestRegion } from '../memory/guest.ts';
 import { native } from '../native/index.ts';
 import { Controller } from '../nvme/controller.ts';
 import type { ControllerEvent, ControllerHost } from '../nvme/host.ts';
-import type { IoFailure } from '../nvme/io.ts';
+import type { IoFailure } from '../nvme/io-failures.ts';
 import { ConfigSpace } from '../pci/config-space.ts';
 import { closeEventfds, Interrupts } from '../pci/interrupts.ts';
 import { ADMIN_WORDS_BYTES, AdminWord, NOT_WAITING } from '../reactor/control.ts';

@@ -1,0 +1,5 @@
+/** Host addresses, `to` not included. */
+export interface HostRange {
+  readonly from: number;
+  readonly to: number;
+}
