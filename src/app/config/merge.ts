@@ -19,18 +19,30 @@ export function mergePlans(base: Plan, wanted: Plan, current: Plan, overwrite = 
   const merge = new Merge(overwrite);
   const disks = merge.maps(withoutLimits(base), withoutLimits(wanted), withoutLimits(current));
   const bdevs = new Map<string, BdevPlan>();
-  for (const [name, disk] of disks) {
+  const add = (name: string): void => {
+    const disk = disks.get(name);
+    if (disk === undefined || bdevs.has(name)) {
+      return;
+    }
     const limits = merge.value(
       base.bdevs.get(name)?.limits,
       wanted.bdevs.get(name)?.limits,
       current.bdevs.get(name)?.limits,
     );
     const bdev = { ...disk, limits: limits ?? {} };
-    // What is built on a bdev that goes, goes too.
     const below = baseOf(bdev);
+    if (below !== undefined) {
+      // Files and JSON-RPC together may build two bdevs on each other.
+      disks.delete(name);
+      add(below);
+    }
+    // What is built on a bdev that goes, goes too.
     if (below === undefined || bdevs.has(below)) {
       bdevs.set(name, bdev);
     }
+  };
+  for (const name of [...disks.keys()]) {
+    add(name);
   }
   const subsystems = new Map<string, SubsystemPlan>();
   const nqns = new Set([...current.subsystems.keys(), ...wanted.subsystems.keys()]);
