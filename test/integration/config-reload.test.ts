@@ -1,6 +1,7 @@
 /** `doorbell serve --config`, SIGHUP and doorbell_reload: what changed in the file is made, and other VMs do not notice. */
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
 import { NvmeClient } from '../../src/client/nvme.ts';
@@ -10,6 +11,11 @@ import { Doorbell } from '../helpers/rpc-process.ts';
 import { PagePool } from '../helpers/scatter.ts';
 import { MIB, type Test } from '../helpers/target.ts';
 import { TargetProcess } from '../helpers/target-process.ts';
+
+const UUIDS: Readonly<Record<string, string>> = {
+  one: '11111111-1111-4111-8111-111111111111',
+  two: '22222222-2222-4222-8222-222222222222',
+};
 
 interface Result {
   readonly changes: string[];
@@ -279,4 +285,95 @@ t.test('settings of the process', async (t) => {
   t.match(await running.outcome, { code: 0 });
   t.notOk(existsSync(rpc));
   t.match(readFileSync(place.file, 'utf8'), /rpc-socket/);
+});
+
+t.test('a reload that failed halfway can be mended, or taken back', async (t) => {
+  const place = new Configured(t);
+  const other = createServer();
+  const occupied = (on: boolean) =>
+    new Promise<void>((resolve) =>
+      on ? other.listen(place.path('taken/cntrl'), resolve) : other.close(() => resolve()),
+    );
+  mkdirSync(place.path('taken'));
+  t.teardown(() => other.close());
+  for (const way of ['back', 'mend'] as const) {
+    const start = `vms:\n${vm('a', 'ram: 1M')}${vm('b', 'file: b.img, size: 1M')}`;
+    const next = `vms:\n  a: { socket: taken, disks: [ram: 1M] }\n${vm('b', 'file: b.img, size: 1M, direct: true')}`;
+    place.write(start);
+    await place.start('--state-dir', place.path('state'));
+    await occupied(true);
+    place.write(next);
+    await t.rejects(place.reload(), /taken\/cntrl/);
+    await occupied(false);
+    t.notOk(existsSync(place.path('a/cntrl')));
+    // What is known of the attempt outlasts a restart, too.
+    if (way === 'back') {
+      place.write(start);
+      await place.reload();
+    } else {
+      await place.target.kill();
+      await place.start('--state-dir', place.path('state'));
+    }
+    t.strictSame(await place.subsystems(), { a: { 1: 'a/ram1' }, b: { 1: 'b/b.img' } }, way);
+    const socket = way === 'back' ? 'a' : 'taken';
+    t.ok(existsSync(place.path(`${socket}/cntrl`)), `the socket of a is in ${socket}`);
+    const [{ direct }] = (
+      (await place.target.call('framework_get_config', { name: 'bdev' })) as {
+        params: { name: string; direct: boolean };
+      }[]
+    )
+      .filter(({ params }) => params?.name === 'b/b.img')
+      .map(({ params }) => params);
+    t.equal(direct, way === 'mend');
+    await place.target.kill();
+    rmSync(place.path('state'), { recursive: true });
+  }
+});
+
+t.test('a disk moves onto another base that the files bring', async (t) => {
+  const place = new Configured(t);
+  const file = (base: string, ...bdevs: string[]) =>
+    place.write(
+      JSON.stringify({
+        subsystems: [
+          {
+            subsystem: 'bdev',
+            config: [
+              ...bdevs.map((name) => ({
+                method: 'bdev_null_create',
+                params: { name, num_blocks: 2048, block_size: 512, uuid: UUIDS[name] },
+              })),
+              {
+                method: 'bdev_delay_create',
+                params: {
+                  name: 'slow',
+                  base_bdev_name: base,
+                  avg_read_latency: 1,
+                  p99_read_latency: 1,
+                  avg_write_latency: 1,
+                  p99_write_latency: 1,
+                },
+              },
+            ],
+          },
+          {
+            subsystem: 'nvmf',
+            config: [
+              { method: 'nvmf_create_subsystem', params: { nqn: 'nqn.2026-11.io.doorbell:a' } },
+              {
+                method: 'nvmf_subsystem_add_ns',
+                params: { nqn: 'nqn.2026-11.io.doorbell:a', namespace: { bdev_name: 'slow' } },
+              },
+            ],
+          },
+        ],
+      }),
+    );
+  file('one', 'one');
+  await place.start();
+  file('two', 'one', 'two');
+  await place.reload();
+  t.strictSame(await place.subsystems(), { a: { 1: 'slow' } });
+  const bdevs = (await place.target.call('bdev_get_bdevs')) as { name: string }[];
+  t.strictSame(bdevs.map(({ name }) => name).sort(), ['one', 'slow', 'two']);
 });

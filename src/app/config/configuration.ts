@@ -165,6 +165,10 @@ export class Configuration {
         this.#log.info({ change: describeCall(call) }, 'reload');
       }
     } catch (error) {
+      // What was made so far is the files': else the next reload would take it, or its absence, for a change through JSON-RPC.
+      const taken = mergePlans(current, planOf(running.target), base);
+      this.#loaded = { ...this.#loaded, plan: taken };
+      this.#kept = -1;
       await this.keep();
       throw error;
     }
