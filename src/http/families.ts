@@ -12,7 +12,7 @@ import type {
   ReactorSnapshot,
   Snapshot,
 } from '../target/snapshot.ts';
-import type { Family, HistogramSample, Labels, MetricsState, Sample } from './metrics.ts';
+import type { Family, HistogramSample, Labels, MetricsState, Sample } from './family.ts';
 
 const NS_PER_S = 1e9;
 const US_PER_S = 1e6;

@@ -1,42 +1,7 @@
 /** Prometheus' text formats. The values are read when somebody asks; nothing is counted for them. */
 import { type Metric, Registry, type RegistryContentType } from 'prom-client';
-import type { CallCounts } from '../rpc/dispatcher.ts';
-import type { LatencyBuckets, Snapshot } from '../target/snapshot.ts';
 import { FAMILIES } from './families.ts';
-
-/** What the metrics are made of. */
-export interface MetricsState {
-  readonly snapshot: Snapshot;
-  /** JSON-RPC requests by method. */
-  readonly calls: ReadonlyMap<string, CallCounts>;
-}
-
-export type Labels = Readonly<Record<string, string | number>>;
-
-/** One line, but for histograms. */
-export interface Sample {
-  readonly labels: Labels;
-  readonly value: number;
-}
-
-export interface HistogramSample {
-  readonly labels: Labels;
-  readonly buckets: LatencyBuckets;
-  /** Nanoseconds. */
-  readonly sum: number;
-}
-
-/** A metric with all its labels, as its declaration in families.ts. */
-export type Family = { readonly name: string; readonly help: string } & (
-  | {
-      readonly type: 'counter' | 'gauge';
-      readonly read: (state: MetricsState) => readonly Sample[];
-    }
-  | {
-      readonly type: 'histogram';
-      readonly read: (state: MetricsState) => readonly HistogramSample[];
-    }
-);
+import type { HistogramSample, MetricsState, Sample } from './family.ts';
 
 /**
  * Upper bounds in ns of the buckets that are shown: powers of two from 1 µs to 17 s. The counted buckets are finer and end at powers of two

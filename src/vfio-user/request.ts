@@ -2,7 +2,7 @@
 import type { Fields, NumberField, Struct, StructValues } from '../util/struct.ts';
 import type { Message } from './codec.ts';
 import type { VfioUserDevice } from './device.ts';
-import type { DmaTable } from './dma.ts';
+import type { DmaTable } from './dma-table.ts';
 import type { Terms } from './negotiate.ts';
 import { Refusal } from './refusal.ts';
 

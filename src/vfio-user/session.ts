@@ -8,7 +8,7 @@ import { RegionAccess, VfioUserCommand } from '../spec/vfio-user.ts';
 import { encodeError, encodeReply, type Frame, isReply, wantsReply } from './codec.ts';
 import type { VfioUserDevice } from './device.ts';
 import { handlerOf } from './dispatch.ts';
-import { DmaTable } from './dma.ts';
+import { DmaTable } from './dma-table.ts';
 import { MAX_DATA_XFER_SIZE, negotiate, type Terms } from './negotiate.ts';
 import { errnoOf, Refusal } from './refusal.ts';
 import type { Reply } from './request.ts';

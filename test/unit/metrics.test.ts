@@ -4,7 +4,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { FAMILIES } from '../../src/http/families.ts';
-import { type MetricsState, renderMetrics } from '../../src/http/metrics.ts';
+import type { MetricsState } from '../../src/http/family.ts';
+import { renderMetrics } from '../../src/http/metrics.ts';
 import type { IoTotals } from '../../src/target/snapshot.ts';
 
 /** What src/setup/promtool.mjs left, the document and the examples: seen from dist/test/unit. */

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import t from 'tap';
-import { DmaTable } from '../../src/vfio-user/dma.ts';
+import { DmaTable } from '../../src/vfio-user/dma-table.ts';
 
 t.test('agrees with a plain list', async () => {
   const step = fc.record({
