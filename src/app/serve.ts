@@ -129,7 +129,7 @@ export class Service {
         }
         if (configuration !== undefined) {
           await configuration.start(target, methods);
-          dispatcher.keep = () => configuration.keep();
+          dispatcher.keeper = configuration;
         }
       };
       const lifecycle = new Lifecycle(options.waitForRpc === true ? initialize : undefined);

@@ -85,6 +85,14 @@ export interface CallCounts {
   errors: number;
 }
 
+/** Who keeps what methods change. */
+export interface Keeper {
+  /** Raised by each change. */
+  readonly revision: number;
+  /** Resolves when all that was changed so far is kept. */
+  keep(): Promise<void>;
+}
+
 interface Entry {
   readonly method: RpcMethod;
   validate: ValidateFunction | undefined;
@@ -96,8 +104,8 @@ export class Dispatcher {
   readonly #ajv = new Ajv({ verbose: true, strict: true });
   readonly #log: Logger;
   readonly #lifecycle: Lifecycle;
-  /** Called after each method that succeeded, before it is answered. A call whose `keep` rejects is answered with an error. */
-  keep: () => Promise<void> = async () => {};
+  /** Called after each method that succeeded, before it is answered. A call that changed something that cannot be kept is answered with an error. */
+  keeper: Keeper | undefined;
 
   constructor(methods: readonly RpcMethod[], log: Logger, lifecycle = new Lifecycle()) {
     this.#log = log;
@@ -155,8 +163,14 @@ export class Dispatcher {
     }
     this.#log.debug({ method: name }, 'method called');
     try {
+      const before = this.keeper?.revision;
       const result = await entry.method.call(params, caller);
-      await this.keep();
+      await this.keeper?.keep().catch((error: unknown) => {
+        // What only asks is answered all the same.
+        if (this.keeper?.revision !== before) {
+          throw error;
+        }
+      });
       return result;
     } catch (error) {
       const failure = this.#toRpcError(name, error);

@@ -216,6 +216,15 @@ t.test('a state folder without room', async (t) => {
   );
   const file = join(state, 'state.json');
   t.ok(JSON.parse(readFileSync(file, 'utf8')).version, 'the old file is whole');
+  const bdevs = (await target.call('bdev_get_bdevs')) as { name: string }[];
+  t.ok(bdevs.length > 1, 'who only asks is answered');
+  execFileSync('mount', ['-o', 'remount,size=1m', state]);
+  await target.call('spdk_get_version');
+  const kept = readFileSync(file, 'utf8');
+  t.ok(
+    bdevs.every(({ name }) => kept.includes(`"${name}"`)),
+    'made good once there is room',
+  );
 });
 
 t.test('a start that fails tells what was in the way', async (t) => {

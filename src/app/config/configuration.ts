@@ -65,6 +65,8 @@ export class Configuration {
   #restores = false;
   /** The target's revision that is kept. */
   #kept = -1;
+  /** The last attempt to keep it failed. */
+  #complained = false;
 
   /** Reads and checks everything. Throws ConfigError with all that is wrong, FailedError if the state folder is in use. */
   constructor(options: ConfigurationOptions) {
@@ -195,6 +197,11 @@ export class Configuration {
     }
   }
 
+  /** Of the target: raised by each change. */
+  get revision(): number {
+    return this.#running?.target.revision ?? -1;
+  }
+
   /** Resolves when all that was changed so far is kept. Rejects with FailedError if it cannot be. */
   async keep(): Promise<void> {
     const state = this.#state;
@@ -204,9 +211,14 @@ export class Configuration {
     }
     try {
       this.#kept = Math.max(this.#kept, await state.save());
+      this.#complained = false;
     } catch (error) {
       const reason = describeError(error);
-      this.#log.error({ err: error, file: state.path }, 'a change could not be kept');
+      // Every call tries again.
+      if (!this.#complained) {
+        this.#log.error({ err: error, file: state.path }, 'a change could not be kept');
+      }
+      this.#complained = true;
       throw new FailedError(`done, but it will not outlast a restart: ${reason}`);
     }
   }
