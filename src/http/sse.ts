@@ -39,10 +39,6 @@ export class EventStream {
     return this.#clients.size >= MAX_EVENT_CLIENTS;
   }
 
-  get clients(): number {
-    return this.#clients.size;
-  }
-
   /** Sends events from now on to a response whose head is written; first those after number `since`, as far as they are kept. */
   add(response: ServerResponse, since: number | undefined): void {
     response.on('close', () => this.#remove(response));

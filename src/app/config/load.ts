@@ -89,7 +89,6 @@ export function compileSources(
   const folded = foldCalls(calls, problems);
   refuse(problems);
   return {
-    ...folded,
     plan: folded.plan,
     places: folded.places,
     settings,
