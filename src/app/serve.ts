@@ -89,6 +89,11 @@ export class Service {
     const parts: Part[] = [];
     try {
       const passed = new PassedSockets(options, process.env, process.pid);
+      if (options.stateDir !== undefined && passed.disk?.address.endsWith('/cntrl') === false) {
+        throw new InvalidError(
+          `the socket ${passed.disk.address} was passed, but --state-dir can only bring back sockets at FOLDER/cntrl`,
+        );
+      }
       const reactors = await ReactorPool.start({
         cores: chooseCpus(options.cpus, native.getAffinity(), options.reactors),
         spinUs: options.spinUs,

@@ -148,6 +148,9 @@ t.test('what is no fit socket is refused', async (t) => {
   const anonymous = [native.socketPair(), native.socketPair()].flat();
   t.match(await refusal(anonymous.slice(0, 2), 'a:b'), /fd 4 \('b'\) has no path/);
   for (const fd of anonymous.slice(2)) closeSync(fd);
+  const nameless = [native.socketListen(join(folder, 'vm.sock'), 1)];
+  const kept = ['--fd', '3', '--state-dir', join(folder, 'state')];
+  t.match(await refusal(nameless, undefined, ...kept), /vm\.sock was passed, but --state-dir can/);
 });
 
 t.test('what was passed to another process is left alone', async (t) => {
