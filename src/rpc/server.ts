@@ -13,7 +13,7 @@ import type { Dispatcher, Outlet } from './dispatcher.ts';
 import { encode, errorBody, JsonStream, RpcCode, RpcError } from './protocol.ts';
 import { claimSocketPath } from './socket-path.ts';
 
-/** Requests of one client under way at the same time; a batch counts as one. */
+/** Requests of one client under way at the same time. A batch, whose answers may be long, counts as so many: the next waits for its end. */
 const MAX_REQUESTS_IN_FLIGHT = 64;
 /** Answers that a client has not read, in bytes, above which no more of its requests are taken. */
 const MAX_UNREAD_BYTES = 1024 * 1024;
@@ -118,9 +118,10 @@ class Client implements Outlet {
   }
 
   async #run(value: unknown): Promise<void> {
-    this.#inFlight++;
+    const weight = Array.isArray(value) ? MAX_REQUESTS_IN_FLIGHT : 1;
+    this.#inFlight += weight;
     const text = await answer(this.#dispatcher, value, { outlet: this });
-    this.#inFlight--;
+    this.#inFlight -= weight;
     if (text !== undefined) {
       this.#send(`${text}\n`);
     }

@@ -7,7 +7,7 @@ import t from 'tap';
 import { MAX_RPC_CLIENTS, MAX_RPC_REQUEST_BYTES } from '../../src/limits.ts';
 import { Dispatcher } from '../../src/rpc/dispatcher.ts';
 import { RpcServer } from '../../src/rpc/server.ts';
-import { log, RawClient, shortFolder, startRpcTarget } from '../helpers/rpc.ts';
+import { countingReactors, log, RawClient, shortFolder, startRpcTarget } from '../helpers/rpc.ts';
 
 const request = (id: unknown, method: string, params?: object) =>
   JSON.stringify({ jsonrpc: '2.0', id, method, params });
@@ -115,6 +115,26 @@ t.test('a long batch lets others have their turn', async (t) => {
   other.send(JSON.stringify({ ...request, id: 2 }));
   const first = await Promise.race([busy.next(), other.next()]);
   t.match(first, { id: 2 });
+});
+
+t.test('one batch of a client at a time: their answers are long', async (t) => {
+  let most = 0;
+  let now = 0;
+  const report = async () => {
+    now += 1;
+    most = Math.max(most, now);
+    await new Promise((resolve) => setImmediate(resolve));
+    now -= 1;
+  };
+  const { path } = await startRpcTarget(t, { reactors: { ...countingReactors(), report } });
+  const client = await RawClient.connect(path);
+  t.teardown(() => client.close());
+  const batch = [1, 2, 3].map((id) => ({ jsonrpc: '2.0', id, method: 'doorbell_get_snapshot' }));
+  client.send(JSON.stringify(batch).repeat(5));
+  for (let i = 0; i < 5; i++) {
+    t.match(await client.next(), [{ id: 1 }, { id: 2 }, { id: 3 }]);
+  }
+  t.equal(most, 1);
 });
 
 t.test('a batch whose answers are too long', async (t) => {
