@@ -69,6 +69,8 @@ export class HttpServer {
   readonly #access: Access;
   readonly #stream: EventStream;
   readonly #options: HttpServerOptions;
+  /** The answer to the last call that came on a connection is on its way. */
+  readonly #answered = new WeakMap<Socket, Promise<void>>();
   /** Methods by path. Not the router's to be asked: it takes a path for a pattern. */
   readonly #methods = new Map<string, string[]>();
 
@@ -224,10 +226,19 @@ export class HttpServer {
     } catch (error) {
       return reply.code(400).send(errorBody(null, error as RpcError));
     }
+    await this.#turn(request.raw.socket, reply.raw);
     const text = await answer(this.#options.dispatcher, value);
     return text === undefined
       ? reply.code(204).send()
       : reply.type('application/json; charset=utf-8').send(text);
+  }
+
+  /** Resolves when the calls that came earlier on a connection are answered, and the answers read: else they could fill the memory. */
+  async #turn(socket: Socket, response: ServerResponse): Promise<void> {
+    const before = this.#answered.get(socket);
+    const answered = new Promise<void>((resolve) => response.once('close', () => resolve()));
+    this.#answered.set(socket, answered);
+    await before;
   }
 
   #events(request: FastifyRequest, reply: FastifyReply): FastifyReply {

@@ -1,6 +1,11 @@
 /** The HTTP server and those who mean ill: raw bytes, slow ones, many of them. It answers in JSON, and goes on. */
+import { connect } from 'node:net';
 import t, { type Test } from 'tap';
+import { Type } from 'typebox';
+import { Dispatcher, method } from '../../src/rpc/dispatcher.ts';
 import { ask, post, RawHttp, startHttp } from '../helpers/http.ts';
+import { log } from '../helpers/rpc.ts';
+import { MIB } from '../helpers/target.ts';
 
 const HEAD = 'POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n';
 const CALL = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'bdev_get_bdevs' });
@@ -72,6 +77,33 @@ t.test('a request in single bytes, and several at once', async (t) => {
   pipelined.send(request.repeat(20));
   await pipelined.until(/(?:"result":\[\].*){20}/s);
   t.pass('answered');
+});
+
+t.test('a client that does not read has one answer in memory', async (t) => {
+  let calls = 0;
+  const long = method({
+    name: 'long',
+    summary: 'More than the sockets of a connection hold.',
+    params: Type.Object({}),
+    result: Type.String(),
+    call: () => {
+      calls += 1;
+      return 'x'.repeat(32 * MIB);
+    },
+  });
+  const { url, port } = await startHttp(t, { dispatcher: new Dispatcher([long], log) });
+  const client = connect(port, '127.0.0.1');
+  t.teardown(() => client.destroy());
+  client.pause();
+  const call = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'long' });
+  client.write(`${HEAD}Content-Length: ${call.length}\r\n\r\n${call}`.repeat(8));
+  while (calls === 0) {
+    await ask(`${url}healthz`);
+  }
+  for (let i = 0; i < 20; i++) {
+    await ask(`${url}healthz`);
+  }
+  t.equal(calls, 1);
 });
 
 t.test('clients that hang up', async (t) => {
