@@ -173,6 +173,9 @@ function wrongCommand(words: readonly string[], mentioned: boolean): string | un
     return undefined;
   }
   const own = words.slice(ours + 1).filter((word) => !ELLIPSIS.test(word));
+  if (own.length === 0) {
+    return undefined;
+  }
   const elided = mentioned || own.length < words.length - ours - 1;
   try {
     const parsed = parseCommand(own);
