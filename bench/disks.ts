@@ -8,18 +8,25 @@ import type { BenchTarget } from './target.ts';
 export const RAM_BYTES = 256 * MIB;
 const FILE_BYTES = 512 * MIB;
 const BLOCK_SIZE = 512;
+/** O_DIRECT may want whole blocks of the disk below. */
+const DIRECT_BLOCK_SIZE = 4096;
 
 export class Disks {
   readonly #target: BenchTarget;
-  readonly #file: string;
+  readonly #path: string;
+  readonly #made = new Set<string>();
   readonly #sockets = new Map<string, string>();
   #count = 0;
-  #fileMade = false;
 
-  /** `file`: where the file bdevs have their file, which is removed in the end. */
-  constructor(target: BenchTarget, file: string) {
+  /** `path`: where the file bdevs have their files, which are removed in the end. */
+  constructor(target: BenchTarget, path: string) {
     this.#target = target;
-    this.#file = file;
+    this.#path = path;
+  }
+
+  /** The file of the bdevs of a kind: what goes past the page cache has one of its own. */
+  file(kind: BdevKind): string {
+    return kind === 'direct' ? `${this.#path}.direct` : this.#path;
   }
 
   /** The sockets that a load needs: of as many controllers, each with as many namespaces. */
@@ -61,28 +68,27 @@ export class Disks {
         });
         break;
       case 'file':
-      case 'direct':
-        this.#makeFile();
-        await rpc('bdev_uring_create', {
-          name,
-          filename: this.#file,
-          block_size: BLOCK_SIZE,
-          direct: kind === 'direct',
-        });
+      case 'direct': {
+        const direct = kind === 'direct';
+        const filename = this.file(kind);
+        this.#make(filename);
+        const block_size = direct ? DIRECT_BLOCK_SIZE : BLOCK_SIZE;
+        await rpc('bdev_uring_create', { name, filename, block_size, direct });
         break;
+      }
     }
     return name;
   }
 
   /** Written, not sparse: a hole is read without the disk. */
-  #makeFile(): void {
-    if (this.#fileMade) {
+  #make(file: string): void {
+    if (this.#made.has(file)) {
       return;
     }
-    mkdirSync(dirname(this.#file), { recursive: true });
+    mkdirSync(dirname(file), { recursive: true });
     // Somebody's file is not for us to overwrite.
-    const fd = openSync(this.#file, 'wx');
-    this.#fileMade = true;
+    const fd = openSync(file, 'wx');
+    this.#made.add(file);
     const chunk = Buffer.alloc(MIB, 0x5a);
     for (let at = 0; at < FILE_BYTES; at += MIB) {
       writeSync(fd, chunk);
@@ -90,14 +96,10 @@ export class Disks {
     closeSync(fd);
   }
 
-  get file(): string {
-    return this.#file;
-  }
-
-  /** Removes the file. */
+  /** Removes the files. */
   clear(): void {
-    if (this.#fileMade) {
-      rmSync(this.#file, { force: true });
+    for (const file of this.#made) {
+      rmSync(file, { force: true });
     }
   }
 }

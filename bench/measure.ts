@@ -57,7 +57,7 @@ export async function measureScenario(
   const { name, load, yardstick } = scenario;
   const sockets = await disks.sockets(scenario.bdev, load);
   const conditions = { ...rounds, latency: scenario.latency ?? false };
-  const place = { ramBytes: RAM_BYTES, file: disks.file };
+  const place = { ramBytes: RAM_BYTES, file: disks.file(scenario.bdev) };
   const [runs, held]: number[][] = [[], []];
   const [latencies, heldLatencies]: LatencyFigure[][] = [[], []];
   let collections = 0;
