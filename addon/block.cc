@@ -1,7 +1,6 @@
-// Geometry of block devices.
+// Geometry of block devices; what O_DIRECT asks for; locks.
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -56,14 +55,18 @@ Napi::Value DirectAlignment(const Napi::CallbackInfo& info) {
   return result;
 }
 
-// Goes with the descriptor, and so with its process.
+// An OFD lock: it goes with the open file, and so with its process. (QEMU locks its images so.)
 Napi::Value LockFile(const Napi::CallbackInfo& info) {
   Args args(info);
   int fd = args.Descriptor(0);
+  bool exclusive = args.Boolean(1, "exclusive");
   if (args.failed()) return {};
-  if (flock(fd, LOCK_EX | LOCK_NB) == 0) return Napi::Boolean::New(info.Env(), true);
-  if (errno == EWOULDBLOCK) return Napi::Boolean::New(info.Env(), false);
-  return ThrowErrno(info.Env(), errno, "flock");
+  struct flock lock = {};
+  lock.l_type = exclusive ? F_WRLCK : F_RDLCK;
+  lock.l_whence = SEEK_SET;
+  if (fcntl(fd, F_OFD_SETLK, &lock) == 0) return Napi::Boolean::New(info.Env(), true);
+  if (errno == EAGAIN || errno == EACCES) return Napi::Boolean::New(info.Env(), false);
+  return ThrowErrno(info.Env(), errno, "fcntl");
 }
 
 }  // namespace

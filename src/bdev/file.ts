@@ -18,6 +18,7 @@ import { PAGE_SIZE } from '../limits.ts';
 import { native } from '../native/index.ts';
 import { ErrnoError, InvalidError, withErrnoDetail } from '../util/errors.ts';
 import { type BdevIdentity, BLOCK_SIZES, checkBlockSize, Disk, type Geometry } from './disk.ts';
+import { lockImage } from './image-lock.ts';
 
 const fdatasyncAsync = promisify(fdatasync);
 
@@ -55,6 +56,7 @@ export class FileBdev extends Disk {
   readonly nowait: boolean;
   /** The same for two bdevs of the same file or device, by whatever path. */
   readonly fileId: string;
+  readonly #unlock: () => void;
   #closed = false;
   /** Under way in other threads: the descriptor must not become another file's meanwhile. */
   #syncs = 0;
@@ -70,6 +72,7 @@ export class FileBdev extends Disk {
     this.direct = direct;
     this.nowait = nowait;
     this.fileId = identify(fd);
+    this.#unlock = lockImage(fd, this.fileId, filename, readonly);
     this.backend = { kind: 'uring', fd, alignment };
     this.driverSpecific =
       module === 'uring'
@@ -86,7 +89,7 @@ export class FileBdev extends Disk {
           };
   }
 
-  /** Throws InvalidError, or what the system says to `stat` and `open`. */
+  /** Throws InvalidError, EBUSY if another process has locked the file, or what the system says to `stat` and `open`. */
   static open(identity: BdevIdentity, options: FileBdevOptions): FileBdev {
     const file = openFile(options);
     try {
@@ -118,6 +121,7 @@ export class FileBdev extends Disk {
   #closeIfUnused(): void {
     if (this.#closed && this.#syncs === 0) {
       closeSync(this.backend.fd);
+      this.#unlock();
     }
   }
 

@@ -165,8 +165,8 @@ export interface NativeAddon {
   };
   /** What O_DIRECT asks of memory, and of offset and length (statx, STATX_DIOALIGN), in bytes; 0: not supported. Undefined if not told. */
   directAlignment(fd: number): { memory: number; offset: number } | undefined;
-  /** flock(LOCK_EX | LOCK_NB): false if another open file holds the lock. It goes with the descriptor. */
-  lockFile(fd: number): boolean;
+  /** Locks the whole file (F_OFD_SETLK): false if another open file holds a lock that excludes it. It goes with the descriptor. */
+  lockFile(fd: number, exclusive: boolean): boolean;
 }
 
 /** A UNIX stream socket that another process opened. It stays open until this process ends. */

@@ -104,7 +104,7 @@ t.test('file: size, block size, descriptors', async (t) => {
   t.match(bdev, { blockSize: 512, numBlocks: 19, readonly: false, productName: 'URING bdev' });
   t.match(bdev.backend, { kind: 'uring', fd: Number, alignment: 1 });
   t.strictSame(bdev.driverSpecific, { uring: { filename: path, readonly: false, direct: false } });
-  t.equal(openFds(), before + 1);
+  t.equal(openFds(), before + 2, 'the file, and its lock');
   t.equal(fstatSync(bdev.backend.fd).size, 10_000, 'the file keeps its size');
   await bdev.sync();
   bdev.close();
@@ -150,7 +150,7 @@ t.test('file: O_DIRECT', async (t) => {
   const bdev = FileBdev.open(identity, { module: 'uring', filename: path, direct: true });
   const { fd, alignment } = bdev.backend;
   t.ok([512, 1024, 2048, 4096].includes(alignment), `alignment ${alignment}`);
-  t.equal(openFds(), before + 1);
+  t.equal(openFds(), before + 2, 'the file, and its lock');
   const flags = /flags:\s+(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1] ?? '';
   t.equal(Number.parseInt(flags, 8) & 0o40000, 0o40000);
   bdev.close();

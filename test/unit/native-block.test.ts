@@ -1,5 +1,6 @@
-/** The addon's view of block devices, against sysfs. */
+/** The addon's view of block devices, against sysfs; what it knows of files. */
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { native } from '../../src/native/index.ts';
@@ -58,4 +59,24 @@ t.test('what O_DIRECT asks for', async (t) => {
   const none = openSync('/proc/self/status', 'r');
   t.equal(native.directAlignment(none), undefined, 'a file without such a thing');
   closeSync(none);
+});
+
+t.test('locks', async (t) => {
+  const path = join(t.testdir({ file: 'x' }), 'file');
+  const [first, second] = [openSync(path, 'r+'), openSync(path, 'r+')];
+  t.equal(native.lockFile(first, true), true);
+  t.equal(native.lockFile(first, true), true, 'once more');
+  t.equal(native.lockFile(second, true), false);
+  t.equal(native.lockFile(second, false), false);
+  t.equal(native.lockFile(first, false), true, 'shared instead');
+  t.equal(native.lockFile(second, false), true);
+  t.equal(native.lockFile(first, true), false);
+  closeSync(second);
+  t.equal(native.lockFile(first, true), true);
+  closeSync(first);
+  t.throws(() => native.lockFile(first, true), { code: 'EBADF', syscall: 'fcntl' });
+  const reader = openSync(path, 'r');
+  t.throws(() => native.lockFile(reader, true), { code: 'EBADF' }, 'not open for writing');
+  closeSync(reader);
+  t.throws(() => native.lockFile(1, 'yes' as unknown as boolean), { code: 'ERR_INVALID_ARG_TYPE' });
 });

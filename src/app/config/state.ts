@@ -56,7 +56,7 @@ export class StateFile {
     } catch (error) {
       throw withErrnoDetail(error, this.#folder);
     }
-    if (!native.lockFile(this.#lock)) {
+    if (!native.lockFile(this.#lock, true)) {
       closeSync(this.#lock);
       throw new FailedError(`another target uses the state folder ${this.#folder}`);
     }
