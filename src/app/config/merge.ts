@@ -119,16 +119,17 @@ class Merge {
     current: SubsystemPlan | undefined,
   ): SubsystemPlan | undefined {
     const params = this.value(base?.params, wanted?.params, current?.params);
-    if (params === undefined) {
-      return undefined;
+    if (params === undefined || current === undefined) {
+      // What is gone and comes back for a change in the files comes back whole.
+      return params && wanted;
     }
-    const allowed = this.value(base?.allowAnyHost, wanted?.allowAnyHost, current?.allowAnyHost);
+    const allowed = this.value(base?.allowAnyHost, wanted?.allowAnyHost, current.allowAnyHost);
     return {
       params,
       allowAnyHost: allowed ?? false,
-      hosts: this.maps(base?.hosts, wanted?.hosts, current?.hosts),
-      namespaces: this.maps(base?.namespaces, wanted?.namespaces, current?.namespaces),
-      listeners: this.maps(base?.listeners, wanted?.listeners, current?.listeners),
+      hosts: this.maps(base?.hosts, wanted?.hosts, current.hosts),
+      namespaces: this.maps(base?.namespaces, wanted?.namespaces, current.namespaces),
+      listeners: this.maps(base?.listeners, wanted?.listeners, current.listeners),
     };
   }
 }
