@@ -29,8 +29,7 @@ export function callRpc(
     );
     socket.on('data', (chunk) => {
       try {
-        answers.push(chunk);
-        const answer = answers.next();
+        const answer = nextOf(answers, chunk, path);
         if (answer !== undefined) {
           socket.destroy();
           resolve(resultOf(answer.value));
@@ -43,6 +42,15 @@ export function callRpc(
       encode({ jsonrpc: '2.0', id: 1, method, ...(params !== undefined && { params }) }),
     );
   });
+}
+
+function nextOf(answers: JsonStream, chunk: Buffer, path: string): { value: unknown } | undefined {
+  try {
+    answers.push(chunk);
+    return answers.next();
+  } catch {
+    throw new FailedError(`${path} does not answer in JSON: it is no JSON-RPC socket`);
+  }
 }
 
 function resultOf(answer: unknown): unknown {

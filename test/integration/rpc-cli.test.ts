@@ -1,4 +1,6 @@
 /** `doorbell rpc` as a process, against a target in this one. */
+import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
 import { shortFolder, startRpcTarget } from '../helpers/rpc.ts';
@@ -34,6 +36,19 @@ t.test('doorbell rpc', async (t) => {
     code: 3,
     stdout: '',
     stderr: /^doorbell: cannot reach a target: No such file or directory: .*\/s/,
+  });
+});
+
+t.test('a socket that does not talk JSON', async (t) => {
+  const path = join(shortFolder(t), 's');
+  const server = createServer((client) => client.end('\0\x01\x02'));
+  server.listen(path);
+  await once(server, 'listening');
+  t.teardown(() => server.close());
+  t.match(await doorbell(['rpc', 'spdk_get_version', '-s', path]), {
+    code: 1,
+    stdout: '',
+    stderr: /^doorbell: .*\/s does not answer in JSON: it is no JSON-RPC socket\n$/,
   });
 });
 
