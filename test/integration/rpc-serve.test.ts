@@ -162,7 +162,7 @@ t.test('a second signal ends it at once', async (t) => {
 });
 
 t.test(
-  'sockets of a target that was killed are taken over, those of a live one never',
+  'sockets and disks of a target that was killed are taken over, those of a live one never',
   async (t) => {
     const { folder, rpc, vfio, options } = place(t);
     const args = ['--default-disk', join(folder, 'disk'), '--disk-size', '1M', ...options];
@@ -181,6 +181,12 @@ t.test(
     });
     const elsewhere = [...args, '--rpc-socket', join(folder, 'other.sock')];
     t.match(await doorbell(['serve', ...elsewhere, '--log-level', 'silent']), {
+      code: 1,
+      stdout: '',
+      stderr: `${join(folder, 'disk')} is in use: another process has locked it\n`,
+    });
+    const another = [...elsewhere, '--default-disk', join(folder, 'another')];
+    t.match(await doorbell(['serve', ...another, '--log-level', 'silent']), {
       code: 1,
       stdout: '',
       stderr: `doorbell: Address already in use: ${vfio} (is another target running?`,
