@@ -2,7 +2,8 @@
  * The I/O engine of a reactor: takes commands from submission queues, checks them, maps their buffers, hands them to the namespace's
  * backend, and stages their completions. Hot: nothing here allocates per command.
  *
- * Every dword of an SQE is read once. Every command taken ends in exactly one completion (or none, if its controller is reset meanwhile).
+ * Every dword of an SQE is read once; of a command that is parked once more, when it is copied, and the copy is checked anew. Every command
+ * taken ends in exactly one completion (or none, if its controller is reset meanwhile).
  */
 
 import { PENDING } from '../bdev/backend.ts';
@@ -87,7 +88,8 @@ export class IoEngine {
     while (head !== tail && taken < room && bytes < BATCH_BYTES) {
       const base = head * SQE_WORDS;
       const cdw0 = words[base + CDW0];
-      const status = this.#execute(queue, words, base, cdw0, true);
+      const nsid = words[base + NSID];
+      const status = this.#execute(queue, words, base, cdw0, nsid, true);
       if (status === BUSY) {
         break;
       }
@@ -98,7 +100,7 @@ export class IoEngine {
         continue;
       }
       if (status !== Status.SUCCESS) {
-        this.#refuse(queue.controller, words[base + NSID], status);
+        this.#refuse(queue.controller, nsid, status);
       }
       cq.stage(0, sq.qid, head, cdw0 >>> 16, status);
       bytes += request.length;
@@ -131,6 +133,7 @@ export class IoEngine {
     words: Int32Array,
     base: number,
     cdw0: number,
+    nsid: number,
     limited: boolean,
   ): number {
     const controller = queue.controller;
@@ -140,7 +143,7 @@ export class IoEngine {
     if ((cdw0 & (SQE_FUSE_MASK | SQE_PSDT_MASK)) !== 0) {
       return Status.INVALID_FIELD;
     }
-    const index = words[base + NSID] - 1;
+    const index = nsid - 1;
     const namespaces = controller.namespaces;
     const namespace = index >>> 0 < namespaces.length ? namespaces[index] : undefined;
     let op: Op;
@@ -254,20 +257,21 @@ export class IoEngine {
     const { sq } = queue;
     const namespace = this.inflight.namespace[slot]!;
     const cdw0 = sqes[base + CDW0];
+    const nsid = sqes[base + NSID];
     this.#since[0] = this.inflight.start[slot];
     this.inflight.give(slot, queue);
     if (sq.discarded) {
       return;
     }
     // A slot and a CQ entry have just become free: it cannot be BUSY, and if it takes a slot it is this one. Its wait counts.
-    const status = this.#execute(queue, sqes, base, cdw0, false);
+    const status = this.#execute(queue, sqes, base, cdw0, nsid, false);
     if (status === PENDING) {
       this.inflight.start[slot] = this.#since[0];
       return;
     }
     this.#timed(namespace, this.inflight.op(slot), status);
     if (status !== Status.SUCCESS) {
-      this.#refuse(queue.controller, sqes[base + NSID], status);
+      this.#refuse(queue.controller, nsid, status);
     }
     sq.cq.stage(0, sq.qid, sq.head, cdw0 >>> 16, status);
     this.#completed(sq);
