@@ -23,10 +23,7 @@ const held = new Map<string, Held>();
 export function lockImage(fd: number, id: string, filename: string, readonly: boolean): () => void {
   const lock = held.get(id) ?? { fd: reopen(fd, readonly), exclusive: !readonly, users: 0 };
   if (lock.users === 0) {
-    if (!take(lock.fd, lock.exclusive)) {
-      closeSync(lock.fd);
-      throw inUse(filename);
-    }
+    acquire(lock, filename);
     held.set(id, lock);
   } else if (!readonly && !lock.exclusive) {
     upgrade(lock, fd, filename);
@@ -39,6 +36,21 @@ export function lockImage(fd: number, id: string, filename: string, readonly: bo
       closeSync(lock.fd);
     }
   };
+}
+
+/** The first user's lock. Whatever is thrown, nothing stays open. */
+function acquire({ fd, exclusive }: Held, filename: string): void {
+  let taken = false;
+  try {
+    taken = take(fd, exclusive);
+  } finally {
+    if (!taken) {
+      closeSync(fd);
+    }
+  }
+  if (!taken) {
+    throw inUse(filename);
+  }
 }
 
 /** Makes a shared lock an exclusive one, or leaves it as it is. */
