@@ -1,5 +1,5 @@
 /** A target with its JSON-RPC socket, for tests: real, or with listeners and reactors that only remember. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -201,6 +201,31 @@ export async function startRealTarget(t: Test, count = 1): Promise<TestTarget> {
     reactors,
     listen: (options) => Endpoint.listen({ ...options, reactors, log }),
   });
+}
+
+/** Serves a bdev as the namespace of a subsystem with as many listeners as there are names. Returns their sockets. */
+export async function serveBdev(
+  t: Test,
+  { call }: TestTarget,
+  nqn: string,
+  bdev_name: string,
+  names: readonly string[],
+): Promise<string[]> {
+  const folder = shortFolder(t);
+  await call('nvmf_create_transport', { trtype: 'VFIOUSER' });
+  await call('nvmf_create_subsystem', { nqn, allow_any_host: true });
+  await call('nvmf_subsystem_add_ns', { nqn, namespace: { bdev_name } });
+  const sockets = [];
+  for (const name of names) {
+    const traddr = join(folder, name);
+    mkdirSync(traddr);
+    await call('nvmf_subsystem_add_listener', {
+      nqn,
+      listen_address: { trtype: 'VFIOUSER', traddr },
+    });
+    sockets.push(join(traddr, 'cntrl'));
+  }
+  return sockets;
 }
 
 /** A connection to a JSON-RPC socket that sends bytes as they are, and reads answers one by one. */

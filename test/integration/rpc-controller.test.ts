@@ -1,13 +1,11 @@
 /** doorbell_get_controller: what a guest did to its controller is shown, and what is wrong is said. */
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { NvmeClient, type NvmeClientOptions, succeeded } from '../../src/client/nvme.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
 import { AdminOpcode, AsyncEvent, Cc, Fid, Register } from '../../src/spec/nvme.ts';
 import { PciRegion } from '../../src/spec/vfio-user.ts';
 import type { ControllerDiagnosis } from '../../src/target/diagnosis.ts';
-import { shortFolder, startRealTarget, type TestTarget } from '../helpers/rpc.ts';
+import { serveBdev, startRealTarget, type TestTarget } from '../helpers/rpc.ts';
 
 const NQN = 'nqn.2026-11.io.doorbell:c';
 
@@ -16,21 +14,9 @@ interface Shown extends ControllerDiagnosis {
 }
 
 /** Two listeners of a subsystem with a RAM disk. Resolves with their sockets. */
-async function serve(t: Test, { call }: TestTarget): Promise<string[]> {
-  const folder = shortFolder(t);
-  await call('nvmf_create_transport', { trtype: 'VFIOUSER' });
-  await call('bdev_malloc_create', { name: 'm', block_size: 512, num_blocks: 2048 });
-  await call('nvmf_create_subsystem', { nqn: NQN, allow_any_host: true });
-  await call('nvmf_subsystem_add_ns', { nqn: NQN, namespace: { bdev_name: 'm' } });
-  const sockets = [];
-  for (const name of ['a', 'b']) {
-    const traddr = join(folder, name);
-    mkdirSync(traddr);
-    const listen_address = { trtype: 'VFIOUSER', traddr };
-    await call('nvmf_subsystem_add_listener', { nqn: NQN, listen_address });
-    sockets.push(join(traddr, 'cntrl'));
-  }
-  return sockets;
+async function serve(t: Test, target: TestTarget): Promise<string[]> {
+  await target.call('bdev_malloc_create', { name: 'm', block_size: 512, num_blocks: 2048 });
+  return serveBdev(t, target, NQN, 'm', ['a', 'b']);
 }
 
 async function connect(

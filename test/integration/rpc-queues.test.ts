@@ -1,30 +1,16 @@
 /** doorbell_move_queue, and the scheduler that moves queues by itself. */
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { NvmeClient, succeeded } from '../../src/client/nvme.ts';
 import type { QueuePair } from '../../src/client/queue-pair.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
 import type { Snapshot } from '../../src/target/snapshot.ts';
-import { shortFolder, startRealTarget, startRpcTarget, type TestTarget } from '../helpers/rpc.ts';
+import { serveBdev, startRealTarget, startRpcTarget, type TestTarget } from '../helpers/rpc.ts';
 
 const NQN = 'nqn.2026-11.io.doorbell:m';
 
-async function serve(t: Test, { call }: TestTarget, names: readonly string[]): Promise<string[]> {
-  const folder = shortFolder(t);
-  await call('nvmf_create_transport', { trtype: 'VFIOUSER' });
-  await call('bdev_null_create', { name: 'n', block_size: 512, num_blocks: 2048 });
-  await call('nvmf_create_subsystem', { nqn: NQN, allow_any_host: true });
-  await call('nvmf_subsystem_add_ns', { nqn: NQN, namespace: { bdev_name: 'n' } });
-  const sockets = [];
-  for (const name of names) {
-    const traddr = join(folder, name);
-    mkdirSync(traddr);
-    const listen_address = { trtype: 'VFIOUSER', traddr };
-    await call('nvmf_subsystem_add_listener', { nqn: NQN, listen_address });
-    sockets.push(join(traddr, 'cntrl'));
-  }
-  return sockets;
+async function serve(t: Test, target: TestTarget, names: readonly string[]): Promise<string[]> {
+  await target.call('bdev_null_create', { name: 'n', block_size: 512, num_blocks: 2048 });
+  return serveBdev(t, target, NQN, 'n', names);
 }
 
 async function connect(t: Test, socket: string): Promise<NvmeClient> {
