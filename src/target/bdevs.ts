@@ -21,11 +21,24 @@ interface Waiter {
   readonly resolve: (bdev: Disk | undefined) => void;
 }
 
+/** A bdev whose file is being opened, which lasts as long as the file system likes. Its name, UUID and index are taken. */
+interface Making {
+  readonly identity: BdevIdentity;
+  readonly module: Disk['module'];
+  /** Resolves when it is there, or will never be. */
+  readonly over: Promise<unknown>;
+  /** Makes its creation fail with `reason`; what is opened then is closed again. */
+  readonly cancel: (reason: ErrnoError) => void;
+}
+
 export class Bdevs {
   /** In the order of creation. */
   readonly #byName = new Map<string, Disk>();
   readonly #byAlias = new Map<string, Disk>();
   readonly #indices = new Set<number>();
+  readonly #making = new Set<Making>();
+  /** Being deleted: nobody gets them any more. */
+  readonly #leaving = new Set<Disk>();
   /** Bdev → NQN of the subsystem that uses it. */
   readonly #claims = new Map<Disk, string>();
   /** Bdev → the bdev on top of it. */
@@ -67,26 +80,101 @@ export class Bdevs {
     );
   }
 
-  /** EBUSY if the file is written by another bdev past the page cache, and not by this one. Without a UUID it gets one that the file's path (or, if the file is served already, its path and the name) always has. */
-  createFile(naming: BdevNaming, options: FileBdevOptions): Disk {
+  /**
+   * EBUSY if the file is written by another bdev past the page cache, and not by this one. Without a UUID it gets one that the file's path
+   * (or, if the file is served already, its path and the name) always has. Lasts as long as the file system takes to open the file; who
+   * asks for the name or the UUID meanwhile is told that it is taken. ECANCELED if it was deleted before it was there.
+   */
+  async createFile(naming: BdevNaming, options: FileBdevOptions): Promise<Disk> {
     const path = fileIdentity(options.filename);
     const uuid = uuidFromName(path);
-    return this.#add(
-      naming,
-      this.find(uuid) === undefined ? uuid : uuidFromName(`${path}\0${naming.name}`),
-      (identity) => {
-        const bdev = FileBdev.open(identity, options);
-        const rival = this.#rivalOf(bdev);
-        if (rival !== undefined) {
-          bdev.close();
-          throw new ErrnoError(
-            'EBUSY',
-            `${options.filename} is the file of bdev '${rival.name}', too: both must have the same 'direct'`,
-          );
-        }
-        return bdev;
+    const isFree = this.find(uuid) === undefined && this.#makingOf(uuid) === undefined;
+    const identity = this.#reserve(naming, isFree ? uuid : uuidFromName(`${path}\0${naming.name}`));
+    let kept = false;
+    try {
+      const bdev = await this.#make(identity, options);
+      const rival = this.#rivalOf(bdev);
+      if (rival !== undefined) {
+        bdev.close();
+        throw new ErrnoError(
+          'EBUSY',
+          `${options.filename} is the file of bdev '${rival.name}', too: both must have the same 'direct'`,
+        );
+      }
+      this.#register(bdev);
+      kept = true;
+      return bdev;
+    } finally {
+      if (!kept) {
+        this.#indices.delete(identity.index);
+      }
+    }
+  }
+
+  /** Opens the file, unless that is cancelled. */
+  async #make(identity: BdevIdentity, options: FileBdevOptions): Promise<FileBdev> {
+    const opening = Promise.resolve(FileBdev.open(identity, options));
+    let cancelled: ErrnoError | undefined;
+    let wake: (nothing: undefined) => void = () => {};
+    const cancellation = new Promise<undefined>((resolve) => {
+      wake = resolve;
+    });
+    const made = Promise.race([opening, cancellation]);
+    const making: Making = {
+      identity,
+      module: options.module,
+      over: made.catch(() => {}),
+      cancel: (reason) => {
+        this.#making.delete(making);
+        cancelled ??= reason;
+        wake(undefined);
       },
+    };
+    this.#making.add(making);
+    try {
+      const bdev = await made;
+      if (cancelled === undefined && bdev !== undefined) {
+        return bdev;
+      }
+      opening.then(
+        (late) => late.close(),
+        () => {},
+      );
+      throw cancelled;
+    } finally {
+      this.#making.delete(making);
+    }
+  }
+
+  #makingOf(name: string): Making | undefined {
+    const alias = name.toLowerCase();
+    return [...this.#making].find(
+      ({ identity }) => identity.name === name || identity.uuid === alias,
     );
+  }
+
+  /** If a bdev of that name is being made: resolves when it is there, or will never be. */
+  making(name: string): Promise<unknown> | undefined {
+    return this.#makingOf(name)?.over;
+  }
+
+  /** Gives up making a bdev. False if none of that name and module is being made. */
+  cancel(name: string, module: Disk['module']): boolean {
+    const making = this.#makingOf(name);
+    if (making?.module !== module) {
+      return false;
+    }
+    making.cancel(
+      new ErrnoError('ECANCELED', `bdev '${making.identity.name}' was deleted before it was there`),
+    );
+    return true;
+  }
+
+  /** Gives up making any. */
+  cancelAll(): void {
+    for (const making of [...this.#making]) {
+      making.cancel(new ErrnoError('ECANCELED', 'the target is shutting down'));
+    }
   }
 
   /** A bdev that writes the same file through the page cache while this one goes past it, or the other way: data would be lost. */
@@ -118,6 +206,7 @@ export class Bdevs {
     make: (identity: BdevIdentity, base: Disk) => WrapperDisk,
   ): Disk {
     const base = this.get(baseName);
+    this.#checkStays(base);
     const owner = this.ownerOf(base);
     // A name that is taken is said first, as SPDK does.
     if (owner !== undefined && this.find(naming.name) === undefined) {
@@ -147,6 +236,20 @@ export class Bdevs {
 
   /** Makes a bdev under a free index. If `make` throws, nothing is kept. */
   #add(naming: BdevNaming, defaultUuid: string, make: (identity: BdevIdentity) => Disk): Disk {
+    const identity = this.#reserve(naming, defaultUuid);
+    let bdev: Disk;
+    try {
+      bdev = make(identity);
+    } catch (error) {
+      this.#indices.delete(identity.index);
+      throw error;
+    }
+    this.#register(bdev);
+    return bdev;
+  }
+
+  /** Takes an index, if nobody has the name or the UUID. */
+  #reserve(naming: BdevNaming, defaultUuid: string): BdevIdentity {
     const { name } = naming;
     const uuid = naming.uuid?.toLowerCase() ?? defaultUuid;
     if (name === '' || Buffer.byteLength(name) > MAX_NAME_BYTES || /\p{Cc}/u.test(name)) {
@@ -154,12 +257,21 @@ export class Bdevs {
         `key 'name' must have 1 to ${MAX_NAME_BYTES} bytes, and no control characters`,
       );
     }
-    if (this.find(name) !== undefined || this.find(uuid) !== undefined) {
-      throw new ErrnoError('EEXIST');
+    for (const wanted of [name, uuid]) {
+      if (this.find(wanted) !== undefined) {
+        throw new ErrnoError('EEXIST');
+      }
+      if (this.#makingOf(wanted) !== undefined) {
+        throw new ErrnoError('EEXIST', `bdev '${wanted}' is being made`);
+      }
     }
-    const bdev = make({ index: this.#freeIndex(), name, uuid });
-    this.#indices.add(bdev.index);
-    this.#byName.set(name, bdev);
+    const index = this.#freeIndex();
+    this.#indices.add(index);
+    return { index, name, uuid };
+  }
+
+  #register(bdev: Disk): void {
+    this.#byName.set(bdev.name, bdev);
     for (const alias of bdev.aliases) {
       this.#byAlias.set(alias, bdev);
     }
@@ -168,11 +280,41 @@ export class Bdevs {
         waiter.resolve(bdev);
       }
     }
-    return bdev;
+  }
+
+  /** From now on nobody can begin to use it. */
+  leave(bdev: Disk): void {
+    this.#leaving.add(bdev);
+  }
+
+  /** It could not be deleted. */
+  stay(bdev: Disk): void {
+    this.#leaving.delete(bdev);
+  }
+
+  /** The bdev of that name, if it is being deleted. */
+  leavingOf(name: string): Disk | undefined {
+    const bdev = this.find(name);
+    return bdev !== undefined && this.#leaving.has(bdev) ? bdev : undefined;
+  }
+
+  #checkStays(bdev: Disk): void {
+    if (this.#leaving.has(bdev)) {
+      throw new ErrnoError('EBUSY', `bdev '${bdev.name}' is being deleted`);
+    }
+  }
+
+  /** It is still there. */
+  has(bdev: Disk): boolean {
+    return this.#byName.get(bdev.name) === bdev;
   }
 
   /** Forgets a bdev that nobody uses, and frees what it holds. */
   remove(bdev: Disk): void {
+    if (!this.has(bdev)) {
+      return;
+    }
+    this.#leaving.delete(bdev);
     this.#byName.delete(bdev.name);
     for (const alias of bdev.aliases) {
       this.#byAlias.delete(alias);
@@ -191,6 +333,12 @@ export class Bdevs {
     return this.#claims.get(bdev);
   }
 
+  /** The same, also if another bdev is between. */
+  userOf(bdev: Disk): string | undefined {
+    const wrapper = this.#wrappers.get(bdev);
+    return wrapper === undefined ? this.#claims.get(bdev) : this.userOf(wrapper);
+  }
+
   /** The bdev on top of it. */
   wrapperOf(bdev: Disk): Disk | undefined {
     return this.#wrappers.get(bdev);
@@ -207,6 +355,9 @@ export class Bdevs {
     const owner = this.ownerOf(bdev);
     if (owner !== undefined) {
       throw new InvalidError(`bdev '${bdev.name}' is already claimed by ${owner}`);
+    }
+    if (this.#leaving.has(bdev)) {
+      throw new InvalidError(`bdev '${bdev.name}' is being deleted`);
     }
     this.#claims.set(bdev, nqn);
   }

@@ -46,6 +46,7 @@ export class Endpoint implements EndpointView {
   readonly #current: CurrentDevice;
   readonly #server: VfioUserServer;
   readonly #onClosed: () => void;
+  #closing: Promise<void> | undefined;
   #refusals = 0;
   /** Monotonic, ms. */
   #connectedAt = 0;
@@ -77,16 +78,16 @@ export class Endpoint implements EndpointView {
     return this.#current.device?.info;
   }
 
-  async addNamespace(namespace: Namespace): Promise<void> {
-    await this.#current.device?.addNamespace(namespace);
+  addNamespace(namespace: Namespace): Promise<void> {
+    return this.#current.tell((device) => device.addNamespace(namespace));
   }
 
-  async limitNamespace(nsid: number, limits: SharedArrayBuffer | undefined): Promise<void> {
-    await this.#current.device?.limitNamespace(nsid, limits);
+  limitNamespace(nsid: number, limits: SharedArrayBuffer | undefined): Promise<void> {
+    return this.#current.tell((device) => device.limitNamespace(nsid, limits));
   }
 
-  async removeNamespace(nsid: number): Promise<void> {
-    await this.#current.device?.removeNamespace(nsid);
+  removeNamespace(nsid: number): Promise<void> {
+    return this.#current.tell((device) => device.removeNamespace(nsid));
   }
 
   async moveQueue(cqid: number, reactor: number): Promise<number> {
@@ -97,9 +98,9 @@ export class Endpoint implements EndpointView {
     return device.moveQueue(cqid, reactor);
   }
 
-  async close(): Promise<void> {
-    await this.#server.close();
-    this.#onClosed();
+  close(): Promise<void> {
+    this.#closing ??= this.#server.close().then(this.#onClosed);
+    return this.#closing;
   }
 
   #tell(event: SessionEvent): void {
@@ -173,6 +174,9 @@ class CurrentDevice implements VfioUserDevice {
   /** What the last client had done when it went. */
   lastDone: Tally | undefined;
   readonly #make: () => NvmeDevice;
+  /** Settles when the client is gone: with an error if its device could not be cleaned up. */
+  #gone: Promise<void> = Promise.resolve();
+  #settleGone: (end: Promise<void>) => void = () => {};
 
   constructor(make: () => NvmeDevice) {
     this.#make = make;
@@ -185,15 +189,29 @@ class CurrentDevice implements VfioUserDevice {
     return this.device;
   }
 
+  /** Asks the device, if there is one. What it does not answer for a disk that hangs ends with the client: then nothing uses the disk. */
+  async tell(operation: (device: NvmeDevice) => Promise<void>): Promise<void> {
+    const { device } = this;
+    if (device !== undefined) {
+      await Promise.race([operation(device), this.#gone]);
+    }
+  }
+
   clientConnected(socket: number): void {
     this.device = this.#make();
+    this.#gone = new Promise((resolve) => {
+      this.#settleGone = resolve;
+    });
+    this.#gone.catch(() => {});
     this.device.clientConnected(socket);
   }
 
   async clientGone(): Promise<void> {
     const device = this.#connected;
+    const end = device.clientGone();
+    this.#settleGone(end);
     try {
-      await device.clientGone();
+      await end;
     } finally {
       this.lastDone = device.done;
       this.device = undefined;

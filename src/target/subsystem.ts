@@ -1,7 +1,8 @@
 /**
  * An NVMe subsystem: names, namespaces, hosts, controller ids, listeners. Owned by main; the target makes sure that one change
- * is over before the next begins.
+ * of it is over before the next begins.
  */
+import { join } from 'node:path';
 import type { Disk } from '../bdev/disk.ts';
 import { DEFAULT_NAMESPACES, MAX_NAMESPACES } from '../limits.ts';
 import { ErrnoError, FailedError, InvalidError } from '../util/errors.ts';
@@ -13,6 +14,8 @@ export const MAX_CNTLID = 0xffef;
 /** As SPDK. */
 export const MAX_LISTENERS = 16;
 const MAX_HOSTS = 1024;
+/** The socket in the folder that a listener's traddr names. */
+export const SOCKET_NAME = 'cntrl';
 
 const DEFAULT_SERIAL = '0'.repeat(20);
 const DEFAULT_MODEL = 'Doorbell Controller';
@@ -79,6 +82,8 @@ export class Subsystem implements SubsystemView {
   readonly namespaces = new Map<number, TargetNamespace>();
   /** By the path of the socket. */
   readonly listeners = new Map<string, Listener>();
+  /** It is being deleted: nothing comes to it any more. */
+  leaving = false;
   readonly #cntlids = new Set<number>();
   #nextCntlid: number;
 
@@ -112,6 +117,16 @@ export class Subsystem implements SubsystemView {
 
   get shared(): boolean {
     return this.listeners.size > 1;
+  }
+
+  /** The namespace that a bdev is. */
+  namespaceOf(bdev: Disk): TargetNamespace | undefined {
+    return [...this.namespaces.values()].find((namespace) => namespace.bdev === bdev);
+  }
+
+  /** The listener at a folder; or at the path of its socket, if that was passed to the process. */
+  listenerAt(traddr: string): Listener | undefined {
+    return this.listeners.get(join(traddr, SOCKET_NAME)) ?? this.listeners.get(traddr);
   }
 
   /**

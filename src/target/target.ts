@@ -1,9 +1,10 @@
 /**
  * The target: bdevs, the vfio-user transport, subsystems and their listeners. What the RPC methods and the command line
- * call. Every change runs to its end before the next one begins. Owned by main.
+ * call. Changes of one subsystem, or of one bdev, run one after the other (`orders.ts`). Owned by main.
  */
 import { statSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Latencies, Latency } from '../bdev/delay.ts';
 import type { Disk, Geometry } from '../bdev/disk.ts';
 import { FileBdev, type FileBdevOptions } from '../bdev/file.ts';
@@ -18,25 +19,28 @@ import {
   withErrnoDetail,
 } from '../util/errors.ts';
 import { componentLogger, type Logger } from '../util/log.ts';
-import { Serial } from '../util/serial.ts';
 import { checkSocketPath } from '../util/socket-path.ts';
 import { type BdevNaming, Bdevs } from './bdevs.ts';
 import { TargetEvents } from './events.ts';
 import { DISCOVERY_NQN } from './nqn.ts';
+import { Orders } from './orders.ts';
 import { type Schedulable, Scheduler, type SchedulerOptions } from './scheduler.ts';
 import {
   type ListenAddress,
+  type Listener,
   MAX_LISTENERS,
   type NamespaceOptions,
+  SOCKET_NAME,
   Subsystem,
   type SubsystemOptions,
+  type TargetNamespace,
 } from './subsystem.ts';
 import type { EndpointView, SubsystemView, TransportOptions } from './types.ts';
 
 export const DEFAULT_MAX_SUBSYSTEMS = 1024;
 const MIB = 1024 * 1024;
-/** The socket in the folder that a listener's traddr names. */
-const SOCKET_NAME = 'cntrl';
+/** At the end: how long a VM may take to go before the disks are made durable that it has. Milliseconds. */
+const FLUSH_ANYWAY_MS = 2000;
 
 /** What the target needs of the reactors. */
 export interface Reactors {
@@ -105,12 +109,14 @@ export class Target {
   readonly #log: Logger;
   readonly #bdevLog: Logger;
   readonly #listen: TargetOptions['listen'];
-  readonly #changes = new Serial();
+  readonly #orders = new Orders();
   readonly #subsystems = new Map<string, Subsystem>();
+  /** Sockets that are being made. */
+  readonly #sockets = new Set<string>();
   #transport: Transport | undefined;
   #maxSubsystems = DEFAULT_MAX_SUBSYSTEMS;
   #revision = 0;
-  #closed = false;
+  #closing: Promise<void> | undefined;
 
   constructor(options: TargetOptions) {
     this.#log = componentLogger(options.log, 'target');
@@ -183,30 +189,42 @@ export class Target {
   // --- bdevs ----------------------------------------------------------------------------------------------------
 
   createNull(naming: BdevNaming, geometry: Geometry): Promise<Disk> {
-    return this.#create(() => this.bdevs.createNull(naming, geometry));
+    return this.#create(naming.name, () => this.bdevs.createNull(naming, geometry));
   }
 
   createMalloc(naming: Partial<BdevNaming>, geometry: Geometry): Promise<Disk> {
-    return this.#create(() => this.bdevs.createMalloc(naming, geometry));
+    return this.#create(naming.name, () => this.bdevs.createMalloc(naming, geometry));
   }
 
   createFile(naming: BdevNaming, options: FileBdevOptions): Promise<Disk> {
-    return this.#create(() => this.bdevs.createFile(naming, options));
+    return this.#create(naming.name, () => this.bdevs.createFile(naming, options));
   }
 
   /** Rejects with ENODEV without the base, EPERM if that is in use. */
-  createDelay(naming: BdevNaming, baseName: string, latencies: Latencies): Promise<Disk> {
-    return this.#create(() => this.bdevs.createDelay(naming, baseName, latencies));
+  async createDelay(naming: BdevNaming, baseName: string, latencies: Latencies): Promise<Disk> {
+    const making = this.bdevs.making(baseName);
+    if (making !== undefined) {
+      await making;
+    }
+    return this.#create(naming.name, () => this.bdevs.createDelay(naming, baseName, latencies));
   }
 
   /** The same. */
-  createError(baseName: string, uuid?: string): Promise<Disk> {
-    return this.#create(() => this.bdevs.createError(baseName, uuid));
+  async createError(baseName: string, uuid?: string): Promise<Disk> {
+    const making = this.bdevs.making(baseName);
+    if (making !== undefined) {
+      await making;
+    }
+    return this.#create(undefined, () => this.bdevs.createError(baseName, uuid));
   }
 
-  #create(make: () => Disk): Promise<Disk> {
-    return this.#change(() => {
-      const bdev = make();
+  async #create(name: string | undefined, make: () => Promise<Disk> | Disk): Promise<Disk> {
+    const leaving = name === undefined ? undefined : this.bdevs.leavingOf(name);
+    if (leaving !== undefined) {
+      await this.#orders.settled(leaving);
+    }
+    return this.#change(async () => {
+      const bdev = await make();
       this.#bdevLog.info(
         { bdev: bdev.name, blocks: bdev.numBlocks, blockSize: bdev.blockSize },
         'bdev created',
@@ -216,45 +234,68 @@ export class Target {
     });
   }
 
-  /** Removes its namespace, and the bdev on top of it, first. Rejects with ENODEV if there is no such bdev of that module. */
-  deleteBdev(name: string, module: Disk['module']): Promise<void> {
-    return this.#change(() => this.#delete(this.#bdevOf(name, module)));
+  /**
+   * Removes its namespace, and the bdev on top of it, first; one whose file is still being opened is given up. Rejects with ENODEV if there
+   * is no such bdev of that module.
+   */
+  async deleteBdev(name: string, module: Disk['module']): Promise<void> {
+    this.#checkOpen();
+    if (!this.bdevs.cancel(name, module)) {
+      const bdev = this.#bdevOf(name, module);
+      this.bdevs.leave(bdev);
+      await this.#changeBdev(bdev, () => this.#delete(bdev));
+    }
   }
 
+  /** In the bdev's order. */
   async #delete(bdev: Disk): Promise<void> {
-    const wrapper = this.bdevs.wrapperOf(bdev);
-    if (wrapper !== undefined) {
-      await this.#delete(wrapper);
+    this.bdevs.leave(bdev);
+    try {
+      const wrapper = this.bdevs.wrapperOf(bdev);
+      if (wrapper !== undefined) {
+        await this.#orders.run(wrapper, () => this.#delete(wrapper));
+      }
+      await this.#abandon(bdev);
+    } catch (error) {
+      this.bdevs.stay(bdev);
+      throw error;
     }
-    await this.#abandon(bdev);
-    this.bdevs.remove(bdev);
-    this.reactors.forgetBdev(bdev.index);
-    this.#bdevLog.info({ bdev: bdev.name }, 'bdev deleted');
-    this.events.emit({ type: 'bdev-deleted', bdev: bdev.name });
+    if (this.bdevs.has(bdev)) {
+      this.bdevs.remove(bdev);
+      this.reactors.forgetBdev(bdev.index);
+      this.#bdevLog.info({ bdev: bdev.name }, 'bdev deleted');
+      this.events.emit({ type: 'bdev-deleted', bdev: bdev.name });
+    }
   }
 
   /** Takes over the size that the file has now. Guests that use it are told. */
-  rescan(name: string, module: 'aio' | 'uring'): Promise<void> {
-    return this.#change(async () => {
-      const bdev = this.#bdevOf(name, module);
-      if (bdev instanceof FileBdev) {
-        await this.#resize(bdev, bdev.currentBlocks());
-      }
-    });
+  async rescan(name: string, module: 'aio' | 'uring'): Promise<void> {
+    const making = this.bdevs.making(name);
+    if (making !== undefined) {
+      await making;
+    }
+    const bdev = this.#bdevOf(name, module);
+    if (bdev instanceof FileBdev) {
+      // Not in the bdev's order: where the file system does not answer, the bdev can be deleted all the same.
+      const blocks = await bdev.currentBlocks();
+      await this.#changeBdev(bdev, () => this.#resize(bdev, blocks));
+    }
   }
 
   /** `mebibytes`: the new size. Guests that use it are told. */
-  resizeNull(name: string, mebibytes: number): Promise<void> {
-    return this.#change(async () => {
-      const bdev = this.#bdevOf(name, 'null');
-      await this.#resize(bdev, Math.floor((mebibytes * MIB) / bdev.blockSize));
-    });
+  async resizeNull(name: string, mebibytes: number): Promise<void> {
+    await this.#changeBdev(this.#bdevOf(name, 'null'), (bdev) =>
+      this.#resize(bdev, Math.floor((mebibytes * MIB) / bdev.blockSize)),
+    );
   }
 
   /** Changes the rate limits that are given; 0: no limit. Rejects with ENODEV, or EPERM if another bdev is on top. */
-  limit(name: string, limits: Partial<RateLimits>): Promise<void> {
-    return this.#change(async () => {
-      const bdev = this.bdevs.get(name);
+  async limit(name: string, limits: Partial<RateLimits>): Promise<void> {
+    const making = this.bdevs.making(name);
+    if (making !== undefined) {
+      await making;
+    }
+    await this.#changeBdev(this.bdevs.get(name), async (bdev) => {
       const wrapper = this.bdevs.wrapperOf(bdev);
       if (wrapper !== undefined) {
         throw new ErrnoError(
@@ -263,14 +304,9 @@ export class Target {
         );
       }
       if (bdev.setRateLimits({ ...bdev.rateLimits, ...limits })) {
-        const owner = this.#subsystems.get(this.bdevs.claimOf(bdev) ?? '');
-        for (const namespace of owner?.namespaces.values() ?? []) {
-          if (owner !== undefined && namespace.bdev === bdev) {
-            await everyEndpoint(owner, (endpoint) =>
-              endpoint.limitNamespace(namespace.nsid, bdev.limits),
-            );
-          }
-        }
+        await this.#tellUser(bdev, (endpoint, { nsid }) =>
+          endpoint.limitNamespace(nsid, bdev.limits),
+        );
       }
     });
   }
@@ -288,34 +324,64 @@ export class Target {
     return bdev;
   }
 
+  /** Runs a change in a bdev's order. Rejects with ENODEV if it was deleted before its turn. */
+  #changeBdev(bdev: Disk, change: (bdev: Disk) => Promise<void> | void): Promise<void> {
+    return this.#orders.run(bdev, () =>
+      this.#change(() => {
+        if (!this.bdevs.has(bdev)) {
+          throw new ErrnoError('ENODEV');
+        }
+        return change(bdev);
+      }),
+    );
+  }
+
+  /** In the bdev's order. */
   async #resize(bdev: Disk, numBlocks: number): Promise<void> {
     if (numBlocks === bdev.numBlocks) {
       return;
     }
     bdev.setNumBlocks(numBlocks);
-    const owner = this.#subsystems.get(this.bdevs.claimOf(bdev) ?? '');
-    for (const namespace of owner?.namespaces.values() ?? []) {
-      if (owner !== undefined && namespace.bdev === bdev) {
-        // To reactors and guests it is the namespace anew, in its new size.
-        await everyEndpoint(owner, (endpoint) => endpoint.addNamespace(namespace));
-        const { nsid } = namespace;
-        this.events.emit({ type: 'namespace-resized', nqn: owner.nqn, nsid, bdev: bdev.name });
-      }
+    // To reactors and guests it is the namespace anew, in its new size.
+    const used = await this.#tellUser(bdev, (endpoint, each) => endpoint.addNamespace(each));
+    if (used !== undefined) {
+      this.events.emit({ type: 'namespace-resized', ...used, bdev: bdev.name });
     }
     const wrapper = this.bdevs.wrapperOf(bdev);
     if (wrapper !== undefined) {
-      await this.#resize(wrapper, numBlocks);
+      await this.#orders.run(wrapper, () => this.#resize(wrapper, numBlocks));
     }
+  }
+
+  /** Calls the endpoints of the subsystem that uses a bdev, in its order. Resolves with the namespace that it is there, if any. */
+  async #tellUser(
+    bdev: Disk,
+    operation: (endpoint: EndpointView, namespace: TargetNamespace) => Promise<void>,
+  ): Promise<{ readonly nqn: string; readonly nsid: number } | undefined> {
+    const owner = this.#subsystems.get(this.bdevs.claimOf(bdev) ?? '');
+    if (owner === undefined) {
+      return undefined;
+    }
+    return this.#orders.run(owner, async () => {
+      const namespace = owner.namespaceOf(bdev);
+      if (namespace === undefined) {
+        return undefined;
+      }
+      await everyEndpoint(owner, (endpoint) => operation(endpoint, namespace));
+      return { nqn: owner.nqn, nsid: namespace.nsid };
+    });
   }
 
   /** Removes the namespace that uses a bdev. */
   async #abandon(bdev: Disk): Promise<void> {
     const owner = this.#subsystems.get(this.bdevs.claimOf(bdev) ?? '');
-    for (const namespace of owner?.namespaces.values() ?? []) {
-      if (namespace.bdev === bdev) {
-        await this.#dropNamespace(owner as Subsystem, namespace.nsid);
-        return;
-      }
+    if (owner !== undefined) {
+      await this.#orders.run(owner, async () => {
+        const namespace = owner.namespaceOf(bdev);
+        if (namespace !== undefined) {
+          await this.#dropNamespace(owner, namespace.nsid);
+        }
+      });
     }
     if (this.bdevs.claimOf(bdev) !== undefined) {
       throw new ErrnoError('EBUSY', `an earlier removal of bdev '${bdev.name}' did not finish`);
@@ -333,9 +399,13 @@ export class Target {
     });
   }
 
-  createSubsystem(options: SubsystemOptions): Promise<void> {
-    return this.#change(() => {
-      const { nqn } = options;
+  async createSubsystem(options: SubsystemOptions): Promise<void> {
+    const { nqn } = options;
+    const before = this.#subsystems.get(nqn);
+    if (before?.leaving === true) {
+      await this.#orders.settled(before);
+    }
+    await this.#change(() => {
       if (this.#subsystems.has(nqn) || nqn === DISCOVERY_NQN) {
         throw new FailedError(`Unable to create subsystem ${nqn}: it exists`);
       }
@@ -349,30 +419,71 @@ export class Target {
   }
 
   /** Disconnects its clients, and gives its bdevs free. */
-  deleteSubsystem(nqn: string): Promise<void> {
-    return this.#change(async () => {
-      const subsystem = this.subsystem(nqn);
-      await this.#closeListeners(subsystem);
-      for (const { bdev } of subsystem.namespaces.values()) {
-        this.bdevs.release(bdev);
-      }
-      this.#subsystems.delete(nqn);
-      this.#log.info({ nqn }, 'subsystem deleted');
-      this.events.emit({ type: 'subsystem-deleted', nqn });
-    });
+  async deleteSubsystem(nqn: string): Promise<void> {
+    const subsystem = this.#staying(nqn);
+    subsystem.leaving = true;
+    // At once: what a guest holds up ends when its client goes, and with it the changes that are before this one.
+    this.#hangUp(subsystem.listeners.values());
+    try {
+      await this.#orders.run(subsystem, () =>
+        this.#change(async () => {
+          await this.#closeListeners(subsystem);
+          for (const { bdev } of subsystem.namespaces.values()) {
+            this.bdevs.release(bdev);
+          }
+          this.#subsystems.delete(nqn);
+          this.#log.info({ nqn }, 'subsystem deleted');
+          this.events.emit({ type: 'subsystem-deleted', nqn });
+        }),
+      );
+    } catch (error) {
+      subsystem.leaving = false;
+      throw error;
+    }
   }
 
   /** Changes the hosts or the allow-any-host flag of a subsystem. */
   configureSubsystem(nqn: string, configure: (subsystem: Subsystem) => void): Promise<void> {
-    return this.#change(() => configure(this.subsystem(nqn)));
+    return this.#changeSubsystem(nqn, configure);
+  }
+
+  /** Throws InvalidError, also if it is being deleted; FailedError if nothing is changed any more. */
+  #staying(nqn: string): Subsystem {
+    this.#checkOpen();
+    const subsystem = this.subsystem(nqn);
+    if (subsystem.leaving) {
+      throw new InvalidError(`key 'nqn': ${nqn} is being deleted`);
+    }
+    return subsystem;
+  }
+
+  /** Runs a change in the subsystem's order. Rejects with InvalidError if there is none, or it is deleted before its turn. */
+  async #changeSubsystem<T>(
+    nqn: string,
+    change: (subsystem: Subsystem) => Promise<T> | T,
+  ): Promise<T> {
+    const subsystem = this.#staying(nqn);
+    return this.#orders.run(subsystem, () =>
+      this.#change(() => {
+        if (this.#subsystems.get(nqn) !== subsystem) {
+          throw new InvalidError(`key 'nqn': ${nqn} was deleted`);
+        }
+        return change(subsystem);
+      }),
+    );
   }
 
   // --- namespaces -------------------------------------------------------------------------------------------------
 
   /** Resolves with the NSID, once every connected controller has the namespace. */
-  addNamespace(nqn: string, bdevName: string, options: NamespaceOptions): Promise<number> {
-    return this.#change(async () => {
-      const subsystem = this.subsystem(nqn);
+  async addNamespace(nqn: string, bdevName: string, options: NamespaceOptions): Promise<number> {
+    const making = this.bdevs.making(bdevName);
+    if (making !== undefined) {
+      this.#staying(nqn);
+      // Not in the subsystem's order: where the file system does not answer, others can be added all the same.
+      await making;
+    }
+    return this.#changeSubsystem(nqn, async (subsystem) => {
       const bdev = this.bdevs.find(bdevName);
       if (bdev === undefined) {
         throw new InvalidError(`key 'namespace.bdev_name': there is no bdev '${bdevName}'`);
@@ -396,8 +507,7 @@ export class Target {
 
   /** Resolves once no controller uses the namespace any more. */
   removeNamespace(nqn: string, nsid: number): Promise<void> {
-    return this.#change(async () => {
-      const subsystem = this.subsystem(nqn);
+    return this.#changeSubsystem(nqn, async (subsystem) => {
       if (!subsystem.namespaces.has(nsid)) {
         throw new InvalidError(`key 'nsid': ${nqn} has no namespace ${nsid}`);
       }
@@ -422,8 +532,7 @@ export class Target {
 
   /** Listens at `traddr`/cntrl; or, if the socket was passed to the process, at `passedAt`. Resolves with the path of the socket. */
   addListener(nqn: string, address: ListenAddress, passedAt?: string): Promise<string> {
-    return this.#change(async () => {
-      const subsystem = this.subsystem(nqn);
+    return this.#changeSubsystem(nqn, async (subsystem) => {
       const socketPath = passedAt ?? this.#planSocket(subsystem, address.traddr);
       if (this.#transport === undefined) {
         throw new InvalidError(
@@ -432,6 +541,7 @@ export class Target {
       }
       const { options } = this.#transport;
       let endpoint: EndpointView;
+      this.#sockets.add(socketPath);
       try {
         checkSocketPath(socketPath);
         const { events } = this;
@@ -439,6 +549,12 @@ export class Target {
       } catch (error) {
         const cause = error instanceof ErrnoError ? error : withErrnoDetail(error, socketPath);
         throw new InvalidError(`key 'listen_address.traddr': ${describeError(cause)}`, { cause });
+      } finally {
+        this.#sockets.delete(socketPath);
+      }
+      if (subsystem.leaving || this.#closing !== undefined) {
+        await endpoint.close();
+        throw new InvalidError(`key 'nqn': ${nqn} is being deleted`);
       }
       subsystem.listeners.set(socketPath, { address, endpoint });
       this.#log.info({ nqn, socket: socketPath }, 'listening');
@@ -456,6 +572,9 @@ export class Target {
       throw new InvalidError(`${key}: there is no folder ${traddr}`);
     }
     const socketPath = join(traddr, SOCKET_NAME);
+    if (this.#sockets.has(socketPath)) {
+      throw new InvalidError(`${key}: ${socketPath} is being made`);
+    }
     for (const other of this.#subsystems.values()) {
       if (other.listeners.has(socketPath)) {
         throw new InvalidError(`${key}: ${other.nqn} listens at ${socketPath} already`);
@@ -468,21 +587,28 @@ export class Target {
   }
 
   /** Disconnects the client of a listener, and removes its socket. */
-  removeListener(nqn: string, traddr: string): Promise<void> {
-    return this.#change(async () => {
-      const subsystem = this.subsystem(nqn);
-      // A socket that was passed to the process may have any path.
-      const inFolder = join(traddr, SOCKET_NAME);
-      const socketPath = subsystem.listeners.has(inFolder) ? inFolder : traddr;
-      const listener = subsystem.listeners.get(socketPath);
+  async removeListener(nqn: string, traddr: string): Promise<void> {
+    // As in `deleteSubsystem`.
+    const listening = this.#staying(nqn).listenerAt(traddr);
+    this.#hangUp(listening === undefined ? [] : [listening]);
+    await this.#changeSubsystem(nqn, async (subsystem) => {
+      const listener = subsystem.listenerAt(traddr);
       if (listener === undefined) {
         throw new InvalidError(`key 'listen_address.traddr': ${nqn} does not listen at ${traddr}`);
       }
-      await listener.endpoint.close();
-      subsystem.listeners.delete(socketPath);
-      this.#log.info({ nqn, socket: socketPath }, 'listener removed');
-      this.events.emit({ type: 'listener-removed', nqn, socket: socketPath });
+      const { endpoint } = listener;
+      await endpoint.close();
+      subsystem.listeners.delete(endpoint.socketPath);
+      this.#log.info({ nqn, socket: endpoint.socketPath }, 'listener removed');
+      this.events.emit({ type: 'listener-removed', nqn, socket: endpoint.socketPath });
     });
+  }
+
+  /** Begins to close listeners. Whoever closes them again learns how that ended. */
+  #hangUp(listeners: Iterable<Listener>): void {
+    for (const { endpoint } of listeners) {
+      endpoint.close().catch(() => {});
+    }
   }
 
   // --- queues -----------------------------------------------------------------------------------------------------
@@ -522,32 +648,57 @@ export class Target {
     );
   }
 
+  /** Each goes as soon as it is closed, whatever becomes of the others. */
   async #closeListeners(subsystem: Subsystem): Promise<void> {
-    await everyEndpoint(subsystem, (endpoint) => endpoint.close());
-    const sockets = [...subsystem.listeners.keys()];
-    subsystem.listeners.clear();
-    for (const socket of sockets) {
-      this.events.emit({ type: 'listener-removed', nqn: subsystem.nqn, socket });
-    }
+    await everyEndpoint(subsystem, async (endpoint) => {
+      await endpoint.close();
+      const { socketPath } = endpoint;
+      if (subsystem.listeners.delete(socketPath)) {
+        this.events.emit({ type: 'listener-removed', nqn: subsystem.nqn, socket: socketPath });
+      }
+    });
   }
 
   // --- life ---------------------------------------------------------------------------------------------------------
 
-  /** Disconnects all clients, makes all data durable, and frees everything. Never rejects: what fails is logged. */
+  /**
+   * Disconnects all clients, makes all data durable, and frees everything: all at once, so that what hangs holds up nothing else. What is not
+   * done yet is still in `subsystems` and in `bdevs`. Never rejects: what fails is logged.
+   */
   close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     this.bdevs.stopWaiting();
+    this.bdevs.cancelAll();
     this.#scheduler.stop();
-    this.#closed = true;
-    return this.#changes.run(async () => {
-      for (const subsystem of this.#subsystems.values()) {
-        await this.#try('closing a listener', () => this.#closeListeners(subsystem));
-      }
-      this.#subsystems.clear();
-      for (const bdev of this.bdevs.list()) {
-        await this.#try(`syncing bdev '${bdev.name}'`, () => bdev.sync());
-        await this.#try(`closing bdev '${bdev.name}'`, () => this.bdevs.remove(bdev));
-      }
-    });
+    const vms = new Map(
+      this.subsystems.map((subsystem) => [subsystem.nqn, this.#closeSubsystem(subsystem)]),
+    );
+    const bdevs = this.bdevs
+      .list()
+      .map((bdev) => this.#closeBdev(bdev, vms.get(this.bdevs.userOf(bdev) ?? '')));
+    await Promise.all([...vms.values(), ...bdevs]);
+  }
+
+  async #closeSubsystem(subsystem: Subsystem): Promise<void> {
+    await this.#try('closing a listener', () => this.#closeListeners(subsystem));
+    this.#subsystems.delete(subsystem.nqn);
+  }
+
+  /** `gone`: the VM that uses it is. */
+  async #closeBdev(bdev: Disk, gone: Promise<void> = Promise.resolve()): Promise<void> {
+    const sync = () => this.#try(`syncing bdev '${bdev.name}'`, () => bdev.sync());
+    const late = delay(FLUSH_ANYWAY_MS, true, { ref: false });
+    if ((await Promise.race([gone, late])) === true) {
+      // What the guest was told is done becomes durable, also if another of its disks holds it up for ever.
+      await sync();
+      await gone;
+    }
+    await sync();
+    await this.#try(`closing bdev '${bdev.name}'`, () => this.bdevs.remove(bdev));
   }
 
   async #try(what: string, operation: () => Promise<void> | void): Promise<void> {
@@ -558,18 +709,20 @@ export class Target {
     }
   }
 
-  #change<T>(operation: () => Promise<T> | T): Promise<T> {
-    return this.#changes.run(async () => {
-      if (this.#closed) {
-        throw new FailedError('The target is shutting down');
-      }
-      try {
-        return await operation();
-      } finally {
-        // Also one that failed may have done a part.
-        this.#revision += 1;
-      }
-    });
+  #checkOpen(): void {
+    if (this.#closing !== undefined) {
+      throw new FailedError('The target is shutting down');
+    }
+  }
+
+  async #change<T>(operation: () => Promise<T> | T): Promise<T> {
+    this.#checkOpen();
+    try {
+      return await operation();
+    } finally {
+      // Also one that failed may have done a part.
+      this.#revision += 1;
+    }
   }
 }
 

@@ -153,7 +153,7 @@ t.test('close: everybody is disconnected, data is synced, nothing more is done',
     throw new Error('broken');
   };
   const waiting = target.bdevs.waitFor('never', 1_000_000);
-  const late = target.createNull({ name: 'late' }, GEOMETRY);
+  const late = target.removeNamespace(NQN, 1);
   const refused = t.rejects(late, { message: /shutting down/ }, 'one that had not begun');
   await target.close();
   await refused;
