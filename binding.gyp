@@ -18,6 +18,9 @@
         "addon/clock.cc",
         "addon/cpu.cc",
         "addon/block.cc",
+        "addon/files.cc",
+        "addon/threads.cc",
+        "addon/blocking.cc",
         "addon/copy.cc"
       ],
       "include_dirs": ["<!@(node -p \"require('node-addon-api').include\")"],

@@ -40,7 +40,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitSubmit(env, exports);
   InitClock(env, exports);
   InitCpu(env, exports);
-  InitBlock(env, exports);
+  InitBlocking(env, exports);
   InitCopy(env, exports);
   return exports;
 }

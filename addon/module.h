@@ -17,7 +17,7 @@ void InitUring(Napi::Env env, Napi::Object exports);
 void InitSubmit(Napi::Env env, Napi::Object exports);
 void InitClock(Napi::Env env, Napi::Object exports);
 void InitCpu(Napi::Env env, Napi::Object exports);
-void InitBlock(Napi::Env env, Napi::Object exports);
+void InitBlocking(Napi::Env env, Napi::Object exports);
 void InitCopy(Napi::Env env, Napi::Object exports);
 
 // Exports a function written against the wrapper.

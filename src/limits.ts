@@ -48,6 +48,12 @@ export const MAX_INFLIGHT = 2048;
 /** Of these, commands of one controller: a disk that hangs leaves room for the others. */
 export const MAX_CONTROLLER_INFLIGHT = 512;
 
+/** Calls on file systems and descriptors that may wait for ever, each on a thread of its own: of one owner (a bdev, a client) at the same time. */
+export const MAX_OWNER_CALLS = 4;
+/** Of the process: one for each owner that has none yet, and besides, for all owners together, so many more. */
+export const MAX_BLOCKING_CALLS = MAX_BDEVS + 512;
+export const MAX_FURTHER_CALLS = 256;
+
 /** JSON-RPC: bytes of one request, and clients at the same time (as SPDK). */
 export const MAX_RPC_REQUEST_BYTES = 256 * 1024;
 export const MAX_RPC_CLIENTS = 64;

@@ -157,16 +157,72 @@ export interface NativeAddon {
 
   // --- files and block devices ------------------------------------------------------------------------------------------------
 
-  /** BLKGETSIZE64 (bytes), BLKSSZGET (logical block) and BLKPBSZGET (physical block). */
-  blockDeviceInfo(fd: number): {
-    size: number;
-    logicalBlockSize: number;
-    physicalBlockSize: number;
-  };
-  /** What O_DIRECT asks of memory, and of offset and length (statx, STATX_DIOALIGN), in bytes; 0: not supported. Undefined if not told. */
-  directAlignment(fd: number): { memory: number; offset: number } | undefined;
-  /** Locks the whole file (F_OFD_SETLK): false if another open file holds a lock that excludes it. It goes with the descriptor. */
+  /** Calls on what may wait for ever; for `BlockingCalls`, which bounds how many run at once. */
+  readonly blocking: BlockingFunctions;
+  /** `blocking.blockDeviceInfo` in place. */
+  blockDeviceInfo(fd: number): BlockDeviceInfo;
+  /** `blocking.directAlignment` in place. */
+  directAlignment(fd: number): DirectAlignment | undefined;
+  /** `blocking.lockFile` in place. */
   lockFile(fd: number, exclusive: boolean): boolean;
+}
+
+/**
+ * Calls that each run on a native thread of their own, apart from libuv's four, so that one that never ends holds up nothing else. Rejects
+ * with what the system says; EAGAIN of `pthread_create` if it gives no more threads. Under way they keep the event loop alive, not
+ * the process: `process.exit` waits for none. Arguments are copied first, and a call that does not fit throws.
+ */
+export interface BlockingFunctions {
+  /** A descriptor, close-on-exec. `flags` are `fs.constants`, `mode` (of a new file) is subject to the umask. */
+  open(path: string, flags: number, mode: number): Promise<number>;
+  /** The descriptor is gone whatever comes back: an error tells of earlier writes. */
+  close(fd: number): Promise<void>;
+  stat(path: string): Promise<FileStatus>;
+  /** Of a symbolic link itself. */
+  lstat(path: string): Promise<FileStatus>;
+  fstat(fd: number): Promise<FileStatus>;
+  fsync(fd: number): Promise<void>;
+  fdatasync(fd: number): Promise<void>;
+  ftruncate(fd: number, length: number): Promise<void>;
+  /** At most `length` (up to 64 MiB) bytes; fewer at the end of the file. Into memory that O_DIRECT takes. */
+  pread(fd: number, length: number, offset: number): Promise<Buffer>;
+  /** The bytes written: fewer than given, if the system says so. At most 64 MiB. */
+  pwrite(fd: number, data: Uint8Array, offset: number): Promise<number>;
+  mkdir(path: string, mode: number): Promise<void>;
+  unlink(path: string): Promise<void>;
+  rename(from: string, to: string): Promise<void>;
+  /** BLKGETSIZE64, BLKSSZGET and BLKPBSZGET. */
+  blockDeviceInfo(fd: number): Promise<BlockDeviceInfo>;
+  /** statx, STATX_DIOALIGN. Undefined if not told. */
+  directAlignment(fd: number): Promise<DirectAlignment | undefined>;
+  /** Locks the whole file (F_OFD_SETLK): false if another open file holds a lock that excludes it. It goes with the descriptor. */
+  lockFile(fd: number, exclusive: boolean): Promise<boolean>;
+}
+
+export interface FileStatus {
+  readonly kind: 'file' | 'block-device' | 'folder' | 'socket' | 'other';
+  /** The permissions: 12 bits. */
+  readonly mode: number;
+  /** Bytes. */
+  readonly size: number;
+  readonly dev: bigint;
+  readonly ino: bigint;
+  /** Of the device that it stands for. */
+  readonly rdev: bigint;
+  readonly uid: number;
+}
+
+/** Bytes. */
+export interface BlockDeviceInfo {
+  readonly size: number;
+  readonly logicalBlockSize: number;
+  readonly physicalBlockSize: number;
+}
+
+/** What O_DIRECT asks of memory, and of offset and length, in bytes; 0: not supported. */
+export interface DirectAlignment {
+  readonly memory: number;
+  readonly offset: number;
 }
 
 /** A UNIX stream socket that another process opened. It stays open until this process ends. */
