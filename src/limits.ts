@@ -29,9 +29,11 @@ export const MAX_ASYNC_EVENT_REQUESTS = 4;
 /** Entries of the error log page. */
 export const MAX_ERROR_LOG_ENTRIES = 64;
 
-/** DMA regions with memory behind them: of one client, and of the process, which the kernel allows 65530 mappings. */
+/** DMA regions of one client; and those with memory behind them of the process, which the kernel allows 65530 mappings. */
 export const MAX_CLIENT_REGIONS = 8192;
 export const MAX_REGIONS = 32768;
+/** Of these, as many as a reactor gets to know in one message. */
+export const REGIONS_PER_MESSAGE = 64;
 /** IOVAs are exact as JavaScript numbers below this. Bytes. */
 export const MAX_IOVA = Number.MAX_SAFE_INTEGER;
 

@@ -4,7 +4,7 @@
  * The request lies in the fields of the shared {@link Request}, so that nothing is allocated per command. A backend either finishes at
  * once (`async` is false: null, RAM) or holds the command under a slot number and finishes it later (files).
  */
-import type { HostRange } from '../memory/host-range.ts';
+import type { HostRanges } from '../memory/host-ranges.ts';
 import { Segments } from '../memory/segments.ts';
 import type { Op } from './op.ts';
 
@@ -43,7 +43,7 @@ export interface Backend {
    */
   hurry?(slot: number, ends: boolean): void;
   /** The command of `slot` is held up for good, with a buffer that lies outside this memory: unless it is hurried, nobody has to wait. */
-  stays?(slot: number, memory: HostRange): boolean;
+  stays?(slot: number, memory: HostRanges): boolean;
   /** No command uses the backend any more: lets go of what it holds. */
   close(): void;
 }

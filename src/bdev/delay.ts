@@ -4,7 +4,7 @@
  */
 import type { Timers } from '../io/timers.ts';
 import { MAX_INFLIGHT } from '../limits.ts';
-import type { HostRange } from '../memory/host-range.ts';
+import type { HostRanges } from '../memory/host-ranges.ts';
 import { type Backend, PENDING } from './backend.ts';
 import type { BackendContext } from './context.ts';
 import { Op } from './op.ts';
@@ -104,7 +104,7 @@ export class DelayBackend implements Backend {
     }
   }
 
-  stays(slot: number, memory: HostRange): boolean {
+  stays(slot: number, memory: HostRanges): boolean {
     return this.#state[slot] === State.BELOW && this.#base.stays?.(slot, memory) === true;
   }
 

@@ -6,7 +6,7 @@ import type { CopyBatch } from '../io/copies.ts';
 import type { Ring } from '../io/ring.ts';
 import type { Timers } from '../io/timers.ts';
 import { MAX_INFLIGHT } from '../limits.ts';
-import type { HostRange } from '../memory/host-range.ts';
+import type { HostRanges } from '../memory/host-ranges.ts';
 import { native } from '../native/index.ts';
 import { Status } from '../spec/nvme.ts';
 import { RWF_DSYNC } from '../spec/uring.ts';
@@ -214,7 +214,7 @@ export class ErrorBackend implements Backend {
     }
   }
 
-  stays(slot: number, memory: HostRange): boolean {
+  stays(slot: number, memory: HostRanges): boolean {
     switch (this.#state[slot]) {
       case State.HELD:
         return !this.#transfers.touches(slot, memory);

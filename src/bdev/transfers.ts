@@ -4,7 +4,7 @@
  */
 import type { CopyBatch } from '../io/copies.ts';
 import { MAX_INFLIGHT, SEGMENTS_CAPACITY } from '../limits.ts';
-import type { HostRange } from '../memory/host-range.ts';
+import type { HostRanges } from '../memory/host-ranges.ts';
 import type { Segments } from '../memory/segments.ts';
 import { native } from '../native/index.ts';
 import { Iovec } from '../spec/uring.ts';
@@ -94,14 +94,14 @@ export class Transfers {
   }
 
   /** Whether any of a slot's iovecs lies in this memory. */
-  touches(slot: number, { from, to }: HostRange): boolean {
+  touches(slot: number, memory: HostRanges): boolean {
     if (this.op[slot] === Op.FLUSH) {
       return false;
     }
     let at = (this.iovecs[slot] - this.#firstIovecs[slot]) / 4 + slot * SLOT_WORDS;
     for (let i = 0; i < this.iovecCount[slot]; i++, at += IOVEC_WORDS) {
       const address = (this.#words[at + BASE + 1] >>> 0) * TWO_32 + (this.#words[at + BASE] >>> 0);
-      if (address < to && from < address + this.#words[at + LEN]) {
+      if (memory.overlaps(address, address + this.#words[at + LEN])) {
         return true;
       }
     }

@@ -198,17 +198,19 @@ export class VfioClient {
     await this.#ask(C.DMA_MAP, payload, fd === undefined ? [] : [fd]);
   }
 
-  /** Unmaps exactly one mapped range. */
-  async dmaUnmap(iova: number, size: number): Promise<void> {
-    const payload = DmaUnmap.encode({ argsz: DmaUnmap.size, flags: 0, address: iova, size });
-    await this.#ask(C.DMA_UNMAP, payload);
+  /** Unmaps every region in a range, which must cut none. Resolves with the bytes of those there were. */
+  dmaUnmap(iova: number, size: number): Promise<number> {
+    return this.#unmap({ flags: 0, address: iova, size });
   }
 
-  async dmaUnmapAll(): Promise<void> {
-    await this.#ask(
-      C.DMA_UNMAP,
-      DmaUnmap.encode({ argsz: DmaUnmap.size, flags: DmaUnmapFlag.ALL }),
-    );
+  /** The same for all regions. */
+  dmaUnmapAll(): Promise<number> {
+    return this.#unmap({ flags: DmaUnmapFlag.ALL });
+  }
+
+  async #unmap(range: Partial<StructValues<typeof DmaUnmap.fields>>): Promise<number> {
+    const payload = DmaUnmap.encode({ argsz: DmaUnmap.size, ...range });
+    return readReply(await this.#ask(C.DMA_UNMAP, payload), DmaUnmap).size;
   }
 
   async getInfo(): Promise<{ flags: number; numRegions: number; numIrqs: number }> {

@@ -6,6 +6,7 @@
  */
 import { PAGE_SIZE } from '../limits.ts';
 import { native } from '../native/index.ts';
+import { HostRanges } from './host-ranges.ts';
 import type { Segments } from './segments.ts';
 
 /** One mapped region, as main sends it to reactors. */
@@ -28,15 +29,19 @@ export interface QueueMemory {
 const TWO_32 = 0x1_0000_0000;
 /** Table columns: first IOVA, end IOVA, host address − first IOVA, writable. */
 const COLUMNS = 4;
+/** Room in the first table. */
+const MIN_ROWS = 8;
 /** Typed arrays are opened over windows of a region, not the whole: an Int32Array ends at 16 GiB. */
 const WINDOW_BYTES = 0x4000_0000;
 
 export class GuestMemory {
   /** Sorted by IOVA, like the table. */
   readonly #regions: GuestRegion[] = [];
+  /** A row each, and room for more: rows of zeros, which hold nothing. */
   #table = new Float64Array(0);
   /** Offset in the table of the region used last. */
   #last = 0;
+  /** Of the regions in which words were looked for. */
   readonly #windows = new Map<GuestRegion, (Int32Array | undefined)[]>();
 
   /** Where `locate` found the words: the array, and the index in it. */
@@ -52,33 +57,44 @@ export class GuestMemory {
     const { iova, size, buffer, writable } = region;
     const at = this.#position(iova);
     const address = native.addressOf(new Uint8Array(buffer, 0, 1));
-    const row = [iova, iova + size, address - iova, writable ? 1 : 0];
-    const table = new Float64Array(this.#table.length + COLUMNS);
-    table.set(this.#table.subarray(0, at * COLUMNS));
-    table.set(row, at * COLUMNS);
-    table.set(this.#table.subarray(at * COLUMNS), (at + 1) * COLUMNS);
-    this.#table = table;
+    const used = this.#regions.length * COLUMNS;
+    if (used === this.#table.length) {
+      const table = new Float64Array(Math.max(MIN_ROWS * COLUMNS, 2 * used));
+      table.set(this.#table);
+      this.#table = table;
+    }
+    this.#table.copyWithin((at + 1) * COLUMNS, at * COLUMNS, used);
+    this.#table.set([iova, iova + size, address - iova, writable ? 1 : 0], at * COLUMNS);
     this.#last = 0;
     this.#regions.splice(at, 0, region);
-    this.#windows.set(region, []);
   }
 
-  /** Removes the region that starts at `iova`, and every view over it that this table holds. */
-  remove(iova: number): GuestRegion | undefined {
-    const at = this.#position(iova);
-    const region = this.#regions[at];
-    if (region?.iova !== iova) {
-      return undefined;
-    }
-    const table = new Float64Array(this.#table.length - COLUMNS);
-    table.set(this.#table.subarray(0, at * COLUMNS));
-    table.set(this.#table.subarray((at + 1) * COLUMNS), at * COLUMNS);
-    this.#table = table;
+  /** Removes the regions that start in [start, end), and every view over them that this table holds. */
+  remove(start: number, end: number): GuestRegion[] {
+    const from = this.#position(start);
+    const to = this.#position(end);
+    const used = this.#regions.length * COLUMNS;
+    this.#table.copyWithin(from * COLUMNS, to * COLUMNS, used);
+    this.#table.fill(0, used - (to - from) * COLUMNS, used);
     this.#last = 0;
-    this.#regions.splice(at, 1);
-    this.#windows.delete(region);
+    const removed = this.#regions.splice(from, to - from);
+    for (const region of removed) {
+      this.#windows.delete(region);
+    }
     this.words = new Int32Array(0);
-    return region;
+    return removed;
+  }
+
+  /** Where the regions that start in [start, end) are in this process. */
+  hostRanges(start: number, end: number): HostRanges {
+    const from = this.#position(start);
+    const to = this.#position(end);
+    return new HostRanges(
+      this.#regions.slice(from, to).map(({ iova, size }, i) => {
+        const address = iova + this.#table[(from + i) * COLUMNS + 2];
+        return { from: address, to: address + size };
+      }),
+    );
   }
 
   /** Index of the first region that starts at `iova` or above. */
@@ -101,7 +117,7 @@ export class GuestMemory {
     const iova = (hi >>> 0) * TWO_32 + (lo >>> 0);
     const table = this.#table;
     let low = 0;
-    let high = table.length / COLUMNS - 1;
+    let high = this.#regions.length - 1;
     while (low <= high) {
       const middle = (low + high) >> 1;
       const at = middle * COLUMNS;
@@ -160,7 +176,11 @@ export class GuestMemory {
     const offset = (hi >>> 0) * TWO_32 + (lo >>> 0) - region.iova;
     const number = Math.floor(offset / WINDOW_BYTES);
     const start = number * WINDOW_BYTES;
-    const windows = this.#windows.get(region)!;
+    let windows = this.#windows.get(region);
+    if (windows === undefined) {
+      windows = [];
+      this.#windows.set(region, windows);
+    }
     let window = windows[number];
     if (window === undefined) {
       const bytes = Math.min(WINDOW_BYTES, region.size - start);

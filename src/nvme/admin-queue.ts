@@ -46,6 +46,9 @@ export class AdminQueue {
   readonly #parts: AdminQueueParts;
   #pair: Pair | undefined;
   #shadow: ShadowDoorbells | undefined;
+  /** What was rung while the pages were not in guest memory, and what they held before. By index: SQ tail, CQ head. */
+  readonly #missed: (number | undefined)[] = [];
+  readonly #left: number[] = [];
   /** The queue is being worked on; and it was rung meanwhile. */
   #draining = false;
   #rung = false;
@@ -132,6 +135,8 @@ export class AdminQueue {
     const shadow = this.#shadow?.words;
     if (shadow !== undefined) {
       Atomics.store(shadow.doorbells, index, value);
+    } else {
+      this.#missed[index] = value;
     }
     this.ring();
   }
@@ -146,6 +151,7 @@ export class AdminQueue {
       Atomics.store(shadow.words.doorbells, index, Atomics.load(this.#host.doorbells, index));
     }
     this.#shadow = shadow;
+    this.#missed.length = 0;
     this.#placeDoorbells();
     return true;
   }
@@ -340,12 +346,32 @@ export class AdminQueue {
     pair.aliases.push(...[sqMemory?.alias, cqMemory?.alias].filter((alias) => alias !== undefined));
     pair.sq.words = sqMemory?.words ?? new Int32Array(0);
     pair.cq.memory = cqMemory?.words ?? new Int32Array(0);
-    this.#shadow?.find(memory);
+    this.#findShadow();
     this.#placeDoorbells();
     const shadowLost = this.#shadow !== undefined && this.#shadow.words === undefined;
     pair.sq.stopped = sqMemory === undefined || cqMemory === undefined || shadowLost;
     this.#wakeDrain();
     this.ring();
+  }
+
+  /** Pages that come back get what was rung meanwhile, if the host leaves out these doorbells there. */
+  #findShadow(): void {
+    const before = this.#shadow?.words?.doorbells;
+    this.#shadow?.find(this.#host.memory);
+    const after = this.#shadow?.words?.doorbells;
+    for (const index of [0, 1]) {
+      const rung = this.#missed[index];
+      if (before !== undefined) {
+        this.#left[index] = Atomics.load(before, index);
+        this.#missed[index] = undefined;
+      } else if (
+        after !== undefined &&
+        rung !== undefined &&
+        Atomics.load(after, index) === this.#left[index]
+      ) {
+        Atomics.store(after, index, rung);
+      }
+    }
   }
 
   /** How things stand, in words. */

@@ -3,7 +3,7 @@ import type { Backend } from '../bdev/backend.ts';
 import type { Counters } from '../bdev/counters.ts';
 import type { Limiter } from '../bdev/limiter.ts';
 import type { GuestMemory } from '../memory/guest.ts';
-import type { HostRange } from '../memory/host-range.ts';
+import type { HostRanges } from '../memory/host-ranges.ts';
 import type { SubmissionQueue } from './queue.ts';
 
 /** A namespace as a reactor sees it. */
@@ -51,7 +51,7 @@ export interface IoQueue {
 /** Why the commands of a controller are waited for. */
 export interface Drain {
   /** Memory that goes. */
-  readonly memory: HostRange;
+  readonly memory: HostRanges;
   /** Whether a command has to end, as its queue or namespace goes. */
   readonly ends: (queue: IoQueue, namespace: IoNamespace) => boolean;
 }

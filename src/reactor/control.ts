@@ -125,7 +125,6 @@ export type Request =
       readonly row: number;
       readonly maxTransferBytes: number;
       readonly writeThrough: boolean;
-      readonly regions: readonly GuestRegion[];
       readonly namespaces: readonly NamespaceDescriptor[];
       /** See QueueWord. */
       readonly progress: SharedArrayBuffer;
@@ -139,8 +138,15 @@ export type Request =
       /** See AdminWord. */
       readonly seen: SharedArrayBuffer;
     }
-  | { readonly kind: 'map'; readonly controller: number; readonly region: GuestRegion }
-  | { readonly kind: 'unmap'; readonly controller: number; readonly iova: number }
+  /** REGIONS_PER_MESSAGE at most. */
+  | { readonly kind: 'map'; readonly controller: number; readonly regions: readonly GuestRegion[] }
+  /** All regions in the range, which cuts none. */
+  | {
+      readonly kind: 'unmap';
+      readonly controller: number;
+      readonly iova: number;
+      readonly size: number;
+    }
   | ({ readonly kind: 'create-cq'; readonly controller: number } & CqDescriptor)
   | ({ readonly kind: 'create-sq'; readonly controller: number } & SqDescriptor)
   | { readonly kind: 'delete-cq'; readonly controller: number; readonly qid: number }

@@ -21,6 +21,12 @@ interface Placement {
   suspended: boolean;
 }
 
+/** Bytes from an IOVA on. */
+interface IovaRange {
+  readonly iova: number;
+  readonly size: number;
+}
+
 /** In place of memory that is unmapped. */
 const NO_MEMORY = new Int32Array(0);
 
@@ -105,9 +111,9 @@ export class ControllerQueues {
   }
 
   /** Whether the completions of a queue go to this memory. */
-  completesIn({ cq: { qid } }: SubmissionQueue, region: GuestRegion): boolean {
+  completesIn({ cq: { qid } }: SubmissionQueue, range: IovaRange): boolean {
     const found = this.#cqs.get(qid);
-    return found !== undefined && overlaps(found.placement, region);
+    return found !== undefined && overlaps(found.placement, range);
   }
 
   // --- queues come and go -------------------------------------------------------------------------------------------
@@ -313,13 +319,11 @@ export class ControllerQueues {
     }
   }
 
-  /** The region is no longer used when this returns; queues that lie in it rest until their memory is mapped again. */
-  unmap(iova: number): void {
-    const region = this.#controller.memory.remove(iova);
-    if (region === undefined) {
-      return;
-    }
-    const hit = (placement: Placement): boolean => overlaps(placement, region);
+  /** The regions in the range are no longer used when this returns; queues that lie in one rest until their memory is mapped again. */
+  unmap(range: IovaRange): void {
+    this.#controller.memory.remove(range.iova, range.iova + range.size);
+    // What overlaps the range is in one of the regions, or rests already.
+    const hit = (placement: Placement): boolean => overlaps(placement, range);
     for (const { cq, placement } of this.#cqs.values()) {
       if (hit(placement)) {
         release(placement);
@@ -338,10 +342,12 @@ export class ControllerQueues {
     this.#placeDoorbells();
   }
 
-  /** Queues that rested for the region go on. */
-  map(region: GuestRegion): void {
+  /** Queues that rested for the regions go on. */
+  map(regions: readonly GuestRegion[]): void {
     const { memory } = this.#controller;
-    memory.add(region);
+    for (const region of regions) {
+      memory.add(region);
+    }
     const find = (placement: Placement): Int32Array => {
       const { iova, bytes, writable } = placement;
       const found = memory.queueMemory(iova, bytes, writable);
@@ -373,8 +379,8 @@ function place(
   return { iova, bytes, writable, alias: memory?.alias, suspended: memory === undefined };
 }
 
-function overlaps({ iova, bytes }: Placement, region: GuestRegion): boolean {
-  return iova < region.iova + region.size && region.iova < iova + bytes;
+function overlaps({ iova, bytes }: Placement, range: IovaRange): boolean {
+  return iova < range.iova + range.size && range.iova < iova + bytes;
 }
 
 function release(placement: Placement | undefined): void {

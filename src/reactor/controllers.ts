@@ -26,7 +26,14 @@ interface ControllerState {
   readonly socket: number;
   listening: boolean;
   /** Requests that wait for the commands in flight. */
-  readonly waiting: { id: number; request: ControllerRequest }[];
+  readonly waiting: Waiting[];
+}
+
+interface Waiting {
+  readonly id: number;
+  readonly request: ControllerRequest;
+  /** What it takes away, once it is its turn. */
+  drain?: Drain;
 }
 
 /** The admin doorbells of a controller, watched for main. */
@@ -107,7 +114,7 @@ export class Controllers {
         changed = this.#handOver(state) || changed;
       }
       while (state.waiting.length > 0) {
-        if (this.#mustWait(state, state.waiting[0].request)) {
+        if (this.#mustWait(state, state.waiting[0])) {
           this.draining = true;
           break;
         }
@@ -122,12 +129,12 @@ export class Controllers {
   }
 
   /** Has the commands in flight go on that would not end by themselves. True if there are any that the request has to wait for. */
-  #mustWait({ io, queues }: ControllerState, request: ControllerRequest): boolean {
-    return (
-      io.inflight > 0 &&
-      DRAINS.has(request.kind) &&
-      this.#drain(io, drainFor(request, io, queues)) > 0
-    );
+  #mustWait({ io, queues }: ControllerState, waiting: Waiting): boolean {
+    if (io.inflight === 0 || !DRAINS.has(waiting.request.kind)) {
+      return false;
+    }
+    waiting.drain ??= drainFor(waiting.request, io, queues);
+    return this.#drain(io, waiting.drain) > 0;
   }
 
   /** Lets go of the queues that can leave for another reactor by now. False if none can. */
@@ -241,10 +248,10 @@ export class Controllers {
         }
         break;
       case 'map':
-        state.queues.map(request.region);
+        state.queues.map(request.regions);
         break;
       case 'unmap':
-        state.queues.unmap(request.iova);
+        state.queues.unmap(request);
         break;
       case 'create-cq':
         return state.queues.createCq(request);
@@ -307,9 +314,6 @@ export class Controllers {
   /** Whatever comes of its namespaces, the controller is there: one that cannot be opened is missing. */
   #attach(request: ControllerRequest & { kind: 'attach' }): number {
     const memory = new GuestMemory();
-    for (const region of request.regions) {
-      memory.add(region);
-    }
     const io: IoController = {
       id: request.controller,
       memory,

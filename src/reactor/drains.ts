@@ -1,5 +1,5 @@
 /** Requests that wait for a controller's commands in flight, and which of these have to end. Used by `controllers.ts`. */
-import { native } from '../native/index.ts';
+import { HostRanges } from '../memory/host-ranges.ts';
 import type { Drain, IoController } from '../nvme/io-view.ts';
 import type { ControllerRequest } from './control.ts';
 import type { ControllerQueues } from './controller-queues.ts';
@@ -16,7 +16,7 @@ export const DRAINS: ReadonlySet<ControllerRequest['kind']> = new Set([
   'add-namespace',
 ]);
 
-const NO_MEMORY = { from: 0, to: 0 };
+const NO_MEMORY = new HostRanges([]);
 
 /** What such a request takes away. */
 export function drainFor(
@@ -34,17 +34,12 @@ export function drainFor(
       return { memory: NO_MEMORY, ends: (_, { nsid }) => nsid === request.nsid };
     case 'add-namespace':
       return { memory: NO_MEMORY, ends: (_, { nsid }) => nsid === request.namespace.nsid };
-    case 'unmap': {
-      const region = memory.regions.find(({ iova }) => iova === request.iova);
-      if (region !== undefined) {
-        const from = native.addressOf(new Uint8Array(region.buffer, 0, 1));
-        return {
-          memory: { from, to: from + region.size },
-          // While it can still be said that they have ended.
-          ends: ({ sq }) => queues.completesIn(sq, region),
-        };
-      }
-    }
+    case 'unmap':
+      return {
+        memory: memory.hostRanges(request.iova, request.iova + request.size),
+        // While it can still be said that they have ended.
+        ends: ({ sq }) => queues.completesIn(sq, request),
+      };
   }
   return { memory: NO_MEMORY, ends: () => false };
 }

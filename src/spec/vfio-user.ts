@@ -55,9 +55,10 @@ export const VersionPayload = struct('VersionPayload', 4, { major: u16(0), minor
 /** What holds if a capability is absent from the JSON. */
 export const DEFAULT_MAX_MSG_FDS = 1;
 export const DEFAULT_MAX_DATA_XFER_SIZE = 1024 * 1024;
-export const DEFAULT_MAX_DMA_MAPS = 65535;
 /** The smallest page of a DMA mapping's address and size. Bytes. */
 export const DMA_PAGE_SIZE = 4096;
+/** Where IOVAs end. Exclusive. */
+export const IOVA_END = 2 ** 64;
 
 export const DmaMap = struct('DmaMap', 32, {
   argsz: u32(0),

@@ -4,13 +4,7 @@
  */
 import { closeSync } from 'node:fs';
 import type { Tally } from '../bdev/tally.ts';
-import {
-  DOORBELLS_BYTES,
-  MAX_CLIENT_REGIONS,
-  MAX_IO_QUEUE_PAIRS,
-  MAX_REGIONS,
-  PAGE_SIZE,
-} from '../limits.ts';
+import { DOORBELLS_BYTES, MAX_IO_QUEUE_PAIRS, MAX_REGIONS, PAGE_SIZE } from '../limits.ts';
 import { GuestMemory, type GuestRegion } from '../memory/guest.ts';
 import { native } from '../native/index.ts';
 import { Controller } from '../nvme/controller.ts';
@@ -22,7 +16,7 @@ import { ADMIN_WORDS_BYTES, AdminWord, NOT_WAITING } from '../reactor/control.ts
 import type { ReactorPool } from '../reactor/pool.ts';
 import { DOORBELL_OFFSET } from '../spec/nvme.ts';
 import { CONFIG_SPACE_SIZE, PciCommand, PciHeader } from '../spec/pci.ts';
-import { IrqInfoFlag, PciIrq, PciRegion } from '../spec/vfio-user.ts';
+import { IOVA_END, IrqInfoFlag, PciIrq, PciRegion } from '../spec/vfio-user.ts';
 import type { Logger } from '../util/log.ts';
 import type { DeviceRegion, DmaRegion, IrqIndex, VfioUserDevice } from '../vfio-user/device.ts';
 import { Refusal } from '../vfio-user/refusal.ts';
@@ -266,10 +260,7 @@ export class NvmeDevice implements VfioUserDevice {
     const { reactors } = this.#options;
     this.#namespaces.close();
     reactors.unregister(this.#id);
-    for (const region of [...this.#memory.regions]) {
-      this.#memory.remove(region.iova);
-      revokeRegion(region);
-    }
+    revokeRegions(this.#memory.remove(0, IOVA_END));
     closeEventfds(this.#interrupts.release());
     native.revoke(this.#doorbells);
     native.reclaim();
@@ -304,8 +295,8 @@ export class NvmeDevice implements VfioUserDevice {
     }
     let buffer: SharedArrayBuffer;
     try {
-      if (this.#memory.regions.length >= MAX_CLIENT_REGIONS || mappedRegions >= MAX_REGIONS) {
-        throw new Refusal('ENOSPC', 'too many DMA regions with memory behind them');
+      if (mappedRegions >= MAX_REGIONS) {
+        throw new Refusal('ENOSPC', 'all clients together have too many DMA regions');
       }
       buffer = native.mapFile(fd, offset, size, writable);
     } finally {
@@ -319,22 +310,15 @@ export class NvmeDevice implements VfioUserDevice {
     await this.#queues.map(region);
   }
 
-  async dmaUnmap(iova: number): Promise<void> {
-    // Out of the table first: a reactor that gets its first queue meanwhile must not learn of the region.
-    const region = this.#memory.remove(iova);
-    if (region !== undefined) {
+  async dmaUnmap(iova: number, size: number): Promise<void> {
+    this.#unshared.remove(iova, iova + size);
+    // Out of the table first: a reactor that gets its first queue meanwhile must not learn of the regions.
+    const regions = this.#memory.remove(iova, iova + size);
+    if (regions.length > 0) {
       this.#controller.memoryChanged();
-      await this.#queues.unmap(iova);
-      revokeRegion(region);
+      await this.#queues.unmap(iova, size);
+      revokeRegions(regions);
       native.reclaim();
-    }
-    this.#unshared.remove(iova);
-  }
-
-  async dmaUnmapAll(): Promise<void> {
-    this.#unshared.clear();
-    for (const { iova } of [...this.#memory.regions]) {
-      await this.dmaUnmap(iova);
     }
   }
 
@@ -489,7 +473,9 @@ function makeDoorbells(): { fd: number; doorbells: SharedArrayBuffer } {
 }
 
 /** The memory is nobody's any more. */
-function revokeRegion(region: GuestRegion): void {
-  native.revoke(new DataView(region.buffer));
-  mappedRegions -= 1;
+function revokeRegions(regions: readonly GuestRegion[]): void {
+  for (const { buffer } of regions) {
+    native.revoke(new DataView(buffer));
+    mappedRegions -= 1;
+  }
 }

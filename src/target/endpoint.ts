@@ -230,12 +230,8 @@ class CurrentDevice implements VfioUserDevice {
     return this.#connected.dmaMap(region);
   }
 
-  dmaUnmap(iova: number): Promise<void> {
-    return this.#connected.dmaUnmap(iova);
-  }
-
-  dmaUnmapAll(): Promise<void> {
-    return this.#connected.dmaUnmapAll();
+  dmaUnmap(iova: number, size: number): Promise<void> {
+    return this.#connected.dmaUnmap(iova, size);
   }
 
   regionRead(index: number, offset: number, into: Uint8Array): void {

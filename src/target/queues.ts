@@ -4,6 +4,7 @@
  * A reactor learns of the controller when it gets the first queue (or the watch over the admin doorbells), with all memory and namespaces of
  * that moment; from then on every change is sent to it. Requests to one reactor are carried out in the order sent.
  */
+import { REGIONS_PER_MESSAGE } from '../limits.ts';
 import type { GuestMemory, GuestRegion } from '../memory/guest.ts';
 import type { CqRequest, SqRequest } from '../nvme/host.ts';
 import type { ShadowPages } from '../nvme/shadow.ts';
@@ -155,11 +156,9 @@ export class IoQueues {
     }
   }
 
-  /** Resolves with the first status that is not success, if there is one. */
+  /** Tells every reactor that knows the controller. Resolves as `firstFailure` does. */
   async #tellAll(ask: Ask): Promise<number> {
-    const told = [...this.#attached.keys()].map((reactor) => this.#tell(reactor, ask));
-    const statuses = await Promise.all(told);
-    return statuses.find((status) => status !== Status.SUCCESS) ?? Status.SUCCESS;
+    return firstFailure([...this.#attached.keys()].map((reactor) => this.#tell(reactor, ask)));
   }
 
   #attach(reactor: number): Promise<number> {
@@ -169,7 +168,7 @@ export class IoQueues {
     }
     const { doorbells, trapped, memory, row, maxTransferBytes, writeThrough, namespaces } =
       this.#options;
-    const attached = this.#tell(reactor, {
+    const attach = this.#tell(reactor, {
       kind: 'attach',
       doorbells,
       trapped,
@@ -178,14 +177,24 @@ export class IoQueues {
       row,
       maxTransferBytes,
       writeThrough: writeThrough(),
-      regions: memory.regions,
       namespaces: namespaces(),
       progress: this.#progress,
     });
+    // In pieces, since the reactor has other controllers to serve.
+    const { regions } = memory;
+    const told = [attach];
+    for (let i = 0; i < regions.length; i += REGIONS_PER_MESSAGE) {
+      const some = regions.slice(i, i + REGIONS_PER_MESSAGE);
+      told.push(this.#tell(reactor, { kind: 'map', regions: some }));
+    }
+    const attached = firstFailure(told);
     this.#attached.set(reactor, attached);
     void attached.then((status) => {
       if (status !== Status.SUCCESS) {
-        this.#options.log.error({ reactor }, 'a reactor could not open every namespace');
+        this.#options.log.error(
+          { reactor },
+          'a reactor could not open every namespace, or map all of the guest’s memory',
+        );
       }
     });
     return attached;
@@ -366,12 +375,12 @@ export class IoQueues {
   }
 
   async map(region: GuestRegion): Promise<void> {
-    await this.#tellAll({ kind: 'map', region });
+    await this.#tellAll({ kind: 'map', regions: [region] });
   }
 
-  /** Resolves when no reactor uses the region any more. */
-  async unmap(iova: number): Promise<void> {
-    await this.#tellAll({ kind: 'unmap', iova });
+  /** Resolves when no reactor uses the regions in this range any more. */
+  async unmap(iova: number, size: number): Promise<void> {
+    await this.#tellAll({ kind: 'unmap', iova, size });
   }
 
   /** Vectors were connected, disconnected, masked or unmasked: resolves when the old eventfds are no longer signalled. */
@@ -454,4 +463,10 @@ export class IoQueues {
     }
     this.#sqs.clear();
   }
+}
+
+/** Resolves, when all have, with the first status that is not success, if there is one. */
+async function firstFailure(statuses: readonly Promise<number>[]): Promise<number> {
+  const all = await Promise.all(statuses);
+  return all.find((status) => status !== Status.SUCCESS) ?? Status.SUCCESS;
 }

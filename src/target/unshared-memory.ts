@@ -10,13 +10,13 @@ export class UnsharedMemory {
     this.#ranges.set(iova, size);
   }
 
-  /** If there is such a range. */
-  remove(iova: number): void {
-    this.#ranges.delete(iova);
-  }
-
-  clear(): void {
-    this.#ranges.clear();
+  /** Those that begin in [start, end). */
+  remove(start: number, end: number): void {
+    for (const iova of this.#ranges.keys()) {
+      if (iova >= start && iova < end) {
+        this.#ranges.delete(iova);
+      }
+    }
   }
 
   get bytes(): number {

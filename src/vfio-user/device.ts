@@ -55,9 +55,8 @@ export interface VfioUserDevice {
 
   /** The region overlaps no other. The device owns `fd` from now on, also when it throws. */
   dmaMap(region: DmaRegion): Promise<void> | void;
-  /** Exactly one mapped region. When this is done nothing uses its memory any more. */
+  /** All regions in a range that cuts none, be they none. When this is done nothing uses their memory any more. */
   dmaUnmap(iova: number, size: number): Promise<void> | void;
-  dmaUnmapAll(): Promise<void> | void;
 
   /** Within a readable region, at least one byte. `into` is zeroed. */
   regionRead(index: number, offset: number, into: Uint8Array): void;

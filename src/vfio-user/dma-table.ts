@@ -1,6 +1,6 @@
 /** What a client has mapped. */
 
-/** Ranges of IOVAs that do not overlap. */
+/** Ranges of IOVAs that do not overlap, in ascending order: found by binary search, and taken out all at once. */
 export class DmaTable {
   /** First addresses, sorted, and the bytes of each range. */
   readonly #starts: number[] = [];
@@ -22,16 +22,20 @@ export class DmaTable {
     return low;
   }
 
-  overlaps(start: number, size: number): boolean {
-    const at = this.#search(start);
-    if (at < this.#starts.length && this.#starts[at] < start + size) return true;
-    return at > 0 && this.#starts[at - 1] + this.#sizes[at - 1] > start;
+  /** Whether an address lies in a range, but is not its first. */
+  #isInside(address: number): boolean {
+    const before = this.#search(address) - 1;
+    return before >= 0 && this.#starts[before] + this.#sizes[before] > address;
   }
 
-  /** Whether exactly this range is mapped. */
-  has(start: number, size: number): boolean {
+  overlaps(start: number, size: number): boolean {
     const at = this.#search(start);
-    return this.#starts[at] === start && this.#sizes[at] === size;
+    return this.#isInside(start) || (at < this.#starts.length && this.#starts[at] < start + size);
+  }
+
+  /** Whether some range lies partly in [start, end) and partly outside. */
+  cuts(start: number, end: number): boolean {
+    return this.#isInside(start) || this.#isInside(end);
   }
 
   /** Adds a range that overlaps none. */
@@ -41,15 +45,11 @@ export class DmaTable {
     this.#sizes.splice(at, 0, size);
   }
 
-  /** Removes a range that there is. */
-  remove(start: number): void {
-    const at = this.#search(start);
-    this.#starts.splice(at, 1);
-    this.#sizes.splice(at, 1);
-  }
-
-  clear(): void {
-    this.#starts.length = 0;
-    this.#sizes.length = 0;
+  /** Removes the ranges in [start, end), which cuts none. Returns their bytes. */
+  remove(start: number, end: number): number {
+    const from = this.#search(start);
+    const count = this.#search(end) - from;
+    this.#starts.splice(from, count);
+    return this.#sizes.splice(from, count).reduce((bytes, size) => bytes + size, 0);
   }
 }

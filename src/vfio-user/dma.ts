@@ -1,15 +1,16 @@
 /** DMA_MAP and DMA_UNMAP, and all checks on them. vfio-user: DMA_MAP, DMA_UNMAP. */
-import { MAX_IOVA } from '../limits.ts';
+import { MAX_CLIENT_REGIONS, MAX_IOVA } from '../limits.ts';
 import {
-  DEFAULT_MAX_DMA_MAPS,
   DMA_PAGE_SIZE,
   DmaMap,
   DmaMapFlag,
   DmaUnmap,
   DmaUnmapFlag,
+  IOVA_END,
 } from '../spec/vfio-user.ts';
+import type { Message } from './codec.ts';
 import { Refusal } from './refusal.ts';
-import { DONE, type Handler, readSized } from './request.ts';
+import { checkArgsz, DONE, type Handler, readRounded, readSized } from './request.ts';
 
 const isAligned = (value: number): boolean => value % DMA_PAGE_SIZE === 0;
 
@@ -32,8 +33,8 @@ export const dmaMap: Handler = async ({ device, dma }, request) => {
   if (dma.overlaps(address, size)) {
     throw new Refusal('EEXIST', `DMA_MAP of ${size} bytes at ${address} overlaps a mapped range`);
   }
-  if (dma.count >= DEFAULT_MAX_DMA_MAPS) {
-    throw new Refusal('ENOSPC', `${DEFAULT_MAX_DMA_MAPS} ranges are mapped already`);
+  if (dma.count >= MAX_CLIENT_REGIONS) {
+    throw new Refusal('ENOSPC', `${MAX_CLIENT_REGIONS} ranges are mapped already`);
   }
   await device.dmaMap({
     iova: address,
@@ -47,25 +48,45 @@ export const dmaMap: Handler = async ({ device, dma }, request) => {
   return DONE;
 };
 
-/** SPDK's host attaches the descriptor here too; it is not looked at. */
+/**
+ * As VFIO's type 1 v2 IOMMU, whatever the protocol's text says, since VMMs are written for that one: every region that lies wholly inside
+ * the range goes, be it none; a range that would cut one is refused, and changes nothing. The reply's size is the bytes that went.
+ * (SPDK's host attaches the descriptor here too; it is not looked at.)
+ */
 export const dmaUnmap: Handler = async ({ device, dma }, request) => {
-  const { flags, address, size } = readSized(request, DmaUnmap);
+  const { argsz, flags, address, size } = readRounded(request, DmaUnmap);
+  checkArgsz(argsz, DmaUnmap);
+  let bytes: number;
   if (flags === DmaUnmapFlag.ALL) {
     if (address !== 0 || size !== 0) {
       throw new Refusal('EINVAL', 'DMA_UNMAP of all ranges takes neither address nor size');
     }
-    await device.dmaUnmapAll();
-    dma.clear();
+    await device.dmaUnmap(0, IOVA_END);
+    bytes = dma.remove(0, IOVA_END);
   } else if (flags === 0) {
-    if (!dma.has(address, size)) {
-      throw new Refusal('ENOENT', `DMA_UNMAP of ${size} bytes at ${address}: no such range`);
+    const end = endOf(request, address, size);
+    if (dma.cuts(address, end)) {
+      throw new Refusal('EINVAL', `DMA_UNMAP of ${size} bytes at ${address} would cut a region`);
     }
     await device.dmaUnmap(address, size);
-    dma.remove(address);
+    bytes = dma.remove(address, end);
   } else if (flags === DmaUnmapFlag.GET_DIRTY_BITMAP) {
     throw new Refusal('ENOTSUP', 'dirty pages are not tracked');
   } else {
     throw new Refusal('EINVAL', `DMA_UNMAP flags 0x${flags.toString(16)}`);
   }
-  return { payload: DmaUnmap.encode({ argsz: DmaUnmap.size, flags, address, size }) };
+  return { payload: DmaUnmap.encode({ argsz: DmaUnmap.size, flags, address, size: bytes }) };
 };
+
+/** The end of a range to unmap, 2^64 at most. Multiples of a page are exact numbers up to there; what they were read from must be some. */
+function endOf({ view }: Message, address: number, size: number): number {
+  const { offset } = DmaUnmap;
+  const low = view.getUint32(offset.address, true) | view.getUint32(offset.size, true);
+  if (size === 0 || !isAligned(low)) {
+    throw new Refusal('EINVAL', `DMA_UNMAP of ${size} bytes at ${address}: not whole pages`);
+  }
+  if (address + size > IOVA_END) {
+    throw new Refusal('EINVAL', `DMA_UNMAP of ${size} bytes at ${address} ends above 2^64`);
+  }
+  return address + size;
+}

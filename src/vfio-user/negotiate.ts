@@ -1,4 +1,5 @@
 /** VERSION: what client and server agree on. Pure. vfio-user: VERSION. */
+import { MAX_CLIENT_REGIONS } from '../limits.ts';
 import {
   DEFAULT_MAX_DATA_XFER_SIZE,
   DEFAULT_MAX_MSG_FDS,
@@ -49,6 +50,7 @@ export function negotiate(request: Message): { terms: Terms; payload: Uint8Array
       max_msg_fds: OFFERED_MSG_FDS,
       ...(writeMultiple && { write_multiple: true }),
       max_data_xfer_size: Math.min(clientMaxData, MAX_DATA_XFER_SIZE),
+      max_dma_maps: MAX_CLIENT_REGIONS,
     },
     json.length === 0 ? Number.POSITIVE_INFINITY : json.length,
   );
@@ -62,8 +64,8 @@ export function negotiate(request: Message): { terms: Terms; payload: Uint8Array
 }
 
 /**
- * The reply's JSON, with its NUL. QEMU takes no reply longer than its request, so keys are left out, the last first, until it fits: for
- * each, the default is right too, or less. Cloud Hypervisor needs "capabilities" in any case.
+ * The reply's JSON, with its NUL. QEMU takes no reply longer than its request, so keys are left out, the last first, until it fits. What
+ * holds then is right too, but for `max_dma_maps`, which few clients heed. Cloud Hypervisor needs "capabilities" in any case.
  */
 function encodeCapabilities(
   capabilities: Record<string, number | boolean>,

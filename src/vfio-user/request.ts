@@ -34,8 +34,8 @@ export function whenDone(done: Promise<void> | void, reply: Reply): Reply | Prom
   return done instanceof Promise ? done.then(() => reply) : reply;
 }
 
-/** Reads the structure at the start of a payload. A number above 2^53 is refused, since it cannot be exact. */
-export function readPayload<F extends Fields>(
+/** Reads the structure at the start of a payload. Numbers above 2^53 may be rounded. */
+export function readRounded<F extends Fields>(
   request: Message,
   struct: Struct<F>,
 ): StructValues<F> {
@@ -45,7 +45,15 @@ export function readPayload<F extends Fields>(
       `${request.payload.length} bytes of payload, ${struct.name} has ${struct.size}`,
     );
   }
-  const values = struct.read(request.view);
+  return struct.read(request.view);
+}
+
+/** The same. A number above 2^53 is refused, since it cannot be exact. */
+export function readPayload<F extends Fields>(
+  request: Message,
+  struct: Struct<F>,
+): StructValues<F> {
+  const values = readRounded(request, struct);
   for (const [name, value] of Object.entries(values)) {
     if (typeof value === 'number' && !Number.isSafeInteger(value)) {
       throw new Refusal('EINVAL', `${struct.name}.${name} is above 2^53`);
@@ -62,9 +70,16 @@ export function readSized<F extends NumberFields & { readonly argsz: NumberField
   struct: Struct<F>,
 ): StructValues<F> {
   const values = readPayload(request, struct);
-  const argsz: number = values.argsz;
-  if (argsz < struct.size) {
-    throw new Refusal('EINVAL', `argsz ${argsz}, ${struct.name} has ${struct.size} bytes`);
-  }
+  checkArgsz(values.argsz, struct);
   return values;
+}
+
+/** Refuses an `argsz` that does not hold the structure. */
+export function checkArgsz(
+  argsz: number,
+  { size, name }: { readonly size: number; readonly name: string },
+): void {
+  if (argsz < size) {
+    throw new Refusal('EINVAL', `argsz ${argsz}, ${name} has ${size} bytes`);
+  }
 }

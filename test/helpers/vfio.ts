@@ -98,12 +98,13 @@ export class TestDevice implements VfioUserDevice {
   }
 
   dmaUnmap(iova: number, size: number): Promise<void> | undefined {
-    this.#keep(`dma ${iova}`, undefined);
+    for (const name of [...this.fds.keys()]) {
+      const [kind, address] = name.split(' ');
+      if (kind === 'dma' && Number(address) >= iova && Number(address) < iova + size) {
+        this.#keep(name, undefined);
+      }
+    }
     return this.#enter('dmaUnmap', iova, size);
-  }
-
-  dmaUnmapAll(): Promise<void> | undefined {
-    return this.#enter('dmaUnmapAll');
   }
 
   regionRead(index: number, offset: number, into: Uint8Array): void {

@@ -225,3 +225,135 @@ t.test('regions come and go under load', async (t) => {
   await load;
   t.strictSame([...seen.keys()].sort(), [0, Status.DATA_TRANSFER_ERROR], 'and no other status');
 });
+
+t.test('a range takes away what lies wholly inside it', async (t) => {
+  const target = await TestTarget.start(t);
+  const client = await target.connect(await target.serve(await target.malloc(MIB)));
+  const pair = await client.createQueuePair(1, 16);
+  const memories = [];
+  for (let i = 0; i < 4; i++) {
+    memories.push(await mapped(t, client, 2 * PAGE, IOVA + i * 4 * PAGE));
+  }
+  // Without a descriptor, in the room between the first two.
+  await client.vfio.dmaMap({ iova: IOVA + 2 * PAGE, size: 2 * PAGE });
+  const read = async (iova: number) =>
+    (await pair.execute({ opcode: NvmOpcode.READ, nsid: 1, prp1: iova, cdw12: 7 })).status;
+  const cuts = [
+    [IOVA, PAGE],
+    [IOVA + PAGE, 8 * PAGE],
+    [IOVA + 3 * PAGE, PAGE],
+    [IOVA, 3 * PAGE],
+  ];
+  for (const [iova, size] of cuts) {
+    await t.rejects(client.vfio.dmaUnmap(iova, size), { code: 'EINVAL' }, 'it would cut one');
+  }
+  for (const { iova } of memories) {
+    t.equal(await read(iova), 0, 'and nothing changes');
+  }
+  t.equal(await client.vfio.dmaUnmap(IOVA, 8 * PAGE), 6 * PAGE);
+  t.equal(await client.vfio.dmaUnmap(IOVA, 8 * PAGE), 0, 'there is nothing any more');
+  for (const [i, memory] of memories.entries()) {
+    const expected = i < 2 ? Status.DATA_TRANSFER_ERROR : 0;
+    t.equal(await read(memory.iova), expected);
+    memory.bytes(0, memory.size).fill(0x77);
+  }
+  t.equal(await client.vfio.dmaUnmap(IOVA + 8 * PAGE, 2 ** 20), 4 * PAGE, 'a wide range');
+  await client.vfio.dmaMap({ iova: IOVA, size: 64 * PAGE });
+  t.equal(await client.vfio.dmaUnmap(IOVA, 2 ** 64 - IOVA), 64 * PAGE + client.memory.size);
+  for (const memory of memories) {
+    t.ok(memory.bytes(0, memory.size).every((byte) => byte === 0x77));
+  }
+});
+
+t.test('what was taken away in one message is not written to for the next', async (t) => {
+  const target = await TestTarget.start(t, { reactors: 2 });
+  const client = await target.connect(await target.serve(await target.malloc(MIB)));
+  const pair = await client.createQueuePair(1, 16);
+  // As QEMU with a vIOMMU: page by page, taken away together, and given to other memory.
+  const before = new ClientMemory(8 * PAGE);
+  const after = new ClientMemory(8 * PAGE);
+  t.teardown(() => [before, after].map((memory) => memory.close()));
+  for (const memory of [before, after]) {
+    for (let offset = 0; offset < memory.size; offset += PAGE) {
+      await client.vfio.dmaMap({ iova: IOVA + offset, size: PAGE, fd: memory.fd, offset });
+    }
+    if (memory === before) {
+      t.equal(await client.vfio.dmaUnmap(IOVA, memory.size), memory.size);
+    }
+  }
+  const identify = { opcode: AdminOpcode.IDENTIFY, prp1: IOVA, cdw10: 1 };
+  t.equal((await client.admin.execute(identify)).status, 0);
+  const fill = after.bytes(PAGE, PAGE).fill(0x55);
+  const io = { nsid: 1, prp1: IOVA + PAGE, cdw12: 7 };
+  t.equal((await pair.execute({ ...io, opcode: NvmOpcode.WRITE })).status, 0);
+  fill.fill(0);
+  t.equal((await pair.execute({ ...io, opcode: NvmOpcode.READ })).status, 0);
+  t.ok(
+    fill.every((byte) => byte === 0x55),
+    'data comes from the new memory and goes there',
+  );
+  t.ok(after.bytes(0, PAGE).some(Boolean), 'Identify, too');
+  t.ok(
+    before.bytes(0, before.size).every((byte) => byte === 0),
+    'and not to the old',
+  );
+});
+
+t.test('one range with commands under way in several regions', { skip: noFuse }, async (t) => {
+  const disk = await FuseDisk.mount(t, MIB);
+  const target = await TestTarget.start(t);
+  const client = await target.connect(await target.serve(await target.file(disk.path)));
+  const memories = [];
+  for (let i = 0; i < 3; i++) {
+    memories.push(await mapped(t, client, PAGE, IOVA + i * 4 * PAGE));
+  }
+  const pair = await client.createQueuePair(1, 16);
+  await disk.behave({ hold: true });
+  const done = memories.map(({ iova }, i) =>
+    pair.execute({ opcode: NvmOpcode.READ, nsid: 1, prp1: iova, cdw10: 8 * i, cdw12: 7 }),
+  );
+  await disk.held(3);
+  let answered = false;
+  const unmapped = client.vfio.dmaUnmap(IOVA, 1 << 20).then((bytes) => {
+    answered = true;
+    return bytes;
+  });
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  t.notOk(answered, 'not while the disk has the memory');
+  await disk.behave({});
+  t.equal(await unmapped, 3 * PAGE);
+  for (const memory of memories) {
+    memory.bytes(0, PAGE).fill(0x77);
+  }
+  t.strictSame(
+    (await Promise.all(done)).map(({ status }) => status),
+    [0, 0, 0],
+  );
+  for (const memory of memories) {
+    t.ok(memory.bytes(0, PAGE).every((byte) => byte === 0x77));
+  }
+});
+
+t.test('all memory in one range, under every queue and the shadow doorbells', async (t) => {
+  const transport = { disableMappableBar0: true, shadowDoorbells: true };
+  const target = await TestTarget.start(t, { transport });
+  const served = await target.serve(await target.malloc(MIB));
+  const client = await target.connect(served, { shadowDoorbells: true });
+  const extra = await mapped(t, client, 16 * PAGE);
+  const pairs = [await client.createQueuePair(1, 16), await client.createQueuePair(2, 16)];
+  const { memory } = client;
+  for (let round = 0; round < 3; round++) {
+    t.equal(await client.vfio.dmaUnmap(0, 2 ** 63), memory.size + extra.size);
+    const waiting = [
+      ...pairs.map((queue) => queue.execute({ opcode: NvmOpcode.FLUSH, nsid: 1 })),
+      client.admin.execute({ opcode: AdminOpcode.KEEP_ALIVE }),
+    ];
+    await client.readRegister(0);
+    t.ok((await Promise.all(waiting.map(isPending))).every(Boolean), 'all rest');
+    for (const { iova, size, fd } of [extra, memory]) {
+      await client.vfio.dmaMap({ iova, size, fd });
+    }
+    const statuses = (await Promise.all(waiting)).map(({ status }) => status);
+    t.strictSame(statuses, [0, 0, 0], 'all go on');
+  }
+});

@@ -3,7 +3,9 @@
 import { fstatSync } from 'node:fs';
 import { constants } from 'node:os';
 import t, { type Test } from 'tap';
+import { MAX_CLIENT_REGIONS } from '../../src/limits.ts';
 import { native } from '../../src/native/index.ts';
+import { DmaUnmap } from '../../src/spec/vfio-user.ts';
 import { closeFds } from '../../src/vfio-user/transport.ts';
 import {
   BAR0_SIZE,
@@ -20,7 +22,7 @@ import {
   words,
 } from '../helpers/vfio.ts';
 
-const { EINVAL, EEXIST, ENOENT, ENOTSUP, EIO, EBUSY } = constants.errno;
+const { EINVAL, EEXIST, ENOSPC, ENOTSUP, EIO, EBUSY } = constants.errno;
 const NOTHING = hex('');
 
 async function setUp(t: Test, json?: string): Promise<{ caller: Caller; device: TestDevice }> {
@@ -91,6 +93,20 @@ t.test('DMA_MAP', async (t) => {
   await caller.call(2, mapPayload(0x100000, 0x1000));
 });
 
+t.test('as many ranges as VERSION says', async (t) => {
+  const { caller, device } = await setUp(t);
+  const map = (i: number) => mapPayload(i * 0x2000, 0x1000);
+  for (let i = 0; i < MAX_CLIENT_REGIONS; i++) {
+    await caller.call(2, map(i));
+  }
+  t.equal(await caller.refusal(2, map(MAX_CLIENT_REGIONS)), ENOSPC, 'one more');
+  await caller.call(3, unmapPayload(0x2000, 0x1000));
+  await caller.call(2, map(MAX_CLIENT_REGIONS));
+  device.take();
+  const all = await caller.call(3, unmapPayload(0, 0, 2));
+  t.same(Buffer.from(all.payload), unmapPayload(0, MAX_CLIENT_REGIONS * 0x1000, 2));
+});
+
 t.test('DMA_UNMAP', async (t) => {
   const { caller, device } = await setUp(t);
   const fd = memfd(t, 0x10000);
@@ -98,12 +114,19 @@ t.test('DMA_UNMAP', async (t) => {
   await caller.call(2, mapPayload(0x3000, 0x1000));
   device.take();
   const refusals: [string, Uint8Array, number][] = [
-    ['part of a range', unmapPayload(0x1000, 0x1000), ENOENT],
-    ['two ranges', unmapPayload(0x1000, 0x3000), ENOENT],
-    ['another size', unmapPayload(0x1000, 0x4000), ENOENT],
-    ['no range', unmapPayload(0x10000, 0x1000), ENOENT],
-    ['nothing mapped there', unmapPayload(0, 0), ENOENT],
-    ['an address above 2^53', unmapPayload(2n ** 60n, 0x1000), EINVAL],
+    ['the start of a range', unmapPayload(0x1000, 0x1000), EINVAL],
+    ['the end of a range', unmapPayload(0x2000, 0x1000), EINVAL],
+    ['a range and part of the one before', unmapPayload(0x2000, 0x2000), EINVAL],
+    ['a range and part of the next', unmapPayload(0, 0x2000), EINVAL],
+    ['from inside a range to the end', unmapPayload(0x2000, 2n ** 64n - 0x2000n), EINVAL],
+    ['no bytes', unmapPayload(0x10000, 0), EINVAL],
+    ['no bytes at all', unmapPayload(0, 0), EINVAL],
+    ['half a page', unmapPayload(0x10000, 0x800), EINVAL],
+    ['an odd address', unmapPayload(0x10800, 0x1000), EINVAL],
+    ['an odd address that no double holds', unmapPayload(2n ** 63n + 1n, 0x1000), EINVAL],
+    ['an odd size that no double holds', unmapPayload(0x10000, 2n ** 63n + 1n), EINVAL],
+    ['an end above 2^64', unmapPayload(0x10000, 2n ** 64n - 0x1000n), EINVAL],
+    ['an end above 2^64, from the last page', unmapPayload(2n ** 64n - 0x1000n, 0x2000), EINVAL],
     ['dirty bitmap', Buffer.concat([unmapPayload(0x1000, 0x2000, 1), Buffer.alloc(16)]), ENOTSUP],
     ['all, with an address', unmapPayload(0x1000, 0, 2), EINVAL],
     ['all, with a size', unmapPayload(0, 0x1000, 2), EINVAL],
@@ -120,16 +143,35 @@ t.test('DMA_UNMAP', async (t) => {
   const reply = await caller.call(3, unmapPayload(0x1000, 0x2000));
   t.same(Buffer.from(reply.payload), unmapPayload(0x1000, 0x2000), 'the request comes back');
   t.same(device.take(), [['dmaUnmap', 0x1000, 0x2000]]);
-  t.equal(await caller.refusal(3, unmapPayload(0x1000, 0x2000)), ENOENT, 'it is gone');
+
+  const unmap = async (address: number | bigint, size: number | bigint) => {
+    const { payload } = await caller.call(3, unmapPayload(address, size));
+    const { address: at, size: bytes } = DmaUnmap.read(
+      new DataView(new Uint8Array(payload).buffer),
+    );
+    t.equal(at, Number(address), 'the address comes back');
+    return bytes;
+  };
+  t.equal(await unmap(0x1000, 0x2000), 0, 'it is gone: there is nothing in the range');
+  t.equal(await unmap(2n ** 60n, 0x1000), 0, 'nor where nothing can be');
+  t.equal(await unmap(2n ** 64n - 0x1000n, 0x1000), 0, 'nor in the last page');
+  for (const address of [0x1000, 0x2000, 0x8000, 0x2_0000_0000]) {
+    await caller.call(2, mapPayload(address, 0x1000), address === 0x2000 ? [] : [fd]);
+  }
+  t.equal(await unmap(0, 0x3000), 0x2000, 'two ranges, and room around them');
+  await caller.call(2, mapPayload(0x2000, 0x1000));
+  t.equal(await unmap(0x4000, 2n ** 64n - 0x4000n), 0x2000, 'a range up to 2^64');
+  t.equal(await unmap(0x2000, 0x1000), 0x1000, 'what was outside is left');
+  device.take();
 
   device.failure = Object.assign(new Error('no'), { errno: EBUSY });
   t.equal(await caller.refusal(3, unmapPayload(0x3000, 0x1000)), EBUSY);
   await caller.call(2, mapPayload(0x5000, 0x1000));
   device.take();
   const all = await caller.call(3, unmapPayload(0, 0, 2));
-  t.same(Buffer.from(all.payload), unmapPayload(0, 0, 2));
-  t.same(device.take(), [['dmaUnmapAll']]);
-  t.equal(await caller.refusal(3, unmapPayload(0x3000, 0x1000)), ENOENT);
+  t.same(Buffer.from(all.payload), unmapPayload(0, 0x2000, 2), 'the bytes of all');
+  t.same(device.take(), [['dmaUnmap', 0, 2 ** 64]]);
+  t.equal(await unmap(0x3000, 0x1000), 0);
   await caller.call(2, mapPayload(0x3000, 0x3000));
 
   const before = openFds();

@@ -43,18 +43,32 @@ t.test('regions that come and go, against a plain list', async () => {
     writable: fc.boolean(),
     probe: fc.nat(16 * 4 * PAGE),
     far: fc.boolean(),
+    slots: fc.integer({ min: 1, max: 16 }),
   });
   const property = fc.property(fc.array(step, { minLength: 1, maxLength: 80 }), (steps) => {
     const memory = new GuestMemory();
     const model: GuestRegion[] = [];
-    for (const { mapping, slot, writable, probe, far } of steps) {
+    for (const { mapping, slot, writable, probe, far, slots } of steps) {
       const base = far ? 2 ** 52 : 2 ** 32 - 8 * PAGE;
       const iova = base + slot * 4 * PAGE;
       const at = model.findIndex((other) => other.iova === iova);
       if (at >= 0) {
-        assert.equal(memory.remove(iova), model[at]);
-        model.splice(at, 1);
-        assert.equal(memory.remove(iova), undefined);
+        // With those in the slots that follow.
+        const end = iova + slots * 4 * PAGE;
+        const gone = model.filter((other) => other.iova >= iova && other.iova < end);
+        const ranges = memory.hostRanges(iova, end);
+        for (const { buffer, size } of mappings) {
+          const start = native.addressOf(new Uint8Array(buffer, 0, 1));
+          const hit = gone.some((other) => other.buffer === buffer);
+          assert.equal(ranges.overlaps(start, start + 1), hit);
+          assert.equal(ranges.overlaps(start + size - 1, start + size), hit);
+        }
+        assert.deepEqual(
+          memory.remove(iova, end),
+          gone.sort((a, b) => a.iova - b.iova),
+        );
+        model.splice(0, model.length, ...model.filter((other) => !gone.includes(other)));
+        assert.deepEqual(memory.remove(iova, end), []);
       } else {
         const added = { ...mappings[mapping], iova, writable };
         memory.add(added);
@@ -108,7 +122,7 @@ t.test('words of regions larger than a typed array looks at', async (t) => {
   }
   t.notOk(memory.locate(...halves(5 * GIB - 4)));
   t.notOk(memory.locate(...halves(10 * GIB)));
-  memory.remove(5 * GIB);
+  memory.remove(5 * GIB, 6 * GIB);
   t.equal(memory.words.length, 0, 'no view is kept of memory that is gone');
   t.notOk(memory.locate(...halves(5 * GIB)));
 });
@@ -154,7 +168,7 @@ t.test('queues across regions', async (t) => {
   }
   t.equal(new Int32Array(parts[1].buffer)[0], PAGE / 4, 'the regions outlive the extra mapping');
   t.ok(memory.queueMemory(0x10_2000, 2 * PAGE, true)?.alias, 'from the middle of one on');
-  memory.remove(0x10_1000);
+  memory.remove(0x10_1000, 0x10_3000);
   t.equal(memory.queueMemory(0x10_0000, 4 * PAGE, true), undefined, 'a hole');
   memory.add({ ...parts[1], writable: false });
   t.equal(memory.queueMemory(0x10_0000, 4 * PAGE, true), undefined, 'a piece that is read only');

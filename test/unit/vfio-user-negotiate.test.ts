@@ -32,7 +32,7 @@ t.test('without JSON', async (t) => {
   t.match(answer(version(0, 1)), {
     major: 0,
     minor: 1,
-    capabilities: { max_msg_fds: 8, max_data_xfer_size: 1048576 },
+    capabilities: { max_msg_fds: 8, max_dma_maps: 8192, max_data_xfer_size: 1048576 },
     terms: { minor: 1, clientMaxMsgFds: 1, writeMultiple: false },
   });
   t.notOk('write_multiple' in answer(version(0, 1)).capabilities, 'it was not offered');

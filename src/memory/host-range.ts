@@ -1,5 +1,0 @@
-/** Host addresses, `to` not included. */
-export interface HostRange {
-  readonly from: number;
-  readonly to: number;
-}
