@@ -32,7 +32,8 @@ export function cloudHypervisorCommand(socketPath: string): string {
 }
 
 export interface Listening {
-  readonly rpcSocket: string;
+  /** Absent if there is none. */
+  readonly rpcSocket: string | undefined;
   /** All that VMs can connect to. */
   readonly sockets?: readonly {
     readonly path: string;
@@ -65,6 +66,7 @@ export function banner({
 }: Listening): string {
   const lines: string[] = [];
   const attached = vfioUserSocket ?? sockets[0]?.path;
+  const option = rpcSocket === undefined ? '' : ` -s ${shellQuote(rpcSocket)}`;
   for (const { nsid, path, bytes } of disks ?? []) {
     lines.push(`namespace ${nsid}: ${path} (${formatBytes(bytes)})`);
   }
@@ -80,16 +82,18 @@ export function banner({
       lines.push(`             and ${sockets.length - MAX_LISTED} more`);
     }
   }
-  lines.push(`JSON-RPC:    ${rpcSocket}`);
+  if (rpcSocket !== undefined) {
+    lines.push(`JSON-RPC:    ${rpcSocket}`);
+  }
   if (httpUrl !== undefined) {
     lines.push(`HTTP:        ${httpUrl}`);
   }
   if (disks === undefined) {
     lines.push('', 'Takes options through JSON-RPC, and goes on when it is told to:');
-    lines.push(`  doorbell rpc framework_start_init -s ${shellQuote(rpcSocket)}`);
+    lines.push(`  doorbell rpc framework_start_init${option}`);
   } else if (attached === undefined) {
     lines.push('', 'No disks yet. Configure the target through JSON-RPC, for example:');
-    lines.push(`  doorbell rpc rpc_get_methods -s ${shellQuote(rpcSocket)}`);
+    lines.push(`  doorbell rpc rpc_get_methods${option}`);
   } else {
     lines.push(
       '',

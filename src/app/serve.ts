@@ -21,7 +21,8 @@ import type { HttpOptions } from './http.ts';
 import { type PassedOptions, PassedSockets } from './passed-sockets.ts';
 
 export interface ServeOptions extends PassedOptions, DiskOptions, ConfigOptions {
-  readonly rpcSocket: string;
+  /** Absent: nobody but this process can call methods. */
+  readonly rpcSocket?: string | undefined;
   /** Who may use it. */
   readonly rpcAccess?: SocketAccess | undefined;
   /** Processors of the reactors. */
@@ -37,12 +38,16 @@ export interface ServeOptions extends PassedOptions, DiskOptions, ConfigOptions 
   readonly http?: HttpOptions | undefined;
   /** Takes options first, and serves disks when framework_start_init is called. */
   readonly waitForRpc?: boolean | undefined;
+  /** What says which sockets were passed to the process. Default: its own. */
+  readonly environment?: NodeJS.ProcessEnv | undefined;
 }
 
 /** A running target. */
 export class Service {
   readonly target: Target;
   readonly reactors: ReactorPool;
+  /** Calls methods. */
+  readonly dispatcher: Dispatcher;
   /** Absent if there are neither configuration files nor a state folder. */
   readonly configuration: Configuration | undefined;
   /** Once it serves its disks. */
@@ -52,17 +57,14 @@ export class Service {
   #stopping: string | undefined;
 
   private constructor(
-    {
-      target,
-      reactors,
-      configuration,
-    }: { target: Target; reactors: ReactorPool; configuration: Configuration | undefined },
+    { target, reactors, dispatcher, configuration }: Rooms,
     { initialized }: Lifecycle,
     listening: () => Listening,
     parts: readonly Part[],
   ) {
     this.target = target;
     this.reactors = reactors;
+    this.dispatcher = dispatcher;
     this.configuration = configuration;
     this.initialized = initialized;
     this.#listening = listening;
@@ -88,7 +90,7 @@ export class Service {
     const { configuration, options } = await openConfiguration(asked, log);
     const parts: Part[] = [];
     try {
-      const passed = new PassedSockets(options, process.env, process.pid);
+      const passed = new PassedSockets(options, asked.environment ?? process.env, process.pid);
       if (options.stateDir !== undefined && passed.disk?.address.endsWith('/cntrl') === false) {
         throw new InvalidError(
           `the socket ${passed.disk.address} was passed, but --state-dir can only bring back sockets at FOLDER/cntrl`,
@@ -140,24 +142,26 @@ export class Service {
       const lifecycle = new Lifecycle(options.waitForRpc === true ? initialize : undefined);
       const methods = allMethods(target, VERSION, control, lifecycle, configuration);
       const dispatcher = new Dispatcher(methods, rpcLog, lifecycle);
-      const rpcSocket = resolve(options.rpcSocket);
-      const access = options.rpcAccess;
-      const server =
-        passed.rpc === undefined
-          ? await RpcServer.listen(rpcSocket, dispatcher, rpcLog, access)
-          : RpcServer.adopt(passed.rpc, dispatcher, rpcLog);
-      parts.push({ name: 'JSON-RPC clients', stop: () => server.close() });
+      const server = await serveRpc(options, passed, dispatcher, rpcLog);
+      if (server !== undefined) {
+        parts.push({ name: 'JSON-RPC clients', stop: () => server.close() });
+      }
       if (options.waitForRpc !== true) {
         await initialize();
       }
       const httpUrl = await startHttp();
       const listening = () => ({
-        rpcSocket: server.path,
+        rpcSocket: server?.path,
         httpUrl,
         ...disks,
         sockets: sockets(target),
       });
-      return new Service({ target, reactors, configuration }, lifecycle, listening, parts);
+      return new Service(
+        { target, reactors, dispatcher, configuration },
+        lifecycle,
+        listening,
+        parts,
+      );
 
       async function startHttp(): Promise<string | undefined> {
         if (options.http === undefined) {
@@ -192,10 +196,33 @@ export class Service {
   }
 }
 
+/** What the service consists of. */
+interface Rooms {
+  readonly target: Target;
+  readonly reactors: ReactorPool;
+  readonly dispatcher: Dispatcher;
+  readonly configuration: Configuration | undefined;
+}
+
 /** Something that was started. */
 interface Part {
   readonly name: string;
   readonly stop: () => Promise<void>;
+}
+
+/** At the socket that was passed for it, or the one that the options name. */
+async function serveRpc(
+  { rpcSocket, rpcAccess }: ServeOptions,
+  passed: PassedSockets,
+  dispatcher: Dispatcher,
+  log: Logger,
+): Promise<RpcServer | undefined> {
+  if (passed.rpc !== undefined) {
+    return RpcServer.adopt(passed.rpc, dispatcher, log);
+  }
+  return rpcSocket === undefined
+    ? undefined
+    : RpcServer.listen(resolve(rpcSocket), dispatcher, log, rpcAccess);
 }
 
 /** In the reverse order of the start. Rejects with the first failure, after all were stopped. */

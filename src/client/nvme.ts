@@ -338,6 +338,7 @@ export function succeeded({ status, dw0 }: Completion): number {
 
 /** A completion with an error status. */
 export class NvmeError extends Error {
+  override readonly name = 'NvmeError';
   /** The status field: SC, SCT << 8, DNR << 14. */
   readonly status: number;
 

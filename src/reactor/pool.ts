@@ -129,6 +129,8 @@ export class ReactorPool {
       recordTiming: false,
       // Reactors only borrow main's descriptors.
       trackUnmanagedFds: false,
+      // How a program was given to Node (`node --input-type=module -e …`) is not how a reactor is.
+      execArgv: process.execArgv.filter((option) => !option.startsWith('--input-type')),
     });
     process.once('exit', this.#abandon);
   }

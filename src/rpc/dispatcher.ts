@@ -30,15 +30,23 @@ export interface RpcExample {
   readonly result: unknown;
 }
 
-type ReadonlyDeep<T> = T extends readonly (infer Item)[]
+export type ReadonlyDeep<T> = T extends readonly (infer Item)[]
   ? readonly ReadonlyDeep<Item>[]
   : T extends object
     ? { readonly [Key in keyof T]: ReadonlyDeep<T[Key]> }
     : T;
 
+/** A method with the types that its schemas have. */
+export interface DeclaredMethod<N extends string, P extends TObject, R extends TSchema>
+  extends RpcMethod {
+  readonly name: N;
+  readonly params: P;
+  readonly result: R;
+}
+
 /** Declares a method: `call` gets parameters of the schema's type, checked. It may be asynchronous. */
-export function method<P extends TObject, R extends TSchema>(definition: {
-  readonly name: string;
+export function method<const N extends string, P extends TObject, R extends TSchema>(definition: {
+  readonly name: N;
   readonly summary: string;
   readonly params: P;
   readonly result: R;
@@ -50,7 +58,7 @@ export function method<P extends TObject, R extends TSchema>(definition: {
     params: Static<P>,
     caller: Caller,
   ) => ReadonlyDeep<Static<R>> | Promise<ReadonlyDeep<Static<R>>>;
-}): RpcMethod {
+}): DeclaredMethod<N, P, R> {
   return {
     relaxed: false,
     phase: 'runtime',

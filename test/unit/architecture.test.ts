@@ -20,7 +20,7 @@ const LAYERS = [
   ['src/nvme', 'src/pci', 'src/vfio-user', 'src/bdev', 'src/client'],
   ['src/target', 'src/reactor'],
   ['src/rpc', 'src/http'],
-  ['src/app', 'src/cli', 'src/index.ts', 'workers'],
+  ['src/app', 'src/cli', 'src/library', 'src/index.ts', 'workers'],
 ];
 
 /** Siblings that know of each other. */
@@ -38,7 +38,9 @@ const EXCEPTIONS: Readonly<Record<string, readonly string[]>> = {
   'src/http': ['src/rpc/answer.ts', 'src/rpc/dispatcher.ts', 'src/rpc/protocol.ts'],
   // The command line starts the application.
   'src/cli': ['src/app'],
-  'src/index.ts': ['src/app'],
+  // What programs import is made of the application, and has none of its command line.
+  'src/library': ['src/app'],
+  'src/index.ts': ['src/library', 'src/app/config/problem.ts'],
 };
 
 const CONTROL_PLANE = ['src/rpc', 'src/http', 'src/target', 'src/app', 'src/cli', 'src/client'];
@@ -154,21 +156,46 @@ t.test('only src/native loads the addon', async (t) => {
   }
 });
 
-t.test('a reactor reaches no package and nothing of the control plane', async (t) => {
+/** The files that some files load, themselves among them, and what these import that is none of ours. */
+function closure(roots: readonly string[]): { reached: Set<string>; outside: Map<string, string> } {
   const reached = new Set<string>();
-  const queue = ['workers/reactor.ts'];
+  const outside = new Map<string, string>();
+  const queue = [...roots];
   for (let file = queue.pop(); file !== undefined; file = queue.pop()) {
     reached.add(file);
     for (const { specifier, typeOnly } of files.get(file) ?? []) {
-      if (typeOnly) {
-        continue;
-      }
-      if (!files.has(specifier)) {
-        t.ok(isBuiltin(specifier), `${file} → ${specifier}`);
-      } else if (!reached.has(specifier)) {
+      if (!typeOnly && !files.has(specifier)) {
+        outside.set(specifier, file);
+      } else if (!typeOnly && !reached.has(specifier)) {
         queue.push(specifier);
       }
     }
+  }
+  return { reached, outside };
+}
+
+t.test('what programs import leaves their process alone, and has no command line', async (t) => {
+  const { exports } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
+    readonly exports: Readonly<Record<string, string | { readonly default: string }>>;
+  };
+  const roots = Object.values(exports).flatMap((entry) =>
+    typeof entry === 'string' ? [] : entry.default.replace('./dist/', '').replace(/\.js$/, '.ts'),
+  );
+  t.ok(roots.length >= 3 && roots.every((file) => files.has(file)), 'sources of the exports');
+  const { reached } = closure(roots);
+  t.ok(reached.has('src/app/serve.ts') && reached.has('src/client/nvme.ts'));
+  for (const file of reached) {
+    t.notOk(within(file, 'src/cli') || file === 'src/app/main.ts', file);
+    // Threads that sleep in the kernel have to be told that the process ends.
+    const text = readFileSync(join(ROOT, file), 'utf8').replace("process.once('exit'", '');
+    t.notMatch(text, /\bprocess\.(?:exit|abort|on|once|chdir)\b/, file);
+  }
+});
+
+t.test('a reactor reaches no package and nothing of the control plane', async (t) => {
+  const { reached, outside } = closure(['workers/reactor.ts']);
+  for (const [specifier, file] of outside) {
+    t.ok(isBuiltin(specifier), `${file} → ${specifier}`);
   }
   t.ok(reached.has('src/reactor/loop.ts') && reached.has('src/nvme/io.ts'));
   for (const file of reached) {

@@ -59,7 +59,7 @@ function brokenLink(document: string, target: string): string | undefined {
 }
 
 /** A path in this repository, perhaps with `*` in its last part; a `*.test.ts` may stand without its folder. */
-const REPOSITORY_PATH = /^(?:src|test|bench|config|addon|workers|docs)\/[\w./*-]*$/;
+const REPOSITORY_PATH = /^(?:src|test|bench|config|addon|workers|docs|examples)\/[\w./*-]*$/;
 /** What is made at run time. */
 const MADE = ['bench/results/'];
 

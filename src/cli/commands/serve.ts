@@ -1,6 +1,7 @@
 /** `doorbell serve`: runs a target until a signal ends it. */
 import { type Command, Option } from 'commander';
 import { parseCpuList, parseCpuMask } from '../../app/cpus.ts';
+import { DEFAULTS } from '../../app/defaults.ts';
 import { parseSize } from '../../app/size.ts';
 import { type Owner, parseOwner, parseSocketMode } from '../../app/socket-access.ts';
 import { type HttpAddress, parseHttpAddress, parseOrigin } from '../../http/address.ts';
@@ -60,7 +61,7 @@ export function addServe(program: Command): void {
     .addOption(
       new Option('--disk-size <size>', 'size of a default disk that is made')
         .argParser(parsed(parseSize))
-        .default(2 ** 30, '1G'),
+        .default(DEFAULTS.diskSize, '1G'),
     )
     .option(
       '--socket-dir <folder>',
@@ -112,12 +113,12 @@ export function addServe(program: Command): void {
     .addOption(
       new Option('--spin-us <n>', 'how long an idle reactor polls before it sleeps, in µs')
         .argParser(integer(0, 1_000_000_000))
-        .default(100),
+        .default(DEFAULTS.spinUs),
     )
     .addOption(
       new Option('--max-sleep-us <n>', 'how long an idle reactor sleeps at most, in µs')
         .argParser(integer(1, 1_000_000))
-        .default(5000),
+        .default(DEFAULTS.maxSleepUs),
     )
     .option(
       '--trap-doorbells',
@@ -146,7 +147,7 @@ export function addServe(program: Command): void {
     .addOption(
       new Option('--stop-timeout <seconds>', 'how long commands in flight may hold up the end')
         .argParser(integer(1, 86_400))
-        .default(50),
+        .default(DEFAULTS.stopTimeout),
     )
     .addOption(
       new Option('--log-level <level>', 'what to log on stderr')

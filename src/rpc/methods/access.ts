@@ -5,7 +5,7 @@
 import { Type } from 'typebox';
 import type { Target } from '../../target/target.ts';
 import { InvalidError } from '../../util/errors.ts';
-import { method, type RpcMethod } from '../dispatcher.ts';
+import { method } from '../dispatcher.ts';
 import { Bool, DONE, IGNORED, TARGET_NAME, Text, U32_MAX, Uint } from '../schema.ts';
 import { ListenAddress } from './listeners.ts';
 
@@ -13,14 +13,14 @@ const { Optional } = Type;
 const NQN = { nqn: Text('NQN of the subsystem'), ...TARGET_NAME };
 const NSID = Uint('NSID', U32_MAX, 1);
 
-export function accessMethods(target: Target): RpcMethod[] {
+export function accessMethods(target: Target) {
   /** Throws InvalidError if there is no such namespace. */
   const checkNamespace = (nqn: string, nsid: number): void => {
     if (!target.subsystem(nqn).namespaces.has(nsid)) {
       throw new InvalidError(`key 'nsid': ${nqn} has no namespace ${nsid}`);
     }
   };
-  const mask = (name: string, summary: string): RpcMethod =>
+  const mask = <const N extends string>(name: N, summary: string) =>
     method({
       name,
       summary,

@@ -3,7 +3,7 @@ import { type Static, Type } from 'typebox';
 import { BLOCK_SIZES, type Disk } from '../../bdev/disk.ts';
 import type { Target } from '../../target/target.ts';
 import { ErrnoError } from '../../util/errors.ts';
-import { method, type RpcMethod } from '../dispatcher.ts';
+import { method } from '../dispatcher.ts';
 import {
   Bool,
   Count,
@@ -121,7 +121,7 @@ const BdevInfo = Type.Object({
   driver_specific: Type.Record(Type.String(), Type.Unknown()),
 });
 
-export function bdevMethods(target: Target): RpcMethod[] {
+export function bdevMethods(target: Target) {
   const createFile = async (module: 'aio' | 'uring', params: Static<typeof AioCreate>) => {
     const bdev = await target.createFile(params, {
       module,
@@ -134,7 +134,7 @@ export function bdevMethods(target: Target): RpcMethod[] {
     return bdev.name;
   };
 
-  const deletion = (module: Disk['module']): RpcMethod =>
+  const deletion = <const M extends Disk['module']>(module: M) =>
     method({
       name: `bdev_${module}_delete`,
       summary: 'Deletes the bdev, after its namespace if it is one.',
@@ -146,7 +146,7 @@ export function bdevMethods(target: Target): RpcMethod[] {
       },
     });
 
-  const rescan = (module: 'aio' | 'uring'): RpcMethod =>
+  const rescan = <const M extends 'aio' | 'uring'>(module: M) =>
     method({
       name: `bdev_${module}_rescan`,
       summary: 'Takes over the size that the file has now; guests that use it are told.',

@@ -2,7 +2,7 @@
 import { Type } from 'typebox';
 import type { Target } from '../../target/target.ts';
 import { FailedError, InvalidError } from '../../util/errors.ts';
-import { method, type RpcMethod } from '../dispatcher.ts';
+import { method } from '../dispatcher.ts';
 import { SECTIONS, saveSection } from '../save-config.ts';
 import { Bool, IGNORED, Text } from '../schema.ts';
 
@@ -27,7 +27,7 @@ export interface Reloader {
 
 const Words = (description: string) => Type.Array(Type.String(), { description });
 
-export function configMethods(target: Target, reloader?: Reloader): RpcMethod[] {
+export function configMethods(target: Target, reloader?: Reloader) {
   return [
     method({
       name: 'framework_get_subsystems',

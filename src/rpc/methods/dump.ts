@@ -2,10 +2,10 @@
 import { Type } from 'typebox';
 import { Asked, writeReport } from '../../target/report.ts';
 import type { Target } from '../../target/target.ts';
-import { method, type RpcMethod } from '../dispatcher.ts';
+import { method } from '../dispatcher.ts';
 import { Text } from '../schema.ts';
 
-export function dumpMethods(target: Target): RpcMethod[] {
+export function dumpMethods(target: Target) {
   return [
     method({
       name: 'doorbell_dump',

@@ -6,7 +6,7 @@ import { Op } from '../../bdev/op.ts';
 import { DelayBdev, ErrorBdev } from '../../bdev/wrapper.ts';
 import type { Target } from '../../target/target.ts';
 import { ErrnoError } from '../../util/errors.ts';
-import { method, type RpcMethod } from '../dispatcher.ts';
+import { method } from '../dispatcher.ts';
 import { RpcCode, RpcError } from '../protocol.ts';
 import { DONE, Text, U8_MAX, U32_MAX, Uint, Uuid } from '../schema.ts';
 
@@ -27,8 +27,8 @@ const ERROR_TYPES = Object.keys(INJECTED_ERRORS) as InjectedError[];
 /** A status code type has 3 bits. */
 const MAX_SCT = 7;
 
-export function faultMethods(target: Target): RpcMethod[] {
-  const deletion = (module: 'delay' | 'error'): RpcMethod =>
+export function faultMethods(target: Target) {
+  const deletion = <const M extends 'delay' | 'error'>(module: M) =>
     method({
       name: `bdev_${module}_delete`,
       summary: 'Deletes the bdev, after its namespace if it is one. The bdev below stays.',

@@ -4,7 +4,7 @@ import { isAbsolute } from 'node:path';
 import { Type } from 'typebox';
 import { createDiskImage } from '../../bdev/image.ts';
 import { ErrnoError, InvalidError, withErrnoDetail } from '../../util/errors.ts';
-import { method, type RpcMethod } from '../dispatcher.ts';
+import { method } from '../dispatcher.ts';
 import { DONE, Path, Uint } from '../schema.ts';
 
 /** Smallest unit that all block sizes divide. Bytes. */
@@ -16,7 +16,7 @@ function checkAbsolute(key: string, path: string): void {
   }
 }
 
-export function fileMethods(): RpcMethod[] {
+export function fileMethods() {
   return [
     method({
       name: 'doorbell_create_disk_file',

@@ -27,7 +27,7 @@ export function frameworkMethods(
   lifecycle: Lifecycle,
   methods: () => readonly RpcMethod[],
   version: string,
-): RpcMethod[] {
+) {
   const startedAt = process.hrtime.bigint();
 
   return [

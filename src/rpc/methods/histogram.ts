@@ -6,7 +6,7 @@ import { Op } from '../../bdev/op.ts';
 import { Tally } from '../../bdev/tally.ts';
 import type { Target } from '../../target/target.ts';
 import { ErrnoError } from '../../util/errors.ts';
-import { method, type RpcMethod } from '../dispatcher.ts';
+import { method } from '../dispatcher.ts';
 import { Bool, DONE, IGNORED, Text, TICK_RATE, Uint } from '../schema.ts';
 import { IO_TYPES } from './bdev.ts';
 
@@ -19,7 +19,7 @@ type Timed = keyof typeof TIMED;
 /** SPDK's histograms have this many ranges of 2^bucket_shift buckets: range 0 counts single ticks, each further one is twice as wide. */
 const RANGES = 64 - LATENCY_SHIFT + 1;
 
-export function histogramMethods(target: Target): RpcMethod[] {
+export function histogramMethods(target: Target) {
   /** What a bdev had done when its histogram was turned on, and the commands that it is of. */
   const enabled = new WeakMap<Disk, { readonly before: Tally; readonly ops: readonly Timed[] }>();
   const everything = ({ index }: Disk): Tally => {

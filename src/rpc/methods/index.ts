@@ -31,8 +31,10 @@ export function allMethods(
   log: LogControl,
   lifecycle = new Lifecycle(),
   reloader?: Reloader,
-): RpcMethod[] {
-  const methods: RpcMethod[] = [
+) {
+  // Some describe all of them.
+  const table: RpcMethod[] = [];
+  const methods = [
     ...bdevMethods(target),
     ...faultMethods(target),
     ...fileMethods(),
@@ -50,9 +52,10 @@ export function allMethods(
     ...optionMethods(target),
     ...tuningMethods(),
     ...threadMethods(target),
-    ...frameworkMethods(target, lifecycle, () => methods, version),
+    ...frameworkMethods(target, lifecycle, () => table, version),
     ...configMethods(target, reloader),
     ...spdkMethods(version),
   ];
+  table.push(...methods);
   return methods;
 }

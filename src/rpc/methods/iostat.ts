@@ -9,7 +9,7 @@ import { Tally } from '../../bdev/tally.ts';
 import { MAX_BDEVS } from '../../limits.ts';
 import type { Target } from '../../target/target.ts';
 import { ErrnoError } from '../../util/errors.ts';
-import { method, type RpcMethod } from '../dispatcher.ts';
+import { method } from '../dispatcher.ts';
 import { Bool, DONE, Text } from '../schema.ts';
 
 const TICK_RATE = 1_000_000_000;
@@ -54,7 +54,7 @@ function report(tally: Tally) {
   };
 }
 
-export function iostatMethods(target: Target): RpcMethod[] {
+export function iostatMethods(target: Target) {
   const { reactors } = target;
   const channels = (bdev: Disk): Tally[] =>
     Array.from({ length: reactors.count }, (_, reactor) => reactors.iostat(bdev.index, reactor));

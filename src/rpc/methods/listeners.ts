@@ -3,7 +3,7 @@ import { Type } from 'typebox';
 import type { Listener, Subsystem } from '../../target/subsystem.ts';
 import type { Target } from '../../target/target.ts';
 import { InvalidError } from '../../util/errors.ts';
-import { method, type RpcMethod } from '../dispatcher.ts';
+import { method } from '../dispatcher.ts';
 import { DONE, IGNORED, Path, TARGET_NAME, Text, Unsupported } from '../schema.ts';
 import { isVfioUser } from './transport.ts';
 
@@ -78,7 +78,7 @@ function describeQpairs(subsystem: Subsystem) {
   });
 }
 
-export function listenerMethods(target: Target): RpcMethod[] {
+export function listenerMethods(target: Target) {
   return [
     method({
       name: 'nvmf_subsystem_add_listener',

@@ -2,7 +2,7 @@
 import { Type } from 'typebox';
 import { InvalidError } from '../../util/errors.ts';
 import { COMPONENTS, type Component, type LogControl, type LogLevel } from '../../util/log.ts';
-import { method, type RpcMethod } from '../dispatcher.ts';
+import { method } from '../dispatcher.ts';
 import { Bool, DONE, Text } from '../schema.ts';
 
 const Nothing = Type.Object({});
@@ -38,7 +38,7 @@ const SPDK_FLAGS: Readonly<Record<string, Component>> = {
   vfio_user: 'vfio-user',
 };
 
-export function logMethods(control: LogControl): RpcMethod[] {
+export function logMethods(control: LogControl) {
   /** As it was set, since two of SPDK's levels are one of ours. */
   let name = NAMES[control.level];
 

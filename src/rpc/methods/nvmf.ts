@@ -10,7 +10,7 @@ import {
 } from '../../target/subsystem.ts';
 import type { Target } from '../../target/target.ts';
 import { ErrnoError, InvalidError } from '../../util/errors.ts';
-import { method, type RpcMethod } from '../dispatcher.ts';
+import { method } from '../dispatcher.ts';
 import {
   Ascii,
   Bool,
@@ -141,7 +141,7 @@ function describeSubsystem(subsystem: Subsystem) {
   };
 }
 
-export function nvmfMethods(target: Target): RpcMethod[] {
+export function nvmfMethods(target: Target) {
   return [
     method({
       name: 'nvmf_create_subsystem',

@@ -1,8 +1,8 @@
 /** Options that SPDK takes before initialisation (--wait-for-rpc). Most are about things that this target has not. */
-import { Type } from 'typebox';
+import { type TObject, Type } from 'typebox';
 import type { Target } from '../../target/target.ts';
 import { FailedError } from '../../util/errors.ts';
-import { method, type RpcMethod } from '../dispatcher.ts';
+import { method } from '../dispatcher.ts';
 import { Bool, DONE, IGNORED, Text, U16_MAX, U32_MAX, Uint, Unsupported } from '../schema.ts';
 
 const { Optional } = Type;
@@ -38,13 +38,9 @@ const NvmfConfig = Type.Object({
   ),
 });
 
-export function optionMethods(target: Target): RpcMethod[] {
+export function optionMethods(target: Target) {
   let maxSubsystemsSet = false;
-  const accept = (
-    name: string,
-    summary: string,
-    params: ReturnType<typeof Type.Object>,
-  ): RpcMethod =>
+  const accept = <const N extends string, P extends TObject>(name: N, summary: string, params: P) =>
     method({ name, summary, phase: 'startup', params, result: DONE, call: () => true });
 
   return [

@@ -3,7 +3,7 @@ import { Type } from 'typebox';
 import type { RateLimits } from '../../bdev/limiter.ts';
 import type { Target } from '../../target/target.ts';
 import { ErrnoError } from '../../util/errors.ts';
-import { method, type RpcMethod } from '../dispatcher.ts';
+import { method } from '../dispatcher.ts';
 import { DONE, Text, Uint } from '../schema.ts';
 
 /** SPDK rounds up to multiples of these: a token a millisecond, and a MiB. */
@@ -25,7 +25,7 @@ export function describeLimits({ rwIos, rwBytes, readBytes, writtenBytes }: Rate
   };
 }
 
-export function qosMethods(target: Target): RpcMethod[] {
+export function qosMethods(target: Target) {
   return [
     method({
       name: 'bdev_set_qos_limit',

@@ -1,6 +1,6 @@
 /** Methods about the process itself, with SPDK's names. */
 import { Type } from 'typebox';
-import { method, type RpcMethod } from '../dispatcher.ts';
+import { method } from '../dispatcher.ts';
 import { DONE } from '../schema.ts';
 
 /** SIGUSR1 is left out: it would open Node's debugger. */
@@ -15,7 +15,7 @@ type Signal = keyof typeof SIGNALS;
 const SIGNAL_NAMES = Object.keys(SIGNALS) as Signal[];
 
 /** `version`: as in package.json. */
-export function spdkMethods(version: string): RpcMethod[] {
+export function spdkMethods(version: string) {
   const [major, minor, patch] = version.split(/[.-]/).map(Number);
   return [
     method({

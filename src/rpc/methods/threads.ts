@@ -4,7 +4,7 @@ import { performance } from 'node:perf_hooks';
 import { type TProperties, Type } from 'typebox';
 import { Op } from '../../bdev/op.ts';
 import type { Target } from '../../target/target.ts';
-import { method, type RpcMethod } from '../dispatcher.ts';
+import { method } from '../dispatcher.ts';
 import { TARGET_NAME, TICK_RATE } from '../schema.ts';
 import { cpumask } from './framework.ts';
 
@@ -45,7 +45,7 @@ function channels(target: Target, reactor: number): { name: string; ref: number 
   });
 }
 
-export function threadMethods(target: Target): RpcMethod[] {
+export function threadMethods(target: Target) {
   const { reactors } = target;
   const names = (): string[] => [...reactors.cores.map((_, i) => `reactor_${i}`), 'app_thread'];
 

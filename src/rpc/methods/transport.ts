@@ -9,7 +9,7 @@ import {
 } from '../../limits.ts';
 import type { Target, Transport } from '../../target/target.ts';
 import { ErrnoError, InvalidError } from '../../util/errors.ts';
-import { method, type RpcMethod } from '../dispatcher.ts';
+import { method } from '../dispatcher.ts';
 import {
   Bool,
   DONE,
@@ -131,7 +131,7 @@ export function planTransport(params: Static<typeof CreateTransport>): Transport
   };
 }
 
-export function transportMethods(target: Target): RpcMethod[] {
+export function transportMethods(target: Target) {
   return [
     method({
       name: 'nvmf_create_transport',

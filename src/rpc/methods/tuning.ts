@@ -3,12 +3,12 @@
  * configuration with a method that the target has not: so they are there, take any parameters, and do nothing.
  */
 import { Type } from 'typebox';
-import { method, type RpcMethod } from '../dispatcher.ts';
+import { method } from '../dispatcher.ts';
 import type { Phase } from '../lifecycle.ts';
 import { DONE } from '../schema.ts';
 
 /** When SPDK takes them, and why they are of no use here. */
-const TUNING: readonly (readonly [name: string, phase: Phase, why: string])[] = [
+const TUNING = [
   ['accel_assign_opc', 'startup', 'there are no accelerators'],
   ['accel_set_options', 'startup', 'there are no accelerators'],
   ['bdev_iscsi_set_options', 'any', 'there are no iSCSI bdevs'],
@@ -24,9 +24,9 @@ const TUNING: readonly (readonly [name: string, phase: Phase, why: string])[] = 
   ['sock_set_default_impl', 'startup', 'there are no network sockets'],
   ['virtio_blk_create_transport', 'startup', 'there is no vhost target'],
   ['vmd_enable', 'startup', 'there are no PCI devices'],
-];
+] as const satisfies readonly (readonly [name: string, phase: Phase, why: string])[];
 
-export function tuningMethods(): RpcMethod[] {
+export function tuningMethods() {
   return TUNING.map(([name, phase, why]) =>
     method({
       name,

@@ -4,7 +4,7 @@ import { EVENT_TYPES, EVENTS_KEPT } from '../../target/events.ts';
 import { snapshot } from '../../target/snapshot.ts';
 import type { Target } from '../../target/target.ts';
 import { FailedError } from '../../util/errors.ts';
-import { method, type Outlet, type RpcMethod } from '../dispatcher.ts';
+import { method, type Outlet } from '../dispatcher.ts';
 import { CONTROLLER_NAME, findControllers } from '../find-controllers.ts';
 import { Count, Uint } from '../schema.ts';
 import { ControllerSchema, EventSchema, SnapshotSchema } from '../state-schemas.ts';
@@ -16,7 +16,7 @@ const MIN_SNAPSHOT_MS = 100;
 const MAX_SNAPSHOT_MS = 3_600_000;
 const Since = Optional(Uint('only events with a larger seq'));
 
-export function watchMethods(target: Target): RpcMethod[] {
+export function watchMethods(target: Target) {
   const watches = new WeakMap<Outlet, Watch>();
   return [
     method({
