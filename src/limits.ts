@@ -26,6 +26,8 @@ export const DEFAULT_NAMESPACES = 32;
 export const MAX_NAMESPACES = 256;
 /** Asynchronous Event Requests a controller holds (AERL + 1). */
 export const MAX_ASYNC_EVENT_REQUESTS = 4;
+/** Admin commands of a controller that wait for reactors, the most there can be of use: to create or delete each of its queues. */
+export const MAX_ADMIN_COMMANDS = 2 * MAX_IO_QUEUE_PAIRS;
 /** Entries of the error log page. */
 export const MAX_ERROR_LOG_ENTRIES = 64;
 

@@ -1,10 +1,15 @@
 /**
- * The admin queue: takes commands one by one as the host rings, completes them, and reports events. Owned by main; a reactor watches the
- * doorbells where the host has them mapped. NVMe Base 2.0 §3.3.
+ * The admin queue: takes commands as the host rings, completes them, and reports events. Owned by main; a reactor watches the doorbells where
+ * the host has them mapped. NVMe Base 2.0 §3.3.
+ *
+ * A command that waits for a reactor is completed when that has answered; those behind it go on meanwhile. Each holds an entry of the CQ
+ * from when it is taken.
  */
+import { MAX_ADMIN_COMMANDS } from '../limits.ts';
 import { native } from '../native/index.ts';
 import { CQE_SIZE, SQE_SIZE, Sqe, Status } from '../spec/nvme.ts';
 import type { Command, Outcome } from './admin.ts';
+import { AdminDoorbells } from './admin-doorbells.ts';
 import {
   type AdminQueueDiagnosis,
   describeAdminCommand,
@@ -16,20 +21,28 @@ import type { ControllerHost } from './host.ts';
 import type { Logs } from './logs.ts';
 import { CompletionQueue, SQE_WORDS, SubmissionQueue } from './queue.ts';
 import type { Registers } from './registers.ts';
-import { ShadowDoorbells, type ShadowPages } from './shadow.ts';
+import type { ShadowPages } from './shadow.ts';
 
 /** Commands taken before other work of the event loop has its turn. */
 const BATCH = 32;
 
 /** What the queue needs of its controller. */
 export interface AdminQueueParts {
-  readonly execute: (command: Command) => Promise<Outcome>;
+  /** Carries a command out, at once or in the course of time. */
+  readonly execute: (command: Command) => Outcome | Promise<Outcome>;
   readonly events: AsyncEvents;
   readonly logs: Logs;
   /** No command is taken meanwhile. */
   readonly failed: () => boolean;
   /** The host wrote a value outside the queue. */
   readonly badDoorbell: () => void;
+}
+
+/** A command that was taken. */
+interface Taken {
+  readonly command: Command;
+  readonly time: Date;
+  outcome: Outcome | undefined;
 }
 
 interface Pair {
@@ -39,30 +52,29 @@ interface Pair {
   readonly acq: number;
   /** Extra mappings over several DMA regions. */
   readonly aliases: Uint8Array[];
+  /** Commands that wait for a reactor. */
+  waiting: number;
+  /** Commands that are done and not completed yet. */
+  readonly done: Taken[];
 }
 
 export class AdminQueue {
   readonly #host: ControllerHost;
   readonly #parts: AdminQueueParts;
+  readonly #doorbells: AdminDoorbells;
   #pair: Pair | undefined;
-  #shadow: ShadowDoorbells | undefined;
-  /** What was rung while the pages were not in guest memory, and what they held before. By index: SQ tail, CQ head. */
-  readonly #missed: (number | undefined)[] = [];
-  readonly #left: number[] = [];
-  /** The queue is being worked on; and it was rung meanwhile. */
-  #draining = false;
+  /** The queue is being worked on, and it was rung meanwhile; or it is this queue's turn again soon. */
+  #working = false;
   #rung = false;
+  #scheduled = false;
   /** An entry was all zeros. */
   #zeros = false;
-  /** Goes on with a completion that waits for the memory of the queue. */
-  #wakeDrain = (): void => {};
-  #lastCommand:
-    | { readonly command: Command; readonly time: Date; status: number | 'parked' | undefined }
-    | undefined;
+  #last: Taken | undefined;
 
   constructor(host: ControllerHost, parts: AdminQueueParts) {
     this.#host = host;
     this.#parts = parts;
+    this.#doorbells = new AdminDoorbells(host);
   }
 
   /** Completions that the host has not seen. */
@@ -87,13 +99,11 @@ export class AdminQueue {
       });
       return this.#unreachable(sqMemory === undefined ? { asq } : { acq });
     }
-    Atomics.store(doorbells, 0, 0);
-    Atomics.store(doorbells, 1, 0);
-    this.#host.sawAdminTail(0);
-    this.#host.sawAdminHead(undefined);
+    this.#doorbells.reset();
+    this.#doorbells.askToRing(false);
     const cq = new CompletionQueue(0, cqSize, cqMemory.words, doorbells, true, 0);
     const sq = new SubmissionQueue(0, sqSize, sqMemory.words, doorbells, cq);
-    this.#pair = { sq, cq, asq, acq, aliases };
+    this.#pair = { sq, cq, asq, acq, aliases, waiting: 0, done: [] };
     this.#zeros = false;
     return undefined;
   }
@@ -107,125 +117,100 @@ export class AdminQueue {
       : `${place}, where the VM has no memory that is mapped here for that use`;
   }
 
-  /** The queue is gone, until it is mapped again. */
+  /** The queue is gone, until it is mapped again. Commands under way are not completed. */
   drop(): void {
     for (const alias of this.#pair?.aliases ?? []) {
       native.revoke(alias);
     }
     this.#pair = undefined;
-    this.#shadow = undefined;
-    this.#wakeDrain();
   }
 
-  /** The host rang an admin doorbell (or may have). */
-  ring(): void {
-    this.#rung = true;
-    this.#look();
-    if (!this.#draining) {
-      this.#draining = true;
-      void this.#drain();
-    }
-  }
-
-  /**
-   * The host rang an admin doorbell (0: SQ tail, 1: CQ head) with a message. Hosts that have shadow doorbells are to write those, too, but
-   * Linux leaves them out for the admin queue: what was rung counts.
-   */
-  rung(index: number, value: number): void {
-    const shadow = this.#shadow?.words;
-    if (shadow !== undefined) {
-      Atomics.store(shadow.doorbells, index, value);
-    } else {
-      this.#missed[index] = value;
-    }
-    this.ring();
-  }
-
-  /** The host's doorbells are in these pages from now on. False if they are not in its memory. */
+  /** The host may write its doorbells into these pages from now on. False if they are not in its memory. */
   setShadow(pages: ShadowPages): boolean {
-    const shadow = new ShadowDoorbells(pages, this.#host.memory);
-    if (shadow.words === undefined) {
+    return this.#doorbells.setShadow(pages);
+  }
+
+  /** The host rang an admin doorbell (or may have), or there is something to complete. */
+  ring(): void {
+    if (this.#working) {
+      this.#rung = true;
+    } else if (this.#scheduled) {
+      // What was rung is looked at then; until then one message is enough.
+      this.#doorbells.askToRing(false);
+    } else {
+      this.#work();
+    }
+  }
+
+  #work(): void {
+    this.#working = true;
+    let taken = 0;
+    do {
+      this.#rung = false;
+      while (taken < BATCH && this.#step()) {
+        taken += 1;
+      }
+      // A look counts, too: a host that changes its tail to and fro must not keep main here.
+      taken += 1;
+      this.#doorbells.askToRing(this.#roomless);
+    } while (taken < BATCH && (this.#rung || this.#ready));
+    this.#working = false;
+    if (taken >= BATCH) {
+      this.#scheduled = true;
+      setImmediate(() => {
+        this.#scheduled = false;
+        this.#work();
+      });
+    }
+  }
+
+  /** The queue, if it is there and commands may be taken from it. */
+  get #usable(): Pair | undefined {
+    const pair = this.#pair;
+    return pair === undefined || pair.sq.stopped || this.#parts.failed() ? undefined : pair;
+  }
+
+  /** Nothing can be taken or reported before the host consumes a completion. */
+  get #roomless(): boolean {
+    const pair = this.#usable;
+    return pair !== undefined && pair.cq.room(1) < 1;
+  }
+
+  /** There is something to do. */
+  get #ready(): boolean {
+    const pair = this.#usable;
+    if (pair === undefined) {
       return false;
     }
-    for (const index of [0, 1]) {
-      Atomics.store(shadow.words.doorbells, index, Atomics.load(this.#host.doorbells, index));
-    }
-    this.#shadow = shadow;
-    this.#missed.length = 0;
-    this.#placeDoorbells();
-    return true;
-  }
-
-  /** Where the host writes the admin queue's doorbells. */
-  get #doorbells(): Int32Array {
-    return this.#shadow?.words?.doorbells ?? this.#host.doorbells;
-  }
-
-  #placeDoorbells(): void {
-    if (this.#pair !== undefined) {
-      this.#pair.sq.doorbells = this.#doorbells;
-      this.#pair.cq.doorbells = this.#doorbells;
-    }
-  }
-
-  async #drain(): Promise<void> {
-    while (this.#rung) {
-      this.#rung = false;
-      let taken = 0;
-      for (;;) {
-        // A reset replaces the queue while a command waits for a reactor.
-        const pair = this.#pair;
-        if (pair === undefined || this.#parts.failed() || !(await this.#executeNext(pair))) {
-          break;
-        }
-        taken += 1;
-        if (taken % BATCH === 0) {
-          await new Promise((resolve) => setImmediate(resolve));
-        }
-      }
-      this.#completeEvents();
-      this.#lookForRoom();
-    }
-    // In the same turn as the last look at what was rung: nothing can come between.
-    this.#draining = false;
-  }
-
-  /** Tells the reactor that watches the doorbells what main has seen, before main acts on it: any other value wakes main again. */
-  #look(): void {
-    const tail = Atomics.load(this.#doorbells, 0);
-    this.#host.sawAdminTail(tail);
-    this.#askToRing(0, tail);
-    this.#lookForRoom();
-  }
-
-  /** The CQ's head matters only while completions wait for room. */
-  #lookForRoom(): void {
-    const head = Atomics.load(this.#doorbells, 1);
-    const full = this.#pair !== undefined && this.#pair.cq.room(1) < 1;
-    this.#host.sawAdminHead(full ? head : undefined);
-    if (full) {
-      this.#askToRing(1, head);
-    }
-  }
-
-  /** A host with shadow doorbells is to ring when it goes on from here. */
-  #askToRing(index: number, from: number): void {
-    const shadow = this.#shadow?.words;
-    if (shadow !== undefined) {
-      Atomics.store(shadow.eventIdx, index, from);
-    }
-  }
-
-  /** Takes and completes one command. False if there is none, or no room for its completion. */
-  async #executeNext(pair: Pair): Promise<boolean> {
     const { sq, cq } = pair;
-    this.#look();
+    this.#doorbells.place(sq, cq);
+    const comes = sq.tail() !== sq.head && pair.waiting < MAX_ADMIN_COMMANDS;
+    const ready = cq.room(1) > 0 && (comes || this.#parts.events.ready);
+    return ready || unreported(pair);
+  }
+
+  /** Completes what can be completed, and takes a command. False if there is none that could be taken. */
+  #step(): boolean {
+    const pair = this.#pair;
+    if (pair === undefined || pair.sq.stopped) {
+      return false;
+    }
+    this.#doorbells.place(pair.sq, pair.cq);
+    for (const taken of pair.done.splice(0)) {
+      this.#end(pair, taken);
+    }
+    this.#completeEvents(pair);
+    return !this.#parts.failed() && this.#take(pair);
+  }
+
+  #take(pair: Pair): boolean {
+    const { sq, cq } = pair;
     const tail = sq.tail();
     const room = cq.room(1);
-    if (sq.badTail || cq.badHead) {
+    if (unreported(pair)) {
       this.#reportBadDoorbells(pair);
     }
-    if (tail === sq.head || sq.stopped || room < 1) {
+    if (tail === sq.head || room < 1 || pair.waiting >= MAX_ADMIN_COMMANDS) {
       return false;
     }
     const entry = sq.words.slice(sq.head * SQE_WORDS, (sq.head + 1) * SQE_WORDS);
@@ -235,30 +220,60 @@ export class AdminQueue {
     }
     sq.head = sq.head + 1 === sq.size ? 0 : sq.head + 1;
     cq.reserve();
-    const last = { command, time: new Date(), status: undefined as number | 'parked' | undefined };
-    this.#lastCommand = last;
-    const outcome = await this.#execute(command);
-    last.status = outcome === 'parked' ? outcome : outcome.status;
-    while (this.#pair === pair && sq.stopped) {
-      // The memory of the queue went meanwhile.
-      await new Promise<void>((resolve) => {
-        this.#wakeDrain = resolve;
-      });
+    const taken: Taken = { command, time: new Date(), outcome: undefined };
+    this.#last = taken;
+    this.#execute(pair, taken);
+    return true;
+  }
+
+  #execute(pair: Pair, taken: Taken): void {
+    const { command } = taken;
+    try {
+      const outcome = this.#parts.execute(command);
+      if (outcome instanceof Promise) {
+        pair.waiting += 1;
+        void outcome
+          .catch((error: unknown) => this.#broke(command, error))
+          .then((late) => this.#answered(pair, taken, late));
+        return;
+      }
+      taken.outcome = outcome;
+    } catch (error) {
+      taken.outcome = this.#broke(command, error);
     }
-    if (this.#pair !== pair) {
-      return true;
+    this.#end(pair, taken);
+  }
+
+  #broke({ opcode }: Command, error: unknown): Outcome {
+    this.#host.log.error({ err: error, opcode }, 'admin command failed');
+    return { status: Status.INTERNAL_ERROR, dw0: 0 };
+  }
+
+  /** A command that waited for a reactor is done. Its queue may have gone, or its memory. */
+  #answered(pair: Pair, taken: Taken, outcome: Outcome): void {
+    taken.outcome = outcome;
+    if (this.#pair === pair) {
+      pair.waiting -= 1;
+      pair.done.push(taken);
+      this.ring();
     }
+  }
+
+  /** Completes a command, or gives its entry of the CQ back if it is a request that was parked. */
+  #end(pair: Pair, { command, outcome }: Taken): void {
+    const { opcode, cid, nsid } = command;
+    const { status, dw0 } = typeof outcome === 'object' ? outcome : { status: outcome, dw0: 0 };
+    this.#host.log.debug({ opcode, cid, nsid, status }, 'admin command');
     // Before the Abort that did it, if there is room; else as soon as there is.
     this.#completeAborted(pair);
-    cq.unreserve();
-    if (outcome !== 'parked') {
-      this.#complete(pair, command.cid, outcome.status, outcome.dw0);
-      if (outcome.status !== Status.SUCCESS) {
-        const { cid, nsid } = command;
-        this.#parts.logs.addError({ sqid: 0, cid, status: outcome.status, nsid });
-      }
+    pair.cq.unreserve();
+    if (typeof status !== 'number') {
+      return;
     }
-    return true;
+    this.#complete(pair, cid, status, dw0);
+    if (status !== Status.SUCCESS) {
+      this.#parts.logs.addError({ sqid: 0, cid, status, nsid });
+    }
   }
 
   /**
@@ -271,19 +286,6 @@ export class AdminQueue {
       this.#host.log.warn(
         'the guest rang for an admin command, and its entry is all zeros: does the VM share its memory (QEMU: share=on)?',
       );
-    }
-  }
-
-  async #execute(command: Command): Promise<Outcome> {
-    try {
-      const outcome = await this.#parts.execute(command);
-      const { opcode, cid, nsid } = command;
-      const status = outcome === 'parked' ? outcome : outcome.status;
-      this.#host.log.debug({ opcode, cid, nsid, status }, 'admin command');
-      return outcome;
-    } catch (error) {
-      this.#host.log.error({ err: error, opcode: command.opcode }, 'admin command failed');
-      return { status: Status.INTERNAL_ERROR, dw0: 0 };
     }
   }
 
@@ -304,11 +306,7 @@ export class AdminQueue {
   }
 
   /** Reports events for which the host parked a request. */
-  #completeEvents(): void {
-    const pair = this.#pair;
-    if (pair === undefined || pair.sq.stopped) {
-      return;
-    }
+  #completeEvents(pair: Pair): void {
     this.#completeAborted(pair);
     while (pair.cq.room(1) > 0) {
       const next = this.#parts.events.next();
@@ -320,14 +318,9 @@ export class AdminQueue {
   }
 
   #reportBadDoorbells({ sq, cq }: Pair): void {
-    const unreported = (sq.badTail && !sq.reportedTail) || (cq.badHead && !cq.reportedHead);
     sq.reportedTail ||= sq.badTail;
     cq.reportedHead ||= cq.badHead;
-    sq.badTail = false;
-    cq.badHead = false;
-    if (unreported) {
-      this.#parts.badDoorbell();
-    }
+    this.#parts.badDoorbell();
   }
 
   /** A DMA region under the admin queue may have gone (the queue rests) or come (it goes on). */
@@ -346,44 +339,30 @@ export class AdminQueue {
     pair.aliases.push(...[sqMemory?.alias, cqMemory?.alias].filter((alias) => alias !== undefined));
     pair.sq.words = sqMemory?.words ?? new Int32Array(0);
     pair.cq.memory = cqMemory?.words ?? new Int32Array(0);
-    this.#findShadow();
-    this.#placeDoorbells();
-    const shadowLost = this.#shadow !== undefined && this.#shadow.words === undefined;
-    pair.sq.stopped = sqMemory === undefined || cqMemory === undefined || shadowLost;
-    this.#wakeDrain();
+    this.#doorbells.findShadow();
+    pair.sq.stopped = sqMemory === undefined || cqMemory === undefined || this.#doorbells.lost;
     this.ring();
-  }
-
-  /** Pages that come back get what was rung meanwhile, if the host leaves out these doorbells there. */
-  #findShadow(): void {
-    const before = this.#shadow?.words?.doorbells;
-    this.#shadow?.find(this.#host.memory);
-    const after = this.#shadow?.words?.doorbells;
-    for (const index of [0, 1]) {
-      const rung = this.#missed[index];
-      if (before !== undefined) {
-        this.#left[index] = Atomics.load(before, index);
-        this.#missed[index] = undefined;
-      } else if (
-        after !== undefined &&
-        rung !== undefined &&
-        Atomics.load(after, index) === this.#left[index]
-      ) {
-        Atomics.store(after, index, rung);
-      }
-    }
   }
 
   /** How things stand, in words. */
   diagnose(): Pick<NvmeDiagnosis, 'adminQueue' | 'lastAdminCommand'> {
-    const last = this.#lastCommand;
+    const last = this.#last;
     return {
       ...(this.#pair !== undefined && { adminQueue: describe(this.#pair, this.#zeros) }),
       ...(last !== undefined && {
-        lastAdminCommand: describeAdminCommand(last.command, last.time, last.status),
+        lastAdminCommand: describeAdminCommand(
+          last.command,
+          last.time,
+          typeof last.outcome === 'object' ? last.outcome.status : last.outcome,
+        ),
       }),
     };
   }
+}
+
+/** The host wrote a value outside the queue, which it was not told of. */
+function unreported({ sq, cq }: Pair): boolean {
+  return (sq.badTail && !sq.reportedTail) || (cq.badHead && !cq.reportedHead);
 }
 
 function describe({ sq, cq }: Pair, zeros: boolean): AdminQueueDiagnosis {

@@ -19,6 +19,7 @@ import {
   Status,
 } from '../spec/nvme.ts';
 import type { StructValues } from '../util/struct.ts';
+import { AdminIoQueues } from './admin-io-queues.ts';
 import type { AsyncEvents } from './events.ts';
 import type { Features } from './features.ts';
 import { sendToGuest } from './guest-data.ts';
@@ -41,9 +42,6 @@ export type Outcome = { readonly status: number; readonly dw0: number } | 'parke
 const done = (status: number, dw0 = 0): Outcome => ({ status, dw0 });
 const SUCCESS = done(Status.SUCCESS);
 
-/** Physically contiguous queue memory; interrupts enabled. */
-const QUEUE_PC = 1;
-const QUEUE_IEN = 2;
 /** Abort: dword 0 of the completion says that nothing was aborted. */
 const NOT_ABORTED = 1;
 /** Retain Asynchronous Event, in Get Log Page. */
@@ -59,10 +57,7 @@ export class Admin {
   readonly #keepAlive: () => void;
   readonly #setShadow: (pages: ShadowPages) => boolean;
   readonly #segments = new Segments();
-  /** I/O completion queues. New objects at each reset: a command that waits for a reactor meanwhile changes the old ones. */
-  #cqs = new Set<number>();
-  /** qid of an SQ → that of its CQ. */
-  #sqs = new Map<number, number>();
+  readonly #queues: AdminIoQueues;
 
   constructor(
     config: ControllerConfig,
@@ -84,15 +79,16 @@ export class Admin {
     this.#events = parts.events;
     this.#keepAlive = parts.keepAlive;
     this.#setShadow = parts.setShadow;
+    this.#queues = new AdminIoQueues(config, host, parts.features);
   }
 
-  /** All I/O queues are gone. */
+  /** All I/O queues are gone; commands about them that wait for their turn are not carried out. */
   reset(): void {
-    this.#cqs = new Set();
-    this.#sqs = new Map();
+    this.#queues.reset();
   }
 
-  async execute(command: Command): Promise<Outcome> {
+  /** Carries a command out: at once, unless it has to wait for a reactor. */
+  execute(command: Command): Outcome | Promise<Outcome> {
     if ((command.cdw0 & (SQE_FUSE_MASK | SQE_PSDT_MASK)) !== 0) {
       return done(Status.INVALID_FIELD);
     }
@@ -108,20 +104,17 @@ export class Admin {
       case AdminOpcode.SET_FEATURES:
         return this.#setFeatures(command);
       case AdminOpcode.CREATE_IO_CQ:
-        return done(await this.#createCq(command));
       case AdminOpcode.CREATE_IO_SQ:
-        return done(await this.#createSq(command));
       case AdminOpcode.DELETE_IO_CQ:
-        return done(await this.#deleteCq(command.cdw10 & 0xffff));
       case AdminOpcode.DELETE_IO_SQ:
-        return done(await this.#deleteSq(command.cdw10 & 0xffff));
+        return this.#queues.change(command).then((status) => done(status));
       case AdminOpcode.ABORT:
-        // Only event requests wait long enough to be worth aborting; anything else completes by itself.
+        // Only event requests can be taken back; anything else completes by itself.
         return this.#abort(command);
       case AdminOpcode.ASYNC_EVENT_REQUEST:
         return this.#events.park(command.cid) ? 'parked' : done(Status.ASYNC_EVENT_REQUEST_LIMIT);
       case AdminOpcode.DOORBELL_BUFFER_CONFIG:
-        return done(await this.#shadowDoorbells(command));
+        return this.#shadowDoorbells(command);
       case AdminOpcode.KEEP_ALIVE:
         this.#keepAlive();
         return SUCCESS;
@@ -227,125 +220,35 @@ export class Admin {
     return status;
   }
 
-  async #setFeatures(command: Command): Promise<Outcome> {
-    const { status, dw0 } = this.#features.set(
-      command.cdw10,
-      command.cdw11,
-      this.#cqs.size + this.#sqs.size > 0,
-    );
+  #setFeatures(command: Command): Outcome | Promise<Outcome> {
+    const { status, dw0 } = this.#features.set(command.cdw10, command.cdw11, this.#queues.exist);
     if (status === Status.SUCCESS) {
       const fid = command.cdw10 & 0xff;
       if (fid === Fid.VOLATILE_WRITE_CACHE) {
-        await this.#host.setWriteThrough(!this.#features.writeCache);
-      } else if (fid === Fid.KEEP_ALIVE_TIMER) {
+        return this.#host
+          .setWriteThrough(!this.#features.writeCache)
+          .then(() => done(Status.SUCCESS));
+      }
+      if (fid === Fid.KEEP_ALIVE_TIMER) {
         this.#keepAlive();
       }
     }
     return done(status, dw0);
   }
 
-  /** Checks that both kinds of queue share: identifier, size, address. A status. */
-  #checkQueue(command: Command, exists: boolean): number {
-    const qid = command.cdw10 & 0xffff;
-    const sizeZ = command.cdw10 >>> 16;
-    if (qid === 0 || qid > this.#features.queues || exists) {
-      return Status.INVALID_QUEUE_IDENTIFIER;
-    }
-    if (sizeZ === 0 || sizeZ >= this.#config.maxQueueEntries) {
-      return Status.INVALID_QUEUE_SIZE;
-    }
-    if ((command.cdw11 & QUEUE_PC) === 0) {
-      return Status.INVALID_FIELD;
-    }
-    if (command.prp1 > Number.MAX_SAFE_INTEGER) {
-      return Status.DATA_TRANSFER_ERROR;
-    }
-    return command.prp1 % PAGE_SIZE === 0 ? Status.SUCCESS : Status.INVALID_PRP_OFFSET;
-  }
-
-  async #createCq(command: Command): Promise<number> {
-    const qid = command.cdw10 & 0xffff;
-    const vector = command.cdw11 >>> 16;
-    const checked = this.#checkQueue(command, this.#cqs.has(qid));
-    if (checked !== Status.SUCCESS) {
-      return checked;
-    }
-    if (vector > this.#config.maxIoQueuePairs) {
-      return Status.INVALID_INTERRUPT_VECTOR;
-    }
-    const cqs = this.#cqs;
-    const status = await this.#host.createCq({
-      qid,
-      size: (command.cdw10 >>> 16) + 1,
-      iova: command.prp1,
-      interrupts: (command.cdw11 & QUEUE_IEN) !== 0,
-      vector,
-    });
-    if (status === Status.SUCCESS) {
-      cqs.add(qid);
-    }
-    return status;
-  }
-
-  async #createSq(command: Command): Promise<number> {
-    const qid = command.cdw10 & 0xffff;
-    const cqid = command.cdw11 >>> 16;
-    const checked = this.#checkQueue(command, this.#sqs.has(qid));
-    if (checked !== Status.SUCCESS) {
-      return checked;
-    }
-    if (cqid === 0 || cqid > this.#features.queues) {
-      return Status.INVALID_QUEUE_IDENTIFIER;
-    }
-    if (!this.#cqs.has(cqid)) {
-      return Status.COMPLETION_QUEUE_INVALID;
-    }
-    const size = (command.cdw10 >>> 16) + 1;
-    const sqs = this.#sqs;
-    const status = await this.#host.createSq({ qid, size, iova: command.prp1, cqid });
-    if (status === Status.SUCCESS) {
-      sqs.set(qid, cqid);
-    }
-    return status;
-  }
-
-  async #deleteCq(qid: number): Promise<number> {
-    if (!this.#cqs.has(qid)) {
-      return Status.INVALID_QUEUE_IDENTIFIER;
-    }
-    if ([...this.#sqs.values()].includes(qid)) {
-      return Status.INVALID_QUEUE_DELETION;
-    }
-    const cqs = this.#cqs;
-    const status = await this.#host.deleteCq(qid);
-    cqs.delete(qid);
-    return status;
-  }
-
-  async #deleteSq(qid: number): Promise<number> {
-    if (!this.#sqs.has(qid)) {
-      return Status.INVALID_QUEUE_IDENTIFIER;
-    }
-    const sqs = this.#sqs;
-    const status = await this.#host.deleteSq(qid);
-    sqs.delete(qid);
-    return status;
-  }
-
   /** Doorbell Buffer Config, §5.8. */
-  async #shadowDoorbells({ prp1, prp2 }: Command): Promise<number> {
+  #shadowDoorbells({ prp1, prp2 }: Command): Outcome | Promise<Outcome> {
     if (!this.#config.shadowDoorbells) {
-      return Status.INVALID_OPCODE;
+      return done(Status.INVALID_OPCODE);
     }
     if (prp1 % PAGE_SIZE !== 0 || prp2 % PAGE_SIZE !== 0 || prp1 === prp2) {
-      return Status.INVALID_FIELD;
+      return done(Status.INVALID_FIELD);
     }
     const pages: ShadowPages = { doorbells: prp1, eventIdx: prp2 };
     if (Math.max(prp1, prp2) > MAX_IOVA || !this.#setShadow(pages)) {
-      return Status.DATA_TRANSFER_ERROR;
+      return done(Status.DATA_TRANSFER_ERROR);
     }
-    await this.#host.setShadow(pages);
-    return Status.SUCCESS;
+    return this.#host.setShadow(pages).then(() => SUCCESS);
   }
 
   #abort(command: Command): Outcome {

@@ -187,6 +187,7 @@ export class Controller {
 
   #dropQueue(): void {
     this.#queue.drop();
+    this.#admin.reset();
     this.#host.watchAdmin(false);
   }
 
@@ -224,7 +225,6 @@ export class Controller {
 
   async #resetQueues(): Promise<void> {
     clearTimeout(this.#keepAliveTimer);
-    this.#admin.reset();
     this.#events.reset();
     this.#features.reset();
     this.#logs.reset();
@@ -266,11 +266,6 @@ export class Controller {
   /** The host rang an admin doorbell (or may have). */
   adminDoorbell(): void {
     this.#queue.ring();
-  }
-
-  /** The host rang an admin doorbell with a message (0: SQ tail, 1: CQ head). */
-  adminRung(index: number, value: number): void {
-    this.#queue.rung(index, value);
   }
 
   /** DMA regions came or went. */

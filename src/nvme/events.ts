@@ -28,9 +28,9 @@ export class AsyncEvents {
     this.#silenced.clear();
   }
 
-  /** Parks a request. False if the host has as many as it may. */
+  /** Parks a request. False if the host has as many as it may: those taken back count until they are completed. */
   park(cid: number): boolean {
-    if (this.#parked.length === MAX_ASYNC_EVENT_REQUESTS) {
+    if (this.#parked.length + this.#aborted.length >= MAX_ASYNC_EVENT_REQUESTS) {
       return false;
     }
     this.#parked.push(cid);
@@ -51,6 +51,14 @@ export class AsyncEvents {
     this.#parked.splice(at, 1);
     this.#aborted.push(cid);
     return true;
+  }
+
+  /** There is a request to complete. */
+  get ready(): boolean {
+    return (
+      this.#aborted.length > 0 ||
+      (this.#parked.length > 0 && this.#waiting.some(({ type }) => !this.#silenced.has(type)))
+    );
   }
 
   /** The next request to complete as aborted. */

@@ -373,7 +373,7 @@ export class NvmeDevice implements VfioUserDevice {
       Atomics.store(this.#doorbells, index, value);
       const qid = index >> 1;
       if (qid === 0) {
-        this.#controller.adminRung(index, value);
+        this.#controller.adminDoorbell();
       } else {
         this.#queues.wake(qid);
       }

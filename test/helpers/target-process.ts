@@ -19,6 +19,8 @@ export interface Usage {
 
 export class TargetProcess {
   readonly folder: string;
+  /** Of `serve`: options of nvmf_create_transport. */
+  transport: Readonly<Record<string, unknown>> = {};
   readonly #rpc: string;
   #running: Doorbell | undefined;
 
@@ -75,7 +77,8 @@ export class TargetProcess {
   /** Serves bdevs that exist as namespaces 1, 2, …; gives the socket. */
   async serve(...bdevs: string[]): Promise<string> {
     const nqn = 'nqn.2026-11.io.doorbell:test';
-    await this.call('nvmf_create_transport', { trtype: 'VFIOUSER', max_io_size: 1024 * 1024 });
+    const transport = { trtype: 'VFIOUSER', max_io_size: 1024 * 1024, ...this.transport };
+    await this.call('nvmf_create_transport', transport);
     await this.call('nvmf_create_subsystem', { nqn, allow_any_host: true });
     for (const bdev_name of bdevs) {
       await this.call('nvmf_subsystem_add_ns', { nqn, namespace: { bdev_name } });

@@ -2,8 +2,11 @@
 import t, { type Test } from 'tap';
 import { ClientMemory } from '../../src/client/memory.ts';
 import type { CommandFields } from '../../src/client/nvme.ts';
-import { AdminOpcode, Fid } from '../../src/spec/nvme.ts';
+import type { Completion } from '../../src/client/queue-pair.ts';
+import { NvmOpcode } from '../../src/spec/nvm.ts';
+import { AdminOpcode, Cns, Fid, Lid } from '../../src/spec/nvme.ts';
 import { AdminCaller, code } from '../helpers/admin.ts';
+import { FuseDisk, noFuse } from '../helpers/fuse.ts';
 import { createCq, createSq, deleteCq, deleteSq } from '../helpers/queues.ts';
 import { MIB, TestTarget } from '../helpers/target.ts';
 
@@ -133,3 +136,96 @@ t.test('as many as there can be, and all over again', async (t) => {
     }
   }
 });
+
+t.test('commands about one queue keep their order, sent all at once', async (t) => {
+  const { cq, sq, client } = await start(t);
+  for (let round = 0; round < 20; round++) {
+    const answers = await Promise.all([
+      cq(7),
+      sq(3, 7),
+      sq(3, 7),
+      cq(7),
+      deleteSq(client, 3).then(code),
+      sq(3, 7),
+      deleteSq(client, 3).then(code),
+      deleteCq(client, 7).then(code),
+      deleteCq(client, 7).then(code),
+      sq(3, 7),
+    ]);
+    t.strictSame(answers, [
+      '0/00',
+      '0/00',
+      '1/01',
+      '1/01',
+      '0/00',
+      '0/00',
+      '0/00',
+      '0/00',
+      '1/01',
+      '1/00',
+    ]);
+  }
+});
+
+t.test(
+  'a submission queue whose commands hang holds up its own commands only',
+  {
+    skip: noFuse,
+  },
+  async (t) => {
+    const disk = await FuseDisk.mount(t, MIB);
+    const target = await TestTarget.start(t);
+    const client = await target.connect(await target.serve(await target.file(disk.path)));
+    const admin = new AdminCaller(client);
+    const pair = await client.createQueuePair(1, 16);
+    await disk.behave({ hold: true });
+    pair.setBuffer(0, client.memory.iova + client.memory.allocate(PAGE), 0);
+    pair.push(0, NvmOpcode.READ, 1, 0, 7);
+    pair.ring();
+    await disk.held(1);
+    const ended: string[] = [];
+    const waiting = [
+      ['delete sq', deleteSq(client, 1)],
+      ['delete sq again', deleteSq(client, 1)],
+      ['delete cq', deleteCq(client, 1)],
+    ].map(async ([name, promise]) => {
+      const answer = code(await (promise as Promise<Completion>));
+      ended.push(`${name}: ${answer}`);
+    });
+    t.equal((await admin.identify(Cns.CONTROLLER)).code, '0/00');
+    t.equal((await admin.log(Lid.SMART, 512)).code, '0/00');
+    t.equal((await admin.getFeature(Fid.NUMBER_OF_QUEUES)).code, '0/00');
+    t.equal((await admin.setFeature(Fid.NUMBER_OF_QUEUES, 0)).code, '0/0c', 'queues are there');
+    const abort = await admin.call({ opcode: AdminOpcode.ABORT, cdw10: 0 });
+    t.match(abort, { code: '0/00', dw0: 1 }, 'not aborted');
+    const event = client.admin.execute({ opcode: AdminOpcode.ASYNC_EVENT_REQUEST });
+    event.catch(() => {});
+    t.equal(code(await deleteSq(client, 2)), '1/01');
+    t.strictSame(ended, []);
+    await disk.behave({});
+    await Promise.all(waiting);
+    t.strictSame(ended, ['delete sq: 0/00', 'delete sq again: 1/01', 'delete cq: 0/00']);
+  },
+);
+
+t.test(
+  'more commands than can wait are taken when others are done',
+  { skip: noFuse },
+  async (t) => {
+    const disk = await FuseDisk.mount(t, MIB);
+    const target = await TestTarget.start(t);
+    const served = await target.serve(await target.file(disk.path));
+    const client = await target.connect(served, { adminDepth: 1024 });
+    const pair = await client.createQueuePair(1, 16);
+    await disk.behave({ hold: true });
+    pair.setBuffer(0, client.memory.iova + client.memory.allocate(PAGE), 0);
+    pair.push(0, NvmOpcode.READ, 1, 0, 7);
+    pair.ring();
+    await disk.held(1);
+    const waiting = Array.from({ length: 600 }, () => deleteSq(client, 1).then(code));
+    const behind = client.admin.execute({ opcode: AdminOpcode.KEEP_ALIVE });
+    await disk.behave({});
+    t.strictSame(await Promise.all(waiting), ['0/00', ...Array(599).fill('1/01')]);
+    t.equal(code(await behind), '0/00');
+  },
+);

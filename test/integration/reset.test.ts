@@ -252,8 +252,9 @@ t.test('a reset while admin commands wait', { skip: noFuse }, async (t) => {
     const waiting = [
       client.admin.execute({ opcode: AdminOpcode.DELETE_IO_SQ, cdw10: 1 }),
       client.admin.execute({ opcode: AdminOpcode.DELETE_IO_CQ, cdw10: 1 }),
-      client.admin.execute({ opcode: AdminOpcode.KEEP_ALIVE }),
+      client.admin.execute({ opcode: AdminOpcode.CREATE_IO_CQ, cdw10: 0x000f_0001 }),
     ].map((promise) => t.rejects(promise, /reset/));
+    t.equal((await client.admin.execute({ opcode: AdminOpcode.KEEP_ALIVE })).status, 0);
     await client.readRegister(offset.csts);
     await client.writeRegister(offset.cc, 0);
     t.equal(await client.readRegister(offset.csts), Csts.RDY, 'the reset waits, too');

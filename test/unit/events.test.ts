@@ -62,6 +62,18 @@ t.test('aborted requests meet no event', async (t) => {
   t.equal(events.next(), undefined);
 });
 
+t.test('requests taken back count until they are completed', async (t) => {
+  const events = new AsyncEvents();
+  for (let cid = 0; cid < 4; cid++) {
+    t.ok(events.park(cid));
+    t.ok(events.abort(cid));
+  }
+  t.notOk(events.park(4), 'or a host that never consumes could add to them for ever');
+  t.ok(events.ready);
+  t.equal(events.nextAborted(), 0);
+  t.ok(events.park(4));
+});
+
 t.test('no event is lost, and no request is used twice', async () => {
   const step = fc.oneof(
     fc.record({ kind: fc.constant('park' as const) }),
@@ -111,7 +123,9 @@ t.test('no event is lost, and no request is used twice', async () => {
           events.read(step.page);
           break;
       }
+      while (events.nextAborted() !== undefined) {}
       take();
+      assert.equal(events.ready, false);
     }
     // A host that goes on reading and asking is told everything.
     for (let i = 0; i < 4; i++) {
