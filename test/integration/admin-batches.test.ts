@@ -19,7 +19,7 @@ const SIZES = [
   [33, 5],
   [7, 19],
 ] as const;
-const COMMANDS = 2500;
+const COMMANDS = 1500;
 /** Nothing was completed for so long: it never will be. */
 const STALL_MS = 10_000;
 
