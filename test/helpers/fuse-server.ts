@@ -1,22 +1,48 @@
 /**
- * A file system of one file, in user space: the file's reads, writes and syncs wait, fail or fall short as the parent process says. What a
- * disk that breaks does to the target, through the real kernel. Speaks FUSE 7.31 on /dev/fuse.
+ * A file system of some files, in user space, whose requests wait, fail, take long or fall short as the parent process says. What a disk
+ * that breaks does to the target, and what a descriptor of a VMM may do, through the real kernel. Speaks FUSE 7.31 on /dev/fuse.
  *
- * Arguments: mount point, bytes of the file. Messages from the parent: `Behaviour`; to the parent: `Notice`.
+ * Arguments: mount point, bytes of a file, how many files ('disk', 'disk1', 'disk2', …), 'direct' or 'cached'. Messages from the parent:
+ * `Behaviour`; to the parent: `Notice`.
  */
-import { spawnSync } from 'node:child_process';
-import { closeSync, constants, openSync, read, writeSync } from 'node:fs';
-import { struct, u16, u32, u64 } from '../../src/util/struct.ts';
+import { spawn, spawnSync } from 'node:child_process';
+import { constants, openSync, read, writeSync } from 'node:fs';
+import {
+  attrOut,
+  entryOut,
+  InHeader,
+  initOut,
+  MAX_WRITE,
+  Op,
+  OutHeader,
+  openOut,
+  ROOT_NODE,
+  Transfer,
+  WriteOut,
+} from './fuse-protocol.ts';
 
-/** How the file behaves from now on. */
+/** Requests that can wait or fail. `close` is what a close(2) of a descriptor waits for, `stat` what an fstat(2) does. */
+export type Kind = 'lookup' | 'stat' | 'open' | 'read' | 'write' | 'fsync' | 'close';
+
+/** How files behave from now on; what is not said is as it should be. */
 export interface Behaviour {
-  /** Requests wait until this is turned off. */
-  readonly hold?: boolean;
+  /** Which files, by number; all of them if not given. */
+  readonly files?: readonly number[];
+  /** Requests of these kinds wait until that is turned off; true: reads, writes and syncs. */
+  readonly hold?: boolean | readonly Kind[];
+  /** A thread whose requests are answered as ever. */
+  readonly spare?: number;
+  /** Reads, writes and syncs take so much longer. Milliseconds. */
+  readonly delay?: number;
   /** Errno of what the kind of request fails with, or 0. */
+  readonly lookup?: number;
+  readonly stat?: number;
+  readonly open?: number;
   readonly read?: number;
   readonly write?: number;
   /** Of syncs, and of writes that are to be on stable storage when they are done. */
   readonly fsync?: number;
+  readonly close?: number;
   /** Reads give at most so many bytes. (Short writes the kernel goes on with by itself, and for FUSE at the wrong place.) */
   readonly most?: number;
 }
@@ -29,81 +55,35 @@ export type Notice =
   /** So many requests wait. */
   | { readonly kind: 'held'; readonly count: number };
 
-const [mountPoint, sizeText] = process.argv.slice(2);
+const [mountPoint, sizeText, countText, mode] = process.argv.slice(2);
 const SIZE = Number(sizeText);
-const MAX_WRITE = 1024 * 1024;
-const ROOT_NODE = 1;
-const FILE_NODE = 2;
+const COUNT = Number(countText);
+/** Files have the nodes from here on. */
+const FIRST_NODE = 2;
 const ENOENT = 2;
 const ENOSYS = 38;
-const FOREVER = 1_000_000;
+const DEFAULT_HELD: readonly Kind[] = ['read', 'write', 'fsync'];
+const TRANSFERS: readonly Kind[] = DEFAULT_HELD;
 
-const Op = {
-  LOOKUP: 1,
-  FORGET: 2,
-  GETATTR: 3,
-  SETATTR: 4,
-  OPEN: 14,
-  READ: 15,
-  WRITE: 16,
-  STATFS: 17,
-  RELEASE: 18,
-  FSYNC: 20,
-  FLUSH: 25,
-  INIT: 26,
-  INTERRUPT: 36,
-  BATCH_FORGET: 42,
-} as const;
-
-/** FUSE_ASYNC_READ, FUSE_BIG_WRITES, FUSE_ASYNC_DIO, FUSE_MAX_PAGES. */
-const INIT_FLAGS = (1 << 0) | (1 << 5) | (1 << 15) | (1 << 22);
-const FOPEN_DIRECT_IO = 1;
-
-const InHeader = struct('InHeader', 40, {
-  len: u32(0),
-  opcode: u32(4),
-  unique: u64(8),
-  nodeid: u64(16),
-});
-const OutHeader = struct('OutHeader', 16, { len: u32(0), error: u32(4), unique: u64(8) });
-const InitOut = struct('InitOut', 64, {
-  major: u32(0),
-  minor: u32(4),
-  maxReadahead: u32(8),
-  flags: u32(12),
-  maxBackground: u16(16),
-  congestionThreshold: u16(18),
-  maxWrite: u32(20),
-  timeGran: u32(24),
-  maxPages: u16(28),
-});
-const Attr = struct('Attr', 88, {
-  ino: u64(0),
-  size: u64(8),
-  blocks: u64(16),
-  mode: u32(60),
-  nlink: u32(64),
-  blksize: u32(80),
-});
-const EntryOut = struct('EntryOut', 40, {
-  nodeid: u64(0),
-  entryValid: u64(16),
-  attrValid: u64(24),
-});
-const AttrOut = struct('AttrOut', 16, { attrValid: u64(0) });
-const OpenOut = struct('OpenOut', 16, { fh: u64(0), openFlags: u32(8) });
-const Transfer = struct('Transfer', 40, {
-  fh: u64(0),
-  offset: u64(8),
-  size: u32(16),
-  flags: u32(32),
-});
-const WriteOut = struct('WriteOut', 8, { size: u32(0) });
-
-const content = new Uint8Array(SIZE);
 const device = openSync('/dev/fuse', constants.O_RDWR);
-let behaviour: Behaviour = {};
-const held: (() => void)[] = [];
+
+interface File {
+  /** Made when it is first needed. */
+  content: Uint8Array | undefined;
+  behaviour: Behaviour;
+}
+
+const files: readonly File[] = Array.from({ length: COUNT }, () => ({
+  content: undefined,
+  behaviour: {},
+}));
+
+interface Held {
+  readonly file: File;
+  readonly kind: Kind;
+  readonly go: () => void;
+}
+let held: Held[] = [];
 
 const tell = (notice: Notice): void => {
   process.send?.(notice);
@@ -125,91 +105,103 @@ function reply(unique: number, error: number, payload: Uint8Array = NOTHING): vo
   }
 }
 
-function attributes(node: number): Uint8Array {
-  return node === ROOT_NODE
-    ? Attr.encode({ ino: node, mode: 0o040755, nlink: 2, blksize: 4096 })
-    : Attr.encode({
-        ino: node,
-        size: SIZE,
-        blocks: SIZE / 512,
-        mode: 0o100644,
-        nlink: 1,
-        blksize: 4096,
-      });
-}
-
-/** Reads, writes and syncs: what the behaviour is about. */
-function transfer(opcode: number, unique: number, body: Uint8Array): void {
-  const { read: readError = 0, write: writeError = 0, fsync: fsyncError = 0, most } = behaviour;
-  if (opcode === Op.FSYNC) {
-    reply(unique, fsyncError);
-    return;
-  }
+/** Reads and writes: their own errors are not told here. */
+function transfer(file: File, opcode: number, unique: number, body: Uint8Array): void {
+  const { most, fsync = 0 } = file.behaviour;
   const view = new DataView(body.buffer, body.byteOffset, body.length);
   const { offset, size, flags } = Transfer.read(view);
-  const durable = opcode === Op.WRITE && (flags & constants.O_DSYNC) !== 0;
-  const error = opcode === Op.READ ? readError : writeError || (durable ? fsyncError : 0);
-  if (error !== 0) {
-    reply(unique, error);
-    return;
-  }
+  file.content ??= new Uint8Array(SIZE);
   const end = Math.min(offset + size, SIZE);
   if (opcode === Op.READ) {
-    reply(unique, 0, content.subarray(offset, Math.min(end, offset + (most ?? size))));
+    reply(unique, 0, file.content.subarray(offset, Math.min(end, offset + (most ?? size))));
+  } else if ((flags & constants.O_DSYNC) !== 0 && fsync !== 0) {
+    reply(unique, fsync);
   } else {
-    content.set(body.subarray(Transfer.size, Transfer.size + end - offset), offset);
+    file.content.set(body.subarray(Transfer.size, Transfer.size + end - offset), offset);
     reply(unique, 0, WriteOut.encode({ size: end - offset }));
   }
 }
 
+function holds({ hold }: Behaviour, kind: Kind): boolean {
+  const kinds = hold === true ? DEFAULT_HELD : hold || [];
+  return kinds.includes(kind);
+}
+
+/** Answers now, later, or with an error. */
+function answer(file: File, kind: Kind, pid: number, unique: number, succeed: () => void): void {
+  const go = (): void => {
+    const { behaviour } = file;
+    const error = pid === behaviour.spare ? 0 : (behaviour[kind] ?? 0);
+    if (error !== 0) {
+      reply(unique, error);
+    } else if (behaviour.delay !== undefined && TRANSFERS.includes(kind)) {
+      setTimeout(succeed, behaviour.delay);
+    } else {
+      succeed();
+    }
+  };
+  if (holds(file.behaviour, kind) && pid !== file.behaviour.spare) {
+    held.push({ file, kind, go });
+    tell({ kind: 'held', count: held.length });
+  } else {
+    go();
+  }
+}
+
+const fileName = (index: number): string => (index === 0 ? 'disk' : `disk${index}`);
+
 function serve(request: Uint8Array): void {
-  const { opcode, unique, nodeid } = InHeader.read(
+  const { opcode, unique, nodeid, pid } = InHeader.read(
     new DataView(request.buffer, request.byteOffset, request.length),
   );
-  const body = request.subarray(InHeader.size);
+  const body = request.slice(InHeader.size);
+  const file = files[nodeid - FIRST_NODE];
   switch (opcode) {
-    case Op.INIT: {
-      const init = { major: 7, minor: 31, maxWrite: MAX_WRITE, maxPages: 256, timeGran: 1 };
-      const limits = {
-        maxReadahead: 0,
-        flags: INIT_FLAGS,
-        maxBackground: 64,
-        congestionThreshold: 64,
-      };
-      reply(unique, 0, InitOut.encode({ ...init, ...limits }));
+    case Op.INIT:
+      reply(unique, 0, initOut());
       break;
-    }
     case Op.LOOKUP: {
-      const found = nodeid === ROOT_NODE && Buffer.from(body).toString().startsWith('disk\0');
-      const entry = { nodeid: FILE_NODE, entryValid: FOREVER, attrValid: FOREVER };
-      const payload = Buffer.concat([EntryOut.encode(entry), attributes(FILE_NODE)]);
-      reply(unique, found ? 0 : ENOENT, found ? payload : NOTHING);
+      const name = Buffer.from(body).toString().split('\0')[0];
+      const index = files.findIndex((_, i) => fileName(i) === name);
+      if (nodeid !== ROOT_NODE || index < 0) {
+        reply(unique, ENOENT);
+        break;
+      }
+      answer(files[index], 'lookup', pid, unique, () =>
+        reply(unique, 0, entryOut(FIRST_NODE + index, SIZE)),
+      );
       break;
     }
     case Op.GETATTR:
-    case Op.SETATTR:
-      reply(unique, 0, Buffer.concat([AttrOut.encode({ attrValid: FOREVER }), attributes(nodeid)]));
+    case Op.SETATTR: {
+      const succeed = (): void => reply(unique, 0, attrOut(nodeid, SIZE));
+      if (nodeid === ROOT_NODE) {
+        succeed();
+      } else {
+        answer(file, 'stat', pid, unique, succeed);
+      }
       break;
+    }
     case Op.OPEN:
-      reply(unique, 0, OpenOut.encode({ fh: 1, openFlags: FOPEN_DIRECT_IO }));
+      answer(file, 'open', pid, unique, () => reply(unique, 0, openOut(mode === 'direct')));
       break;
     case Op.STATFS:
       reply(unique, 0, new Uint8Array(80));
       break;
     case Op.RELEASE:
-    case Op.FLUSH:
       reply(unique, 0);
+      break;
+    case Op.FLUSH:
+      answer(file, 'close', pid, unique, () => reply(unique, 0));
+      break;
+    case Op.FSYNC:
+      answer(file, 'fsync', pid, unique, () => reply(unique, 0));
       break;
     case Op.READ:
     case Op.WRITE:
-    case Op.FSYNC:
-      if (behaviour.hold === true) {
-        const copy = body.slice();
-        held.push(() => transfer(opcode, unique, copy));
-        tell({ kind: 'held', count: held.length });
-      } else {
-        transfer(opcode, unique, body);
-      }
+      answer(file, opcode === Op.READ ? 'read' : 'write', pid, unique, () =>
+        transfer(file, opcode, unique, body),
+      );
       break;
     case Op.FORGET:
     case Op.BATCH_FORGET:
@@ -236,20 +228,31 @@ function next(buffer: Buffer): void {
 }
 
 process.on('message', (wanted: Behaviour) => {
-  behaviour = wanted;
-  if (wanted.hold !== true) {
-    for (const go of held.splice(0)) {
-      go();
+  for (const file of wanted.files?.map((index) => files[index]) ?? files) {
+    file.behaviour = wanted;
+  }
+  const waiting = held;
+  held = waiting.filter(({ file, kind }) => holds(file.behaviour, kind));
+  for (const request of waiting) {
+    if (!held.includes(request)) {
+      request.go();
     }
   }
+  tell({ kind: 'held', count: held.length });
   tell({ kind: 'set' });
 });
-// The parent is gone: so is what it tested.
-process.on('disconnect', () => {
-  closeSync(device);
-  spawnSync('umount', ['-l', mountPoint]);
-  process.exit(0);
-});
+/**
+ * The parent is gone, or wants no more: what waits fails. `umount` may have a question that only our end answers, and `exit` would wait
+ * for the thread that reads.
+ */
+function end(): void {
+  spawn('umount', ['-l', mountPoint], { detached: true, stdio: 'ignore' });
+  process.kill(process.pid, 'SIGKILL');
+}
+process.on('disconnect', end);
+// A parent that was killed while one of its own threads waits for us keeps its end of the channel open until we answer.
+const parent = process.ppid;
+setInterval(() => process.ppid === parent || end(), 500).unref();
 
 const options = 'fd=3,rootmode=40000,user_id=0,group_id=0';
 const mounted = spawnSync(

@@ -1,4 +1,4 @@
-/** A disk that waits and fails when told to: one file of a FUSE file system, which a process of its own serves. */
+/** Disks that wait and fail when told to: files of a FUSE file system, which a process of its own serves. */
 import { type ChildProcess, fork, spawnSync } from 'node:child_process';
 import { accessSync, constants, mkdtempSync, rmdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -25,30 +25,45 @@ function reasonAgainst(): string | false {
   }
 }
 
+export interface FuseOptions {
+  /** How many there are (1). */
+  readonly files?: number;
+  /** Reads and writes go through the page cache, and the files can be mapped. */
+  readonly cached?: boolean;
+}
+
 export class FuseDisk {
-  readonly path: string;
+  /** Of each file, which `Behaviour.files` names by its place here. */
+  readonly paths: readonly string[];
   readonly #child: ChildProcess;
   /** Requests that wait. */
   #held = 0;
-  #wake = () => {};
+  readonly #waiters = new Set<() => void>();
+  #over = false;
   #sets = 0;
   #done = 0;
 
   /** Mounted; unmounted at the end of the test, which the target's end must come before: start the target after this. */
-  static async mount(t: Test, bytes: number): Promise<FuseDisk> {
+  static async mount(t: Test, bytes: number, options: FuseOptions = {}): Promise<FuseDisk> {
+    const { files = 1, cached = false } = options;
     const folder = mkdtempSync(join(tmpdir(), 'db-fuse-'));
     // Without the loaders of the test's process.
-    const child = fork(SERVER, [folder, String(bytes)], { execArgv: [], env: { PATH } });
+    const args = [folder, String(bytes), String(files), cached ? 'cached' : 'direct'];
+    const child = fork(SERVER, args, { execArgv: [], env: { PATH } });
     const over = new Promise((resolve) => child.once('exit', resolve));
     t.teardown(async () => {
-      spawnSync('umount', ['-l', folder]);
+      // First: to start a program closes descriptors of ours, which may wait for the file system.
       if (child.connected) {
         child.disconnect();
       }
       await over;
+      spawnSync('umount', ['-l', folder]);
       rmdirSync(folder);
     });
-    const disk = new FuseDisk(join(folder, 'disk'), child);
+    const paths = Array.from({ length: files }, (_, i) =>
+      join(folder, i === 0 ? 'disk' : `disk${i}`),
+    );
+    const disk = new FuseDisk(paths, child);
     await new Promise<void>((resolve, reject) => {
       child.once('message', (notice: Notice) => {
         if (notice.kind === 'failed') {
@@ -62,8 +77,8 @@ export class FuseDisk {
     return disk;
   }
 
-  private constructor(path: string, child: ChildProcess) {
-    this.path = path;
+  private constructor(paths: readonly string[], child: ChildProcess) {
+    this.paths = paths;
     this.#child = child;
     child.on('message', (notice: Notice) => {
       if (notice.kind === 'held') {
@@ -73,27 +88,42 @@ export class FuseDisk {
       }
       this.#wake();
     });
-    child.once('exit', () => this.#wake());
+    child.once('exit', () => {
+      this.#over = true;
+      this.#wake();
+    });
+  }
+
+  /** Of the first file. */
+  get path(): string {
+    return this.paths[0];
+  }
+
+  /** How many requests wait. */
+  get heldCount(): number {
+    return this.#held;
+  }
+
+  #wake(): void {
+    for (const waiter of this.#waiters) {
+      waiter();
+    }
+    this.#waiters.clear();
   }
 
   async #until(condition: () => boolean): Promise<void> {
     while (!condition()) {
-      if (this.#child.exitCode !== null) {
+      if (this.#over) {
         throw new Error('the file system ended');
       }
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
+      await new Promise<void>((resolve) => this.#waiters.add(resolve));
     }
   }
 
-  /** Resolves when the file behaves so. What waited is let go, unless `hold` is asked for again. */
+  /** Resolves when the files behave so. What waited is let go, unless `hold` is asked for again. */
   async behave(behaviour: Behaviour): Promise<void> {
     this.#sets += 1;
     const mine = this.#sets;
-    if (behaviour.hold !== true) {
-      this.#held = 0;
-    }
     this.#child.send(behaviour);
     await this.#until(() => this.#done >= mine);
   }
@@ -101,5 +131,10 @@ export class FuseDisk {
   /** Resolves when at least `count` requests wait. */
   held(count: number): Promise<void> {
     return this.#until(() => this.#held >= count);
+  }
+
+  /** The server dies: what waits fails, and so does everything after. */
+  die(): void {
+    this.#child.kill('SIGKILL');
   }
 }
