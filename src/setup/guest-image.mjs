@@ -20,7 +20,8 @@ export const IMAGE_PACKAGES = ['busybox-static', 'kmod', 'fio', 'nvme-cli', 'e2f
 
 const PROGRAMS = ['/usr/bin/fio', '/usr/sbin/nvme', '/usr/sbin/mkfs.ext4', '/usr/sbin/e2fsck'];
 const FILES = ['/etc/mke2fs.conf'];
-const MODULES = ['nvme', 'ext4'];
+/** virtio_mem is for the tests that plug memory. */
+const MODULES = ['nvme', 'ext4', 'virtio_pci', 'virtio_mem'];
 
 /**
  * Makes `vmlinuz` and `initramfs.cpio` in a folder. The initramfs is not compressed: the emulated processor would take

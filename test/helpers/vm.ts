@@ -6,6 +6,8 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Qmp } from './qmp.ts';
 import { Child } from './vm-child.ts';
 import { findGuest } from './vm-guest.ts';
 import { type CommandResult, SerialCommands } from './vm-serial.ts';
@@ -13,6 +15,11 @@ import { type CommandResult, SerialCommands } from './vm-serial.ts';
 /** A boot takes 5 s to 15 s with emulated processors; this only ends a hang. */
 const BOOT_TIMEOUT_MS = 180_000;
 const COMMAND_TIMEOUT_MS = 60_000;
+const PLUG_POLL_MS = 100;
+const MIB = 1024 * 1024;
+/** In a folder of the machine's own. */
+const CONSOLE = 'console.log';
+const QMP_SOCKET = 'qmp.sock';
 /** How much of each log a failure shows, in characters. */
 const CONSOLE_TAIL = 8000;
 const COMMANDS_TAIL = 4000;
@@ -33,6 +40,10 @@ export interface VmOptions {
   readonly accelerator?: 'tcg' | 'kvm';
   readonly cpus?: number;
   readonly memoryMiB?: number;
+  /** Memory that a virtio-mem device can plug, at first none of it. `plug` changes that. */
+  readonly pluggableMiB?: number;
+  /** An IOMMU between the guest's devices and its memory, which the guest uses: mappings come and go as its driver says. */
+  readonly iommu?: boolean;
   readonly devices: readonly Device[];
   readonly drives?: readonly Drive[];
   /** More words for the kernel's command line. */
@@ -44,20 +55,32 @@ export function vfioUserDevice(socketPath: string): Device {
   return { driver: 'vfio-user-pci', socket: { type: 'unix', path: socketPath } };
 }
 
-function qemuArguments(options: VmOptions, kernel: string, initrd: string, console: string) {
-  const memory = `${options.memoryMiB ?? 512}M`;
+function qemuArguments(options: VmOptions, kernel: string, initrd: string, folder: string) {
+  const memoryMiB = options.memoryMiB ?? 512;
+  const memory = `${memoryMiB}M`;
+  const { pluggableMiB = 0, iommu = false } = options;
   const accelerator = options.accelerator ?? process.env.DOORBELL_VM_ACCEL ?? 'tcg';
   const json = (option: string, value: unknown) => [option, JSON.stringify(value)];
   return [
     ...['-no-user-config', '-nodefaults', '-display', 'none'],
-    ...['-accel', accelerator, '-cpu', 'max', '-smp', `${options.cpus ?? 1}`, '-m', memory],
+    ...['-accel', accelerator, '-cpu', 'max', '-smp', `${options.cpus ?? 1}`],
+    ...['-m', pluggableMiB > 0 ? `${memory},slots=1,maxmem=${memoryMiB + pluggableMiB}M` : memory],
     // Shared with the vfio-user server, which maps the guest's memory by its file descriptor.
     ...['-object', `memory-backend-memfd,id=memory,size=${memory},share=on`],
     ...['-machine', 'q35,memory-backend=memory'],
-    ...['-chardev', `file,id=console,path=${console}`, '-serial', 'chardev:console'],
+    ...(pluggableMiB > 0
+      ? [
+          ...['-object', `memory-backend-memfd,id=pluggable,size=${pluggableMiB}M,share=on`],
+          ...['-device', 'virtio-mem-pci,id=pluggable-memory,memdev=pluggable,requested-size=0'],
+        ]
+      : []),
+    // Before the devices that are behind it.
+    ...(iommu ? ['-device', 'intel-iommu,intremap=on,caching-mode=on'] : []),
+    ...['-qmp', `unix:${join(folder, QMP_SOCKET)},server=on,wait=off`],
+    ...['-chardev', `file,id=console,path=${join(folder, CONSOLE)}`, '-serial', 'chardev:console'],
     ...['-serial', 'stdio'],
     ...['-kernel', kernel, '-initrd', initrd],
-    ...['-append', `console=ttyS0 panic=-1 ${options.kernelArgs ?? ''}`.trim()],
+    ...['-append', kernelCommandLine(options)],
     ...(options.drives ?? []).flatMap(({ id, file, aio }) =>
       json('-blockdev', {
         driver: 'raw',
@@ -69,12 +92,25 @@ function qemuArguments(options: VmOptions, kernel: string, initrd: string, conso
   ];
 }
 
+function kernelCommandLine({ iommu, pluggableMiB, kernelArgs }: VmOptions): string {
+  return [
+    'console=ttyS0 panic=-1',
+    iommu === true && 'intel_iommu=on',
+    // Only movable memory can be unplugged again.
+    pluggableMiB !== undefined && 'memhp_default_state=online_movable',
+    kernelArgs,
+  ]
+    .filter(Boolean)
+    .join(' ');
+}
+
 export class Vm {
   readonly #qemu: Child;
   readonly #commands: SerialCommands;
   /** Holds the console's log while QEMU lives. */
   readonly #folder: string;
   #consoleText = '';
+  #qmp: Qmp | undefined;
   /** Settled when QEMU is gone and all is cleared away. */
   readonly #exit: Promise<number | string>;
 
@@ -104,12 +140,13 @@ export class Vm {
       throw new Error(guest.unavailable);
     }
     this.#folder = mkdtempSync(join(tmpdir(), 'doorbell-vm-'));
-    const args = qemuArguments(options, guest.kernel, guest.initrd, this.#consolePath());
+    const args = qemuArguments(options, guest.kernel, guest.initrd, this.#folder);
     const [command, ...first] = guest.qemu;
     this.#qemu = new Child(command, [...first, ...args], false);
     this.#commands = new SerialCommands(this.#qemu.stdin, this.#qemu.stdout);
     this.#exit = this.#qemu.exit.then((how) => {
       this.#consoleText = this.#readConsole();
+      this.#qmp?.close();
       rmSync(this.#folder, { recursive: true, force: true });
       this.#commands.close(new Error(`QEMU is gone (${how})`));
       return how;
@@ -142,6 +179,40 @@ export class Vm {
     await ready;
   }
 
+  /** Resets the machine as its button does: nobody in the guest knows before. */
+  async reset(): Promise<void> {
+    const ready = this.#commands.ready(BOOT_TIMEOUT_MS);
+    await this.monitor('system_reset');
+    await ready;
+  }
+
+  /** Plugs as much of the pluggable memory, or unplugs as much. Resolves when the guest has followed. */
+  async plug(mebibytes: number): Promise<void> {
+    const path = '/machine/peripheral/pluggable-memory';
+    const size = mebibytes * MIB;
+    await this.monitor('qom-set', { path, property: 'requested-size', value: size });
+    const giveUp = Date.now() + COMMAND_TIMEOUT_MS;
+    for (;;) {
+      const plugged = await this.monitor('qom-get', { path, property: 'size' });
+      if (plugged === size) {
+        return;
+      }
+      if (Date.now() > giveUp) {
+        throw new Error(`the guest has ${plugged} bytes plugged instead of ${size}`);
+      }
+      await sleep(PLUG_POLL_MS);
+    }
+  }
+
+  /** A command for QEMU's monitor. Resolves with what it returns. */
+  async monitor(command: string, args?: Readonly<Record<string, unknown>>): Promise<unknown> {
+    if (this.#qmp === undefined) {
+      this.#qmp = new Qmp(join(this.#folder, QMP_SOCKET));
+      await this.#qmp.ready();
+    }
+    return this.#qmp.execute(command, args);
+  }
+
   /** Powers the guest off and waits for QEMU's end. @throws when QEMU does not exit with 0 */
   async powerOff(timeoutMs = COMMAND_TIMEOUT_MS): Promise<void> {
     this.#commands.send('poweroff poweroff -f');
@@ -170,7 +241,7 @@ export class Vm {
   }
 
   #consolePath(): string {
-    return join(this.#folder, 'console.log');
+    return join(this.#folder, CONSOLE);
   }
 
   #readConsole(): string {
