@@ -17,19 +17,21 @@ Napi::Value MapAlias(const Napi::CallbackInfo& info) {
   if (addresses.length == 0 || addresses.length != lengths.length) args.Range("lengths", "must match \"addresses\"");
   size_t total = 0;
   bool file = false;
+  uint32_t owner = 0;
   for (size_t i = 0; i < addresses.length && !args.failed(); i++) {
     Mapping source;
     if (!WholePages(addresses.data[i]) || !WholePages(lengths.data[i]) || lengths.data[i] == 0) {
       args.Range("addresses", "and lengths must be multiples of the page size");
     } else if (auto length = static_cast<size_t>(lengths.data[i]);
                // mremap would go on past the end of the source mapping, so the piece must lie in one.
-               !FindMapping(static_cast<uintptr_t>(addresses.data[i]), length, &source)) {
+               FindMapping(static_cast<uintptr_t>(addresses.data[i]), length, &source) < 0) {
       args.Range("addresses", "must lie in live mappings of this addon");
     } else if (source.page != kPage) {
       return ThrowErrno(info.Env(), ENOTSUP, "mremap", "the kernel does not map huge pages once more");
     } else {
       total += length;
       file = file || source.file;
+      owner = source.owner;
       if (total >= static_cast<size_t>(kMaxAddress)) args.Range("lengths", "are too much together");
     }
   }
@@ -50,7 +52,7 @@ Napi::Value MapAlias(const Napi::CallbackInfo& info) {
     }
     next += length;
   }
-  return WrapMapping(info.Env(), {base, total, base, total, kPage, file});
+  return WrapMapping(info.Env(), {base, total, base, total, kPage, file, owner});
 }
 
 }  // namespace

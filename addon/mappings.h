@@ -20,21 +20,28 @@ struct Mapping {
   size_t length;
   size_t page;      // page size of the file system: 4 KiB, or that of hugetlbfs
   bool file;        // backed by a file that may be truncated: guarded
+  uint32_t owner;   // whom to tell when it is lost, as the caller numbers them; 0: nobody
 };
 
 // Adds a mapping. Its slot, or -1 if the table is full.
 int AddMapping(const Mapping& mapping);
 // Takes a mapping out, before its pages are unmapped.
 void RemoveMapping(int slot);
-// Finds the live mapping whose JavaScript part holds [address, address + length). Async-signal-safe.
-bool FindMapping(uintptr_t address, size_t length, Mapping* found);
+// Finds the live mapping whose JavaScript part holds [address, address + length). Its slot, or -1.
+int FindMapping(uintptr_t address, size_t length, Mapping* found);
 
 // Puts private zero pages over [base, base + length) in place. 0 or errno. Async-signal-safe.
 int ReplaceWithZeros(uintptr_t base, size_t length);
 
 // Installs the SIGBUS handler, once in the life of the process. 0 or errno.
 int GuardAgainstSigbus();
-// Faults the handler has put zeros over.
+// Mappings that were lost: the handler has put zeros over them.
 uint64_t SigbusCount();
+// An eventfd that is signalled when one is lost, never to be closed. Or -errno.
+int SigbusEvent();
+// Whether the live mapping in a slot is lost.
+bool IsLost(int slot);
+// Hands every owner that has lost mappings since the last call to `tell`, once a mapping.
+void TakeLost(void (*tell)(uint32_t owner, void* hint), void* hint);
 
 }  // namespace doorbell

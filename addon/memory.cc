@@ -6,6 +6,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <set>
+
 #include "args.h"
 #include "module.h"
 #include "shared.h"
@@ -30,6 +32,7 @@ Napi::Value MapFile(const Napi::CallbackInfo& info) {
   size_t offset = static_cast<size_t>(args.Integer(1, "offset", 0, kMaxSafeInteger));
   size_t length = static_cast<size_t>(args.Integer(2, "length", 1, kMaxAddress - 1));
   bool writable = args.Boolean(3, "writable");
+  auto owner = static_cast<uint32_t>(info.Length() > 4 ? args.Integer(4, "owner", 0, UINT32_MAX) : 0);
   if (offset % kPage != 0) args.Range("offset", "must be a multiple of the page size");
   if (args.failed()) return {};
 
@@ -50,7 +53,7 @@ Napi::Value MapFile(const Napi::CallbackInfo& info) {
   if (at == MAP_FAILED) return ThrowErrno(info.Env(), errno, "mmap");
   madvise(at, mapped, MADV_DONTDUMP);  // best effort: guest memory has no place in our core dumps
   uintptr_t base = reinterpret_cast<uintptr_t>(at);
-  return WrapMapping(info.Env(), {base, mapped, base + lead, length, page, true});
+  return WrapMapping(info.Env(), {base, mapped, base + lead, length, page, true, owner});
 }
 
 Napi::Value MapAnonymous(const Napi::CallbackInfo& info) {
@@ -65,7 +68,7 @@ Napi::Value MapAnonymous(const Napi::CallbackInfo& info) {
   // A kernel without huge pages refuses; the memory serves all the same.
   if (huge) madvise(at, mapped, MADV_HUGEPAGE);
   uintptr_t base = reinterpret_cast<uintptr_t>(at);
-  return WrapMapping(info.Env(), {base, mapped, base, length, kPage, false});
+  return WrapMapping(info.Env(), {base, mapped, base, length, kPage, false, 0});
 }
 
 Napi::Value AddressOf(const Napi::CallbackInfo& info) {
@@ -80,7 +83,7 @@ Napi::Value Revoke(const Napi::CallbackInfo& info) {
   Span<uint8_t> view = args.View(0, "view");
   Mapping mapping;
   uintptr_t data = reinterpret_cast<uintptr_t>(view.data);
-  if (!args.failed() && (view.length == 0 || !FindMapping(data, view.length, &mapping) || mapping.data != data ||
+  if (!args.failed() && (view.length == 0 || FindMapping(data, view.length, &mapping) < 0 || mapping.data != data ||
                          mapping.length != view.length)) {
     args.Range("view", "must cover exactly one whole mapping of this addon");
   }
@@ -112,6 +115,39 @@ Napi::Value FaultCount(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(SigbusCount()));
 }
 
+Napi::Value FaultEvent(const Napi::CallbackInfo& info) {
+  int fd = SigbusEvent();
+  if (fd < 0) return ThrowErrno(info.Env(), -fd, "eventfd");
+  return Napi::Number::New(info.Env(), fd);
+}
+
+Napi::Value TakeLostOwners(const Napi::CallbackInfo& info) {
+  std::set<uint32_t> owners;
+  TakeLost([](uint32_t owner, void* set) { static_cast<std::set<uint32_t>*>(set)->insert(owner); }, &owners);
+  owners.erase(0);
+  auto result = Napi::Array::New(info.Env(), owners.size());
+  uint32_t count = 0;
+  for (uint32_t owner : owners) result.Set(count++, owner);
+  return result;
+}
+
+Napi::Value IsLostMapping(const Napi::CallbackInfo& info) {
+  Args args(info);
+  Span<uint8_t> view = args.View(0, "view");
+  if (args.failed()) return {};
+  Mapping mapping;
+  int slot = FindMapping(reinterpret_cast<uintptr_t>(view.data), view.length, &mapping);
+  return Napi::Boolean::New(info.Env(), slot >= 0 && IsLost(slot));
+}
+
+// Only memfds, tmpfs and hugetlbfs have seals, and no other file system is asked.
+Napi::Value IsMemoryFile(const Napi::CallbackInfo& info) {
+  Args args(info);
+  int fd = args.Descriptor(0);
+  if (args.failed()) return {};
+  return Napi::Boolean::New(info.Env(), fcntl(fd, F_GET_SEALS) >= 0);
+}
+
 }  // namespace
 
 void InitMemory(Napi::Env env, Napi::Object exports) {
@@ -121,6 +157,10 @@ void InitMemory(Napi::Env env, Napi::Object exports) {
   Export<Revoke>(env, exports, "revoke");
   Export<MemfdCreate>(env, exports, "memfdCreate");
   Export<FaultCount>(env, exports, "faultCount");
+  Export<FaultEvent>(env, exports, "faultEvent");
+  Export<TakeLostOwners>(env, exports, "takeLost");
+  Export<IsLostMapping>(env, exports, "isLost");
+  Export<IsMemoryFile>(env, exports, "isMemoryFile");
 }
 
 }  // namespace doorbell

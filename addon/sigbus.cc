@@ -1,30 +1,41 @@
 // The table of mappings and the SIGBUS handler.
 //
-// A page of a mapped file that its owner has truncated away raises SIGBUS in whoever touches it, and kills the process.
-// Guest memory belongs to the VM monitor, which must not have that choice: the handler puts zeros there and returns.
+// A page of a mapped file that its owner has truncated away raises SIGBUS in whoever touches it, and kills the process; so
+// does a page that the hardware has lost (BUS_MCEERR_AR, BUS_MCEERR_AO). Guest memory belongs to the VM monitor, which must
+// not have that choice. The handler gives the whole mapping away at the first fault: zeros are put in its place, and the
+// access goes on. One mmap over a whole mapping never splits it, so faults cannot use up the process's mappings, and there
+// is one a mapping. Who owns it is told by an eventfd.
 //
 // The table is read from the handler, hence lock-free: each slot is a sequence lock. A thread that faults keeps its own
 // mapping's slot live, because it holds a reference to the buffer; the sequence guards against changes of other slots.
+// Everybody else finds slots by an index, under a lock that the handler does not take.
 #include "mappings.h"
 
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
+#include <iterator>
+#include <map>
 #include <mutex>
+#include <vector>
 
 namespace doorbell {
 namespace {
 
 // As many as the kernel's default limit of mappings (vm.max_map_count, 65530). Untouched slots cost no memory.
 constexpr int kSlots = 65536;
-// Single pages replaced in one mapping before all of it is: each page may cost two of the process's mappings.
-constexpr uint32_t kMaxFaults = 64;
+
+// What became of the memory of a live slot.
+enum Loss : uint32_t { kThere, kLost, kTold };
 
 struct Slot {
   std::atomic<uint32_t> sequence;  // mod 4: 0 free, 1 or 3 changing, 2 live
-  std::atomic<uint32_t> faults;
+  std::atomic<uint32_t> loss;
+  std::atomic<uint32_t> owner;
   std::atomic<uintptr_t> base, data;
   std::atomic<size_t> mapped, length, page;
   std::atomic<bool> file;
@@ -33,7 +44,21 @@ struct Slot {
 Slot slots[kSlots];
 std::atomic<int> used{0};  // slots at and after this were never used
 std::atomic<uint64_t> faults{0};
+std::atomic<int> event{-1};
 struct sigaction previous;
+
+// Which slots are free and where the live ones are, for all but the handler. Never destroyed: buffers are freed on any
+// thread, to the very end of the process.
+struct Index {
+  std::mutex mutex;
+  std::vector<int> free;          // of those that were ever used
+  std::map<uintptr_t, int> live;  // by `data`
+};
+
+Index& TheIndex() {
+  static Index* index = new Index;
+  return *index;
+}
 
 static_assert(std::atomic<uintptr_t>::is_always_lock_free && std::atomic<uint64_t>::is_always_lock_free);
 
@@ -47,32 +72,36 @@ bool ReadSlot(const Slot& slot, Mapping* out) {
   out->length = slot.length.load(std::memory_order_relaxed);
   out->page = slot.page.load(std::memory_order_relaxed);
   out->file = slot.file.load(std::memory_order_relaxed);
+  out->owner = slot.owner.load(std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_acquire);
   return slot.sequence.load(std::memory_order_relaxed) == sequence;
 }
 
-int FindSlot(uintptr_t address, size_t length, Mapping* found) {
+// For the handler: a few tens of microseconds with a full table, and once a mapping.
+int FindSlot(uintptr_t address, Mapping* found) {
   int end = used.load(std::memory_order_acquire);
   for (int i = 0; i < end; i++) {
-    if (ReadSlot(slots[i], found) && address >= found->data && length <= found->length &&
-        address - found->data <= found->length - length) {
-      return i;
-    }
+    if (ReadSlot(slots[i], found) && address >= found->base && address - found->base < found->mapped) return i;
   }
   return -1;
 }
 
 // True if the fault was in a guarded mapping and has zero pages under it now.
 bool Absorb(const siginfo_t* info) {
-  if (info->si_code != BUS_ADRERR) return false;
+  int code = info->si_code;
+  if (code != BUS_ADRERR && code != BUS_MCEERR_AR && code != BUS_MCEERR_AO) return false;
   uintptr_t address = reinterpret_cast<uintptr_t>(info->si_addr);
   Mapping mapping;
-  int slot = FindSlot(address, 1, &mapping);
-  if (slot < 0 || !mapping.file) return false;
-  bool whole = slots[slot].faults.fetch_add(1) >= kMaxFaults;
-  faults.fetch_add(1);
-  return (whole ? ReplaceWithZeros(mapping.base, mapping.mapped)
-                : ReplaceWithZeros(address & ~(mapping.page - 1), mapping.page)) == 0;
+  int slot = FindSlot(address, &mapping);
+  if (slot < 0 || !mapping.file || ReplaceWithZeros(mapping.base, mapping.mapped) != 0) return false;
+  uint32_t there = kThere;
+  if (slots[slot].loss.compare_exchange_strong(there, kLost)) {
+    faults.fetch_add(1);
+    uint64_t one = 1;
+    // It does not block, and a counter that is full has been signalled.
+    if (write(event.load(), &one, sizeof(one)) < 0) return true;
+  }
+  return true;
 }
 
 void OnSigbus(int number, siginfo_t* info, void* context) {
@@ -93,29 +122,60 @@ void OnSigbus(int number, siginfo_t* info, void* context) {
 }  // namespace
 
 int AddMapping(const Mapping& mapping) {
-  for (int i = 0; i < kSlots; i++) {
-    Slot& slot = slots[i];
-    uint32_t sequence = slot.sequence.load(std::memory_order_relaxed);
-    if ((sequence & 3) != 0 || !slot.sequence.compare_exchange_strong(sequence, sequence + 1)) continue;
-    std::atomic_thread_fence(std::memory_order_release);
-    slot.faults.store(0, std::memory_order_relaxed);
-    slot.base.store(mapping.base, std::memory_order_relaxed);
-    slot.mapped.store(mapping.mapped, std::memory_order_relaxed);
-    slot.data.store(mapping.data, std::memory_order_relaxed);
-    slot.length.store(mapping.length, std::memory_order_relaxed);
-    slot.page.store(mapping.page, std::memory_order_relaxed);
-    slot.file.store(mapping.file, std::memory_order_relaxed);
-    slot.sequence.store(sequence + 2, std::memory_order_release);
-    int end = used.load();
-    while (end <= i && !used.compare_exchange_weak(end, i + 1)) continue;
-    return i;
+  Index& index = TheIndex();
+  std::lock_guard<std::mutex> lock(index.mutex);
+  int at = used.load();
+  if (!index.free.empty()) {
+    at = index.free.back();
+    index.free.pop_back();
+  } else if (at == kSlots) {
+    return -1;
   }
-  return -1;
+  Slot& slot = slots[at];
+  uint32_t sequence = slot.sequence.fetch_add(1);
+  std::atomic_thread_fence(std::memory_order_release);
+  slot.loss.store(kThere, std::memory_order_relaxed);
+  slot.owner.store(mapping.owner, std::memory_order_relaxed);
+  slot.base.store(mapping.base, std::memory_order_relaxed);
+  slot.mapped.store(mapping.mapped, std::memory_order_relaxed);
+  slot.data.store(mapping.data, std::memory_order_relaxed);
+  slot.length.store(mapping.length, std::memory_order_relaxed);
+  slot.page.store(mapping.page, std::memory_order_relaxed);
+  slot.file.store(mapping.file, std::memory_order_relaxed);
+  slot.sequence.store(sequence + 2, std::memory_order_release);
+  if (at == used.load()) used.store(at + 1, std::memory_order_release);
+  index.live[mapping.data] = at;
+  return at;
 }
 
-void RemoveMapping(int slot) { slots[slot].sequence.fetch_add(2, std::memory_order_release); }
+void RemoveMapping(int slot) {
+  Index& index = TheIndex();
+  std::lock_guard<std::mutex> lock(index.mutex);
+  index.live.erase(slots[slot].data.load(std::memory_order_relaxed));
+  slots[slot].sequence.fetch_add(2, std::memory_order_release);
+  index.free.push_back(slot);
+}
 
-bool FindMapping(uintptr_t address, size_t length, Mapping* found) { return FindSlot(address, length, found) >= 0; }
+int FindMapping(uintptr_t address, size_t length, Mapping* found) {
+  Index& index = TheIndex();
+  std::lock_guard<std::mutex> lock(index.mutex);
+  auto next = index.live.upper_bound(address);
+  if (next == index.live.begin()) return -1;
+  int slot = std::prev(next)->second;
+  bool holds = ReadSlot(slots[slot], found) && length <= found->length && address - found->data <= found->length - length;
+  return holds ? slot : -1;
+}
+
+bool IsLost(int slot) { return slots[slot].loss.load() != kThere; }
+
+void TakeLost(void (*tell)(uint32_t owner, void* hint), void* hint) {
+  Index& index = TheIndex();
+  std::lock_guard<std::mutex> lock(index.mutex);
+  for (const auto& [data, slot] : index.live) {
+    uint32_t lost = kLost;
+    if (slots[slot].loss.compare_exchange_strong(lost, kTold)) tell(slots[slot].owner.load(), hint);
+  }
+}
 
 int ReplaceWithZeros(uintptr_t base, size_t length) {
   void* at = mmap(reinterpret_cast<void*>(base), length, PROT_READ | PROT_WRITE,
@@ -127,6 +187,12 @@ int GuardAgainstSigbus() {
   static std::once_flag once;
   static int error = 0;
   std::call_once(once, [] {
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0) {
+      error = errno;
+      return;
+    }
+    event.store(fd);
     struct sigaction action = {};
     action.sa_sigaction = OnSigbus;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK;
@@ -137,5 +203,10 @@ int GuardAgainstSigbus() {
 }
 
 uint64_t SigbusCount() { return faults.load(); }
+
+int SigbusEvent() {
+  int error = GuardAgainstSigbus();
+  return error == 0 ? event.load() : -error;
+}
 
 }  // namespace doorbell

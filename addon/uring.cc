@@ -32,7 +32,7 @@ Napi::Value MapRing(Napi::Env env, int ring, off_t offset, size_t length) {
   void* at = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring, offset);
   if (at == MAP_FAILED) return ThrowErrno(env, errno, "mmap", UringHint(errno));
   uintptr_t base = reinterpret_cast<uintptr_t>(at);
-  return WrapMapping(env, {base, mapped, base, length, kPage, false});
+  return WrapMapping(env, {base, mapped, base, length, kPage, false, 0});
 }
 
 // A kernel that does not know a flag says EINVAL, as it does to a ring that is too large.

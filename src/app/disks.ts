@@ -21,6 +21,8 @@ export interface DiskOptions {
   readonly socketDir?: string | undefined;
   /** Guests ring instead of being polled when idle. */
   readonly trapDoorbells?: boolean | undefined;
+  /** Guest memory is mapped whatever file is behind it. */
+  readonly mapFileMemory?: boolean | undefined;
   readonly direct: boolean;
   readonly readonly: boolean;
   readonly blockSize?: number | undefined;
@@ -79,7 +81,7 @@ async function servePaths(
     disks.push({ nsid: index + 1, path, bytes: bdev.blockSize * bdev.numBlocks, uuid: bdev.uuid });
   }
   if (target.transport === undefined) {
-    await target.createTransport(largestTransport(options.trapDoorbells));
+    await target.createTransport(largestTransport(options));
   }
   await target.createSubsystem({
     nqn: NQN,

@@ -12,12 +12,24 @@ export interface NativeAddon {
   /**
    * mmap(MAP_SHARED) of `length` bytes of a file as a SharedArrayBuffer; pages are left out of core dumps. The file must
    * cover the range (EINVAL if not, checked by fstat; devices excepted). `offset` is page aligned: to 4 KiB, also in a file
-   * of huge pages. Guarded against SIGBUS: a page that the file's owner truncates away later reads as zeros instead of
-   * killing the process. The descriptor may be closed afterwards.
+   * of huge pages. Guarded against SIGBUS: when a page is touched that the file's owner has truncated away, or that the hardware
+   * has lost, zeros replace the whole mapping for good instead of killing the process; `owner` (0: nobody) says whom `takeLost`
+   * is to name then. The file system is asked, which may block: see `isMemoryFile`. The descriptor may be closed afterwards.
    *
    * Writing to a mapping that is not `writable` ends the process (SIGSEGV): the caller keeps account of which ones are.
    */
-  mapFile(fd: number, offset: number, length: number, writable: boolean): SharedArrayBuffer;
+  mapFile(
+    fd: number,
+    offset: number,
+    length: number,
+    writable: boolean,
+    owner?: number,
+  ): SharedArrayBuffer;
+  /**
+   * Whether the file is a memfd, or on tmpfs or hugetlbfs: memory that no server and no device is behind. Never blocks, whatever
+   * file it is (fcntl, F_GET_SEALS).
+   */
+  isMemoryFile(fd: number): boolean;
   /**
    * Zeroed anonymous memory, MAP_SHARED so that `mapAlias` can map it again. The caller rounds `length` up to pages.
    * `hugePages`: MAP_PRIVATE instead (shared by the threads all the same), and the kernel is asked for huge pages.
@@ -44,8 +56,14 @@ export interface NativeAddon {
    * nothing else makes V8 collect them, and with them the addresses they hold. True if it collected.
    */
   reclaim(): boolean;
-  /** SIGBUS faults survived in the whole process. If it rises, someone truncates memory that is mapped here. */
+  /** Mappings of files that were lost in the whole process (see `mapFile`). */
   faultCount(): number;
+  /** An eventfd that becomes readable when one more is. It is the addon's: not to be closed. */
+  faultEvent(): number;
+  /** The owners of mappings, and of aliases of them, that were lost since the last call. */
+  takeLost(): number[];
+  /** Whether the mapping that a view lies in is lost. */
+  isLost(view: ArrayBufferView): boolean;
   /** A sealed-size memfd (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), close-on-exec. */
   memfdCreate(name: string, size: number): number;
   /**

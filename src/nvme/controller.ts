@@ -212,15 +212,22 @@ export class Controller {
     this.#registers.csts &= ~Csts.CFS;
     this.#dropQueue();
     this.#host.tell({ type: 'disabled' });
-    this.#resetting = this.#resetQueues().then(() => {
-      this.#resetting = undefined;
-      const { cc } = this.#registers;
-      this.#registers.reset(true);
-      this.#registers.cc = cc;
-      if (this.#registers.enabled) {
-        this.#enable();
-      }
-    });
+    this.#resetting = this.#resetQueues().then(
+      () => {
+        this.#resetting = undefined;
+        const { cc } = this.#registers;
+        this.#registers.reset(true);
+        this.#registers.cc = cc;
+        if (this.#registers.enabled) {
+          this.#enable();
+        }
+      },
+      (error: Error) => {
+        // CSTS.RDY stays: the host waits for it in vain, and finds the failure.
+        this.#resetting = undefined;
+        this.fail(`the reset failed: ${error.message}`);
+      },
+    );
   }
 
   async #resetQueues(): Promise<void> {

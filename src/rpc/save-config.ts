@@ -126,6 +126,7 @@ export function saveTransport({ options, report }: Transport): Required<ConfigCa
     params: {
       ...report,
       disable_mappable_bar0: options.disableMappableBar0,
+      ...(options.mapFileMemory && { map_file_memory: true }),
       disable_adaptive_irq: !options.adaptiveInterrupts,
       disable_shadow_doorbells: options.disableMappableBar0 && !options.shadowDoorbells,
     },

@@ -76,7 +76,8 @@ export class DeviceVectors {
 
   /** Vectors were masked or unmasked. As `#replaced`, where no descriptor goes: nobody needs to wait. */
   changed(): void {
-    void this.#queues.eventfdsChanged();
+    // A reactor that cannot has failed the controller.
+    this.#queues.eventfdsChanged().catch(() => {});
     this.#resignalAdmin();
   }
 

@@ -25,6 +25,7 @@ import { DeviceVectors } from './device-vectors.ts';
 import { diagnose } from './diagnosis.ts';
 import { describeFailure } from './disk-failures.ts';
 import type { NewEvent } from './events.ts';
+import { unwatchMemory, watchMemory } from './lost-memory.ts';
 import { IoQueues } from './queues.ts';
 import type { ControllerInfo, Namespace, SubsystemView, TransportOptions } from './types.ts';
 import { UnsharedMemory } from './unshared-memory.ts';
@@ -71,8 +72,12 @@ export class NvmeDevice implements VfioUserDevice {
   readonly #controller: Controller;
   /** What its client had done when it went. */
   done: Tally | undefined;
-  /** Survived accesses to memory that its owner had truncated, of all clients, when this one came. */
-  readonly #faults = native.faultCount();
+  /** Whom the addon names when memory of this client is lost. */
+  #owner = 0;
+  /** Settles when lost memory is out of use, and never rejects. */
+  #losing = Promise.resolve();
+  /** The client was told by the log that some of its memory is not mapped. */
+  #toldOfFile = false;
 
   constructor(options: DeviceOptions) {
     const { subsystem, transport, reactors } = options;
@@ -249,30 +254,33 @@ export class NvmeDevice implements VfioUserDevice {
   // --- the client -------------------------------------------------------------------------------------------------
 
   clientConnected(socket: number): void {
+    this.#owner = watchMemory(() => {
+      this.#losing = this.#memoryLost();
+    });
     this.#queues.socket = socket;
   }
 
   async clientGone(): Promise<void> {
-    await this.#controller.reset();
+    await this.#losing;
+    try {
+      await this.#controller.reset();
+    } catch (error) {
+      // Whatever is left of it goes with its queues.
+      this.#log.error({ err: error }, 'the controller could not be reset');
+    }
     await this.#queues.detach();
     // Nothing is counted any more.
     this.done = this.#namespaces.tally();
     const { reactors } = this.#options;
     this.#namespaces.close();
     reactors.unregister(this.#id);
-    revokeRegions(this.#memory.remove(0, IOVA_END));
+    revokeRegions(this.#memory.remove(0, IOVA_END), this.#log);
+    unwatchMemory(this.#owner);
     closeEventfds(this.#interrupts.release());
     native.revoke(this.#doorbells);
     native.reclaim();
     closeSync(this.#bar0Fd);
     this.#options.subsystem.releaseCntlid(this.#cntlid);
-    const faults = native.faultCount() - this.#faults;
-    if (faults > 0) {
-      this.#log.warn(
-        { faults },
-        'a client took memory away while it was mapped: what was there is lost',
-      );
-    }
   }
 
   async reset(): Promise<void> {
@@ -293,12 +301,18 @@ export class NvmeDevice implements VfioUserDevice {
       this.#unshared.add(iova, size);
       return;
     }
+    if (!this.#options.transport.mapFileMemory && !native.isMemoryFile(fd)) {
+      closeSync(fd);
+      this.#unshared.add(iova, size);
+      this.#tellOfFile(iova, size);
+      return;
+    }
     let buffer: SharedArrayBuffer;
     try {
       if (mappedRegions >= MAX_REGIONS) {
         throw new Refusal('ENOSPC', 'all clients together have too many DMA regions');
       }
-      buffer = native.mapFile(fd, offset, size, writable);
+      buffer = native.mapFile(fd, offset, size, writable, this.#owner);
     } finally {
       closeSync(fd);
     }
@@ -307,18 +321,57 @@ export class NvmeDevice implements VfioUserDevice {
     this.#memory.add(region);
     this.#controller.memoryChanged();
     // A guest may use the memory as soon as this is answered: every reactor must know it by then.
-    await this.#queues.map(region);
+    try {
+      await this.#queues.map(region);
+    } catch (error) {
+      revokeRegions(this.#memory.remove(iova, iova + size), this.#log);
+      this.#controller.memoryChanged();
+      throw error;
+    }
+  }
+
+  /** Memory behind a file that may keep whoever touches it waiting for as long as it likes. */
+  #tellOfFile(iova: number, size: number): void {
+    const level = this.#toldOfFile ? 'debug' : 'warn';
+    this.#toldOfFile = true;
+    this.#log[level](
+      { iova, size },
+      'memory of the VM is not mapped, as its file is no memfd and not on tmpfs or hugetlbfs: map_file_memory (--map-file-memory) maps it all the same',
+    );
+  }
+
+  /**
+   * Memory was truncated or failed while it was mapped: where it was, zeros are. None of the client's memory is used any more, so that no
+   * zeros get to a disk, and no second fault comes.
+   */
+  async #memoryLost(): Promise<void> {
+    this.#controller.fail(
+      'memory of the VM is lost: its file was truncated while it was mapped here, or the hardware reports an error in it',
+    );
+    try {
+      await this.#takeAway(0, IOVA_END);
+    } catch (error) {
+      this.#log.error({ err: error }, 'lost memory could not be taken out of use');
+    }
   }
 
   async dmaUnmap(iova: number, size: number): Promise<void> {
+    await this.#losing;
+    await this.#takeAway(iova, size);
+  }
+
+  async #takeAway(iova: number, size: number): Promise<void> {
     this.#unshared.remove(iova, iova + size);
     // Out of the table first: a reactor that gets its first queue meanwhile must not learn of the regions.
     const regions = this.#memory.remove(iova, iova + size);
     if (regions.length > 0) {
       this.#controller.memoryChanged();
-      await this.#queues.unmap(iova, size);
-      revokeRegions(regions);
-      native.reclaim();
+      try {
+        await this.#queues.unmap(iova, size);
+      } finally {
+        revokeRegions(regions, this.#log);
+        native.reclaim();
+      }
     }
   }
 
@@ -472,10 +525,14 @@ function makeDoorbells(): { fd: number; doorbells: SharedArrayBuffer } {
   }
 }
 
-/** The memory is nobody's any more. */
-function revokeRegions(regions: readonly GuestRegion[]): void {
-  for (const { buffer } of regions) {
-    native.revoke(new DataView(buffer));
+/** The memory is nobody's any more. What the kernel refuses to replace stays mapped, and unused, until the buffer is collected. */
+function revokeRegions(regions: readonly GuestRegion[], log: Logger): void {
+  for (const { iova, buffer } of regions) {
     mappedRegions -= 1;
+    try {
+      native.revoke(new DataView(buffer));
+    } catch (error) {
+      log.error({ err: error, iova }, 'memory of the VM could not be given back yet');
+    }
   }
 }

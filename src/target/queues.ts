@@ -161,6 +161,15 @@ export class IoQueues {
     return firstFailure([...this.#attached.keys()].map((reactor) => this.#tell(reactor, ask)));
   }
 
+  /** Tells every reactor. A refusal may have left the controller changed by half there: it fails, and the call rejects. */
+  async #mustTellAll(ask: Ask, what: string): Promise<void> {
+    if ((await this.#tellAll(ask)) !== Status.SUCCESS) {
+      const reason = `a reactor could not ${what}`;
+      this.#options.lost(reason);
+      throw new ErrnoError('EIO', reason);
+    }
+  }
+
   #attach(reactor: number): Promise<number> {
     const known = this.#attached.get(reactor);
     if (known !== undefined) {
@@ -182,19 +191,22 @@ export class IoQueues {
     });
     // In pieces, since the reactor has other controllers to serve.
     const { regions } = memory;
-    const told = [attach];
+    const maps: Promise<number>[] = [];
     for (let i = 0; i < regions.length; i += REGIONS_PER_MESSAGE) {
       const some = regions.slice(i, i + REGIONS_PER_MESSAGE);
-      told.push(this.#tell(reactor, { kind: 'map', regions: some }));
+      maps.push(this.#tell(reactor, { kind: 'map', regions: some }));
     }
-    const attached = firstFailure(told);
+    const mapped = firstFailure(maps);
+    const attached = firstFailure([attach, mapped]);
     this.#attached.set(reactor, attached);
-    void attached.then((status) => {
+    void attach.then((status) => {
       if (status !== Status.SUCCESS) {
-        this.#options.log.error(
-          { reactor },
-          'a reactor could not open every namespace, or map all of the guest’s memory',
-        );
+        this.#options.log.error({ reactor }, 'a reactor could not open every namespace');
+      }
+    });
+    void mapped.then((status) => {
+      if (status !== Status.SUCCESS) {
+        this.#options.lost(`reactor ${reactor} could not map the guest's memory`);
       }
     });
     return attached;
@@ -251,7 +263,9 @@ export class IoQueues {
       reactor === undefined
         ? Status.SUCCESS
         : await this.#tell(reactor, { kind: 'delete-cq', qid });
-    this.#forgetCq(qid);
+    if (status === Status.SUCCESS) {
+      this.#forgetCq(qid);
+    }
     return status;
   }
 
@@ -265,7 +279,9 @@ export class IoQueues {
       reactor === undefined
         ? Status.SUCCESS
         : await this.#tell(reactor, { kind: 'delete-sq', qid });
-    this.#sqs.delete(qid);
+    if (status === Status.SUCCESS) {
+      this.#sqs.delete(qid);
+    }
     return status;
   }
 
@@ -338,25 +354,28 @@ export class IoQueues {
     }
   }
 
-  /** Drops all queues; resolves when nothing of them is in flight. */
+  /** Drops all queues; resolves when nothing of them is in flight. Rejects if a reactor cannot. */
   reset(): Promise<void> {
     return this.#change(() => this.#reset());
   }
 
   async #reset(): Promise<void> {
     this.#shadow = undefined;
-    await this.#tellAll({ kind: 'reset' });
-    for (const qid of [...this.#cqs.keys()]) {
-      this.#forgetCq(qid);
+    try {
+      await this.#mustTellAll({ kind: 'reset' }, 'drop the queues');
+    } finally {
+      for (const qid of [...this.#cqs.keys()]) {
+        this.#forgetCq(qid);
+      }
+      this.#sqs.clear();
     }
-    this.#sqs.clear();
   }
 
   /** The host writes the doorbells of I/O queues into these pages from now on. */
   setShadow(shadow: ShadowPages): Promise<void> {
     return this.#change(async () => {
       this.#shadow = shadow;
-      await this.#tellAll({ kind: 'shadow', shadow });
+      await this.#mustTellAll({ kind: 'shadow', shadow }, 'use the shadow doorbells');
     });
   }
 
@@ -370,22 +389,31 @@ export class IoQueues {
       this.#watching = enabled;
       this.#home ??= pool.place();
       void this.#attach(this.#home);
-      void this.#tell(this.#home, { kind: 'watch-admin', enabled, seen });
+      void this.#tell(this.#home, { kind: 'watch-admin', enabled, seen }).then((status) => {
+        if (status !== Status.SUCCESS) {
+          this.#options.lost('a reactor could not watch the admin doorbells');
+        }
+      });
     }
   }
 
+  /** Resolves when every reactor that has to do with the controller knows the region. Rejects, and none knows it, if one cannot. */
   async map(region: GuestRegion): Promise<void> {
-    await this.#tellAll({ kind: 'map', regions: [region] });
+    if ((await this.#tellAll({ kind: 'map', regions: [region] })) !== Status.SUCCESS) {
+      await this.unmap(region.iova, region.size);
+      throw new ErrnoError('ENOMEM', 'a reactor could not map the region');
+    }
   }
 
   /** Resolves when no reactor uses the regions in this range any more. */
-  async unmap(iova: number, size: number): Promise<void> {
-    await this.#tellAll({ kind: 'unmap', iova, size });
+  unmap(iova: number, size: number): Promise<void> {
+    return this.#mustTellAll({ kind: 'unmap', iova, size }, 'let go of memory');
   }
 
   /** Vectors were connected, disconnected, masked or unmasked: resolves when the old eventfds are no longer signalled. */
   async eventfdsChanged(): Promise<void> {
-    await this.#tellAll({ kind: 'eventfds', fds: this.#options.eventfds() });
+    const fds = this.#options.eventfds();
+    await this.#mustTellAll({ kind: 'eventfds', fds }, 'change its interrupts');
   }
 
   async addNamespace(namespace: NamespaceDescriptor): Promise<void> {
@@ -396,15 +424,17 @@ export class IoQueues {
   }
 
   async limitNamespace(nsid: number, limits: SharedArrayBuffer | undefined): Promise<void> {
-    await this.#tellAll({ kind: 'limit', nsid, limits });
+    if ((await this.#tellAll({ kind: 'limit', nsid, limits })) !== Status.SUCCESS) {
+      throw new ErrnoError('EIO', `a reactor could not change the limits of namespace ${nsid}`);
+    }
   }
 
   async removeNamespace(nsid: number): Promise<void> {
-    await this.#tellAll({ kind: 'remove-namespace', nsid });
+    await this.#mustTellAll({ kind: 'remove-namespace', nsid }, `let go of namespace ${nsid}`);
   }
 
   async setWriteThrough(enabled: boolean): Promise<void> {
-    await this.#tellAll({ kind: 'write-through', enabled });
+    await this.#mustTellAll({ kind: 'write-through', enabled }, 'change the write cache');
   }
 
   /** The host wrote a doorbell through main: the reactor of that queue may sleep. */
@@ -455,7 +485,9 @@ export class IoQueues {
 
   async #detach(): Promise<void> {
     this.#watching = false;
-    await this.#tellAll({ kind: 'detach' });
+    if ((await this.#tellAll({ kind: 'detach' })) !== Status.SUCCESS) {
+      this.#options.log.error('a reactor could not let go of the controller');
+    }
     this.#attached.clear();
     this.#leaveHome();
     for (const qid of [...this.#cqs.keys()]) {

@@ -26,6 +26,8 @@ export interface TransportOptions {
   readonly maxIoSize: number;
   /** No mmap of the doorbell page: each doorbell write comes as a message. */
   readonly disableMappableBar0: boolean;
+  /** Guest memory is mapped whatever file is behind it: one on a FUSE file system, or a device, can hold up a reactor. */
+  readonly mapFileMemory: boolean;
   /** Offers shadow doorbells. Of use only where the page is not mapped. */
   readonly shadowDoorbells: boolean;
   /** Does not interrupt a host that is still busy with the last interrupt. */

@@ -31,6 +31,7 @@ const TRANSPORT: TransportOptions = {
   maxIoQpairsPerCtrlr: MAX_IO_QUEUE_PAIRS,
   maxIoSize: MAX_TRANSFER_BYTES,
   disableMappableBar0: false,
+  mapFileMemory: false,
   shadowDoorbells: false,
   adaptiveInterrupts: true,
 };

@@ -356,6 +356,7 @@ t.test('the transport', async (t) => {
       ...options,
       max_aq_depth: 64,
       disable_mappable_bar0: true,
+      map_file_memory: true,
       some_future_key: 1,
     }),
     true,
@@ -383,6 +384,7 @@ t.test('the transport', async (t) => {
     maxIoQpairsPerCtrlr: 32,
     maxIoSize: 262144,
     disableMappableBar0: true,
+    mapFileMemory: true,
     shadowDoorbells: true,
     adaptiveInterrupts: true,
   });

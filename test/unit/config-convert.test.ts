@@ -81,6 +81,7 @@ const form = fc.oneof(
   fc.record({
     vms: fc.dictionary(fc.constantFrom('only', 'vm.1', '2nd', 'disk'), vm),
     'trap-doorbells': maybe(fc.boolean()),
+    'map-file-memory': maybe(fc.boolean()),
   }),
 );
 
@@ -124,6 +125,7 @@ t.test('what the process is told, and files that are to be made, are lost', asyn
 cores: 1-2
 http: 9000
 trap-doorbells: true
+map-file-memory: true
 vms:
   web:
     disks: [{ file: /web.img, size: 20G }]
@@ -131,9 +133,13 @@ vms:
   t.strictSame(losses, [
     ':2:1: cores: left out: it is for the command line of doorbell serve',
     ':3:1: http: left out: it is for the command line of doorbell serve',
-    ':7:31: vms.web.disks[0].size: left out: /web.img is not made any more (doorbell disk create makes one of 21474836480 bytes)',
+    ':8:31: vms.web.disks[0].size: left out: /web.img is not made any more (doorbell disk create makes one of 21474836480 bytes)',
   ]);
-  t.match(plan(text).transport, { disable_mappable_bar0: true, max_io_size: 1048576 });
+  t.match(plan(text).transport, {
+    disable_mappable_bar0: true,
+    map_file_memory: true,
+    max_io_size: 1048576,
+  });
 });
 
 t.test('what the short form cannot say is told, and the rest is converted', async (t) => {

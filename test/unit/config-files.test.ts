@@ -78,6 +78,7 @@ cores: 1-2
 spin-us: 7
 max-sleep-us: 8
 trap-doorbells: true
+map-file-memory: true
 rpc-socket: rpc.sock
 rpc-socket-mode: "660"
 http: { address: 9000, token-file: token, origins: ["https://disks.example"] }
@@ -112,13 +113,18 @@ vms:
     spinUs: 7,
     maxSleepUs: 8,
     trapDoorbells: true,
+    mapFileMemory: true,
     http: {
       address: { host: '127.0.0.1', port: 9000 },
       tokenFile: '/etc/doorbell/token',
       origins: ['https://disks.example'],
     },
   });
-  t.match(plan.transport, { disable_mappable_bar0: true, disable_shadow_doorbells: false });
+  t.match(plan.transport, {
+    disable_mappable_bar0: true,
+    disable_shadow_doorbells: false,
+    map_file_memory: true,
+  });
   t.strictSame([...plan.bdevs.keys()], ['web/a.img', 'web/ram1', 'scratch', 'web/null1']);
   t.match(plan.bdevs.get('web/a.img'), {
     params: { block_size: 4096, direct: true, uuid: '11111111-2222-3333-4444-555555555555' },

@@ -1,5 +1,5 @@
 /** The addon's memory: mapping, aliasing, revoking, and surviving a truncated file. */
-import { spawnSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import {
   closeSync,
   ftruncateSync,
@@ -210,50 +210,126 @@ t.test('revoke works on a read-only mapping', async (t) => {
   closeSync(fd);
 });
 
-t.test('pages truncated away read as zeros, and the process lives', async (t) => {
+t.test('memory whose file is truncated is given up whole, and the process lives', async (t) => {
   const fd = plainFile('shrinking', 16 * PAGE);
-  const view = bytes(native.mapFile(fd, 0, 16 * PAGE, true));
+  const view = bytes(native.mapFile(fd, 0, 16 * PAGE, true, 7));
+  const other = bytes(native.mapFile(fd, 0, 16 * PAGE, true, 8));
   const alias = bytes(
     native.mapAlias(Float64Array.of(native.addressOf(view) + 8 * PAGE), Float64Array.of(8 * PAGE)),
   );
   view.fill(0x55);
   ftruncateSync(fd, 8 * PAGE);
+  native.takeLost();
   const before = native.faultCount();
+  t.equal(view[7 * PAGE], 0x55, 'what the file still has is there');
   t.equal(view[9 * PAGE], 0);
   t.equal(native.faultCount(), before + 1);
+  t.equal(view[7 * PAGE], 0, 'until something was touched that it has not');
   view[10 * PAGE] = 3;
-  t.equal(view[10 * PAGE], 3, 'a write goes to the zero page');
-  t.equal(native.faultCount(), before + 2);
+  t.equal(view[10 * PAGE], 3, 'a write goes to private memory');
+  t.equal(native.faultCount(), before + 1, 'there is one fault a mapping');
+  t.same([view, other, alias].map(native.isLost), [true, false, false]);
+  t.equal(other[7 * PAGE], 0x55, 'other mappings are their own');
+  t.same(native.takeLost(), [7]);
+  t.same(native.takeLost(), [], 'once');
   t.equal(alias[0], 0, 'aliases are guarded too');
-  t.equal(view[7 * PAGE], 0x55, 'what the file still has is untouched');
+  t.same(native.takeLost(), [7], 'and owned like their sources');
 
   const target = bytes(native.mapAnonymous(PAGE));
   target.fill(9);
   native.copyBatch(
-    Float64Array.of(native.addressOf(target), native.addressOf(view) + 12 * PAGE, PAGE),
+    Float64Array.of(native.addressOf(target), native.addressOf(other) + 12 * PAGE, PAGE),
     1,
   );
   t.ok(
     target.every((byte) => byte === 0),
     'a copy by the addon is guarded',
   );
+  t.same(native.takeLost(), [8]);
   closeSync(fd);
 });
 
-t.test('a mapping that keeps faulting is given up whole', async (t) => {
+t.test('an event tells of lost memory', async (t) => {
+  const fd = plainFile('announced', PAGE);
+  const view = bytes(native.mapFile(fd, 0, PAGE, true, 9));
+  const told = new Promise<number[]>((resolve) => {
+    const poll = new native.FdPoll(native.faultEvent(), () => {
+      native.eventfdRead(native.faultEvent());
+      const owners = native.takeLost();
+      if (owners.includes(9)) {
+        poll.close();
+        resolve(owners);
+      }
+    });
+    poll.start(true, false);
+  });
+  ftruncateSync(fd, 0);
+  t.equal(view[0], 0);
+  t.same(await told, [9]);
+  closeSync(fd);
+});
+
+t.test('faults do not use up the mappings of the process', async (t) => {
   const pages = 1024;
   const fd = plainFile('shredded', pages * PAGE);
   const view = bytes(native.mapFile(fd, 0, pages * PAGE, true));
-  view[0] = 1;
   ftruncateSync(fd, PAGE);
   const maps = () => readFileSync('/proc/self/maps', 'utf8').split('\n').length;
   const before = maps();
   let wrong = 0;
   for (let page = 1; page < pages; page += 2) if (view[page * PAGE] !== 0) wrong += 1;
   t.equal(wrong, 0);
-  t.equal(view[0], 0, 'all of it now reads as zeros');
-  t.ok(maps() - before < 200, 'faults do not use up the mappings of the process');
+  t.ok(maps() - before < 100, 'all of it was replaced at once');
   closeSync(fd);
+});
+
+/** Sends the thread that loads it a SIGBUS as the kernel does for a page that the hardware has lost. */
+const MEMORY_ERROR = `
+#define _GNU_SOURCE
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+__attribute__((constructor)) static void raise_it(void) {
+  siginfo_t info = {0};
+  info.si_signo = SIGBUS;
+  info.si_code = atoi(getenv("DOORBELL_TEST_CODE"));
+  info.si_addr = (void *)strtoull(getenv("DOORBELL_TEST_ADDRESS"), NULL, 10);
+  syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), SIGBUS, &info);
+}
+`;
+
+t.test('a page that the hardware has lost costs its mapping, and not the process', async (t) => {
+  for (const [name, code] of [
+    ['BUS_MCEERR_AR', 4],
+    ['BUS_MCEERR_AO', 5],
+  ] as const) {
+    const fd = plainFile('poisoned', 4 * PAGE);
+    const view = bytes(native.mapFile(fd, 0, 4 * PAGE, true, 11));
+    view.fill(1);
+    const library = join(directory, `${name}.so`);
+    execFileSync('cc', ['-shared', '-fPIC', '-xc', '-', '-o', library], { input: MEMORY_ERROR });
+    process.env.DOORBELL_TEST_CODE = `${code}`;
+    process.env.DOORBELL_TEST_ADDRESS = `${native.addressOf(view) + 2 * PAGE}`;
+    t.throws(() => process.dlopen({ exports: {} }, library), { code: 'ERR_DLOPEN_FAILED' });
+    t.equal(view[0], 0, name);
+    t.same(native.takeLost(), [11]);
+    closeSync(fd);
+  }
+});
+
+t.test('what is a memory file', async (t) => {
+  const memfd = native.memfdCreate('memory', PAGE);
+  const path = `/dev/shm/doorbell-${process.pid}`;
+  const shared = openSync(path, 'w+');
+  rmSync(path);
+  const others = ['/proc/self/exe', '/dev/zero', '/proc/self/status', directory].map((path) =>
+    openSync(path, 'r'),
+  );
+  t.equal(native.isMemoryFile(memfd), true);
+  t.equal(native.isMemoryFile(shared), true);
+  t.same(others.map(native.isMemoryFile), [false, false, false, false]);
+  [memfd, shared, ...others].forEach(closeSync);
 });
 
 t.test('a SIGBUS that is not ours still ends the process', async (t) => {
@@ -311,7 +387,7 @@ t.test('files of huge pages are mapped, replaced and revoked in huge pages', asy
   native.revoke(part);
   t.same([part[0], whole[HUGE]], [0, 2]);
   ftruncateSync(fd, 2 * HUGE);
-  t.same([whole[3 * HUGE], whole[3 * HUGE + 5], whole[HUGE]], [0, 0, 2]);
+  t.same([whole[3 * HUGE], whole[3 * HUGE + 5], whole[HUGE]], [0, 0, 0]);
   native.revoke(whole);
   t.equal(whole[HUGE], 0);
   closeSync(fd);

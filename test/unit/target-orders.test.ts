@@ -11,6 +11,7 @@ const TRANSPORT = {
     maxIoQpairsPerCtrlr: 4,
     maxIoSize: 8192,
     disableMappableBar0: false,
+    mapFileMemory: false,
     shadowDoorbells: false,
     adaptiveInterrupts: true,
   },

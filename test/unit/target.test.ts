@@ -15,6 +15,7 @@ const TRANSPORT = {
     maxIoQpairsPerCtrlr: 4,
     maxIoSize: 4096,
     disableMappableBar0: false,
+    mapFileMemory: false,
     shadowDoorbells: false,
     adaptiveInterrupts: true,
   },

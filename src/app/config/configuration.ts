@@ -28,6 +28,7 @@ export interface ConfigurationOptions {
   readonly stateDir?: string | undefined;
   /** Whatever the files say. */
   readonly trapDoorbells?: boolean | undefined;
+  readonly mapFileMemory?: boolean | undefined;
   readonly methods: MethodTable;
   readonly log: Logger;
 }
@@ -96,8 +97,8 @@ export class Configuration {
   }
 
   #load(): LoadedConfig {
-    const { files, methods, trapDoorbells } = this.#options;
-    return loadConfig(files, methods, trapDoorbells);
+    const { files, methods } = this.#options;
+    return loadConfig(files, methods, this.#options);
   }
 
   /** What is to be made at the start. */

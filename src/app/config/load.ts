@@ -1,5 +1,5 @@
 /** Configuration files → what they ask for, checked as far as that can be done without the host. */
-import { largestTransport } from '../../rpc/methods/transport.ts';
+import { largestTransport, type TransportChoices } from '../../rpc/methods/transport.ts';
 import { saveTransport } from '../../rpc/save-config.ts';
 import { type Folded, foldCalls, type PlacedCall } from './fold.ts';
 import { ConfigError, type Problem, refuse } from './problem.ts';
@@ -17,13 +17,13 @@ export interface LoadedConfig extends Folded {
   readonly ignored: readonly PlacedCall[];
 }
 
-/** Throws ConfigError with all that is wrong. `trapDoorbells`: whatever the files say. */
+/** Throws ConfigError with all that is wrong. `choices`: whatever the files say. */
 export function loadConfig(
   files: readonly string[],
   methods: MethodTable,
-  trapDoorbells?: boolean,
+  choices: TransportChoices = {},
 ): LoadedConfig {
-  return compileSources(readSources(files), methods, trapDoorbells);
+  return compileSources(readSources(files), methods, choices);
 }
 
 /** Throws ConfigError with what is wrong with any of them. */
@@ -48,7 +48,7 @@ export function readSources(files: readonly string[]): Source[] {
 export function compileSources(
   sources: readonly Source[],
   methods: MethodTable,
-  trapDoorbells?: boolean,
+  choices: TransportChoices = {},
 ): LoadedConfig {
   const problems: Problem[] = [];
   const calls: PlacedCall[] = [];
@@ -82,7 +82,10 @@ export function compileSources(
     settings = { ...settings, ...compiled.settings };
   }
   if (short !== undefined && !calls.some(({ method }) => method === 'nvmf_create_transport')) {
-    const transport = largestTransport(trapDoorbells ?? settings.trapDoorbells);
+    const transport = largestTransport({
+      trapDoorbells: choices.trapDoorbells ?? settings.trapDoorbells,
+      mapFileMemory: choices.mapFileMemory ?? settings.mapFileMemory,
+    });
     calls.unshift({ ...saveTransport(transport), place: short.place([]) });
   }
   refuse(problems);

@@ -17,7 +17,7 @@ export async function openConfiguration<T extends ConfigOptions & DiskOptions>(
   options: T,
   log: Logger,
 ): Promise<{ readonly configuration: Configuration | undefined; readonly options: T }> {
-  const { config = [], stateDir, given, disks, trapDoorbells } = options;
+  const { config = [], stateDir, given, disks, trapDoorbells, mapFileMemory } = options;
   if (config.length === 0 && stateDir === undefined) {
     return { configuration: undefined, options };
   }
@@ -35,6 +35,7 @@ export async function openConfiguration<T extends ConfigOptions & DiskOptions>(
     files: config,
     stateDir,
     trapDoorbells,
+    mapFileMemory,
     methods: methodTable(),
     log: componentLogger(log, 'app'),
   });

@@ -166,6 +166,11 @@ const file = (disk: TSchema, http: TSchema) =>
       'trap-doorbells': Optional(
         Bool('sleep without polling when idle: best for Linux guests; default: false'),
       ),
+      'map-file-memory': Optional(
+        Bool(
+          'map guest memory whatever file is behind it, and not only memfds and files on tmpfs and hugetlbfs; default: false',
+        ),
+      ),
       'rpc-socket': Optional(FilePath('path of the JSON-RPC socket')),
       'rpc-socket-mode': Optional(
         text('its mode, octal, in quotes', '^0?[0-7]{3}$', 'an octal mode in quotes, like "660"'),

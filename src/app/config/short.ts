@@ -27,6 +27,7 @@ export interface Settings {
   readonly spinUs?: number;
   readonly maxSleepUs?: number;
   readonly trapDoorbells?: boolean;
+  readonly mapFileMemory?: boolean;
   readonly http?: {
     readonly address: HttpAddress;
     readonly tokenFile?: string;
@@ -261,6 +262,7 @@ class Compiler {
       ...(form['spin-us'] !== undefined && { spinUs: form['spin-us'] }),
       ...(form['max-sleep-us'] !== undefined && { maxSleepUs: form['max-sleep-us'] }),
       ...(form['trap-doorbells'] !== undefined && { trapDoorbells: form['trap-doorbells'] }),
+      ...(form['map-file-memory'] !== undefined && { mapFileMemory: form['map-file-memory'] }),
       ...(parsed.address !== undefined && {
         http: {
           address: parsed.address,

@@ -5,7 +5,7 @@
  */
 import { basename } from 'node:path';
 import { fileIdentity } from '../../bdev/file.ts';
-import { largestTransport } from '../../rpc/methods/transport.ts';
+import { largestTransport, type TransportChoices } from '../../rpc/methods/transport.ts';
 import { saveSubsystemParams, saveTransport } from '../../rpc/save-config.ts';
 import { Subsystem } from '../../target/subsystem.ts';
 import { DEFAULT_MAX_SUBSYSTEMS } from '../../target/target.ts';
@@ -64,7 +64,7 @@ class Shortener {
 
   form(): ShortForm {
     const { plan, calls } = this.#loaded;
-    const trap = this.#transport(plan.transport);
+    const { trapDoorbells, mapFileMemory } = this.#transport(plan.transport);
     const vms = [...plan.subsystems].map(
       ([nqn, subsystem]) => [this.#name(nqn), subsystem] as const,
     );
@@ -85,7 +85,8 @@ class Shortener {
     }
     const only = entries.length === 1 && entries[0][0] === ONLY_VM;
     return {
-      ...(trap && { 'trap-doorbells': true }),
+      ...(trapDoorbells && { 'trap-doorbells': true }),
+      ...(mapFileMemory && { 'map-file-memory': true }),
       ...(only ? entries[0][1] : { vms: Object.fromEntries(entries) }),
     };
   }
@@ -98,19 +99,22 @@ class Shortener {
     this.#losses.push({ place, message: `left out: ${what}` });
   }
 
-  /** Whether doorbells are trapped: all else that a short form's transport has is given. */
-  #transport(transport: Params | undefined): boolean {
+  /** What can be chosen: all else that a short form's transport has is given. */
+  #transport(transport: Params | undefined): TransportChoices {
     if (transport === undefined) {
-      return false;
+      return {};
     }
-    const trap = transport.disable_mappable_bar0 === true;
-    const ours = saveTransport(largestTransport(trap)).params;
+    const choices = {
+      trapDoorbells: transport.disable_mappable_bar0 === true,
+      mapFileMemory: transport.map_file_memory === true,
+    };
+    const ours = saveTransport(largestTransport(choices)).params;
     const others = Object.keys(transport).filter((key) => !same(transport[key], ours[key]));
     if (others.length > 0) {
       const list = others.map((key) => `${key} ${transport[key]} (it will be ${ours[key]})`);
       this.#loseAt(this.#anywhere, `of nvmf_create_transport: ${list.join(', ')}`);
     }
-    return trap;
+    return choices;
   }
 
   /** A name for the VM: what the NQN ends with, if that can be one. */

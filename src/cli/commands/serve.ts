@@ -28,6 +28,7 @@ interface ServeFlags {
   readonly spinUs: number;
   readonly maxSleepUs: number;
   readonly trapDoorbells?: true;
+  readonly mapFileMemory?: true;
   readonly direct?: true;
   readonly readonly?: true;
   readonly blockSize?: string;
@@ -124,6 +125,10 @@ export function addServe(program: Command): void {
       '--trap-doorbells',
       'sleep without polling when idle: best for Linux guests, slow for those without shadow doorbells',
     )
+    .option(
+      '--map-file-memory',
+      'map guest memory that is neither a memfd nor on tmpfs or hugetlbfs, too (NVDIMMs, memory-backend-file): trust the VMMs then',
+    )
     .option('--direct', 'bypass the page cache (O_DIRECT)')
     .option('--readonly', 'write protect the disks')
     .addOption(
@@ -191,6 +196,7 @@ Ctrl-C stops cleanly; a second one at once.`,
           spinUs: flags.spinUs,
           maxSleepUs: flags.maxSleepUs,
           trapDoorbells: flags.trapDoorbells,
+          mapFileMemory: flags.mapFileMemory,
           stopTimeout: flags.stopTimeout,
           direct: flags.direct ?? false,
           readonly: flags.readonly ?? false,
@@ -217,6 +223,7 @@ function givenOptions(command: Command): Set<string> {
     spinUs: ['spinUs'],
     maxSleepUs: ['maxSleepUs'],
     trapDoorbells: ['trapDoorbells'],
+    mapFileMemory: ['mapFileMemory'],
     http: ['http'],
   };
   const given = Object.keys(names).filter((flag) => command.getOptionValueSource(flag) === 'cli');

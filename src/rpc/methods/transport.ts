@@ -42,6 +42,11 @@ const CreateTransport = Type.Object({
     Uint('bytes: 4096 times a power of two; default: 131072', MAX_TRANSFER_BYTES, PAGE_SIZE),
   ),
   disable_mappable_bar0: Optional(Bool('doorbells come as messages, not through shared memory')),
+  map_file_memory: Optional(
+    Bool(
+      'map guest memory whatever file is behind it, and not only memfds and files on tmpfs and hugetlbfs: a VMM with a file system of its own can hold up every VM then',
+    ),
+  ),
   max_aq_depth: Optional(
     Uint('shown by nvmf_get_transports, and has no effect', MAX_ADMIN_QUEUE_ENTRIES, 2),
   ),
@@ -90,6 +95,7 @@ export function planTransport(params: Static<typeof CreateTransport>): Transport
     max_queue_depth = 256,
     max_io_size = 131072,
     disable_mappable_bar0 = false,
+    map_file_memory = false,
     disable_shadow_doorbells = false,
     disable_adaptive_irq = false,
   } = params;
@@ -107,6 +113,7 @@ export function planTransport(params: Static<typeof CreateTransport>): Transport
       maxIoQpairsPerCtrlr: max_io_qpairs_per_ctrlr,
       maxIoSize: max_io_size,
       disableMappableBar0: disable_mappable_bar0,
+      mapFileMemory: map_file_memory,
       shadowDoorbells: disable_mappable_bar0 && !disable_shadow_doorbells,
       adaptiveInterrupts: !disable_adaptive_irq,
     },
@@ -169,13 +176,19 @@ export function transportMethods(target: Target) {
   ];
 }
 
-/**
- * The transport that `doorbell serve` makes: as large as the controller can do. With `trapDoorbells` clients cannot map the doorbells, and
- * guests are offered shadow doorbells.
- */
-export function largestTransport(trapDoorbells = false): Transport {
+/** What the operator chooses of the transport that `doorbell serve` makes. */
+export interface TransportChoices {
+  /** Clients cannot map the doorbells, and guests are offered shadow doorbells. */
+  readonly trapDoorbells?: boolean | undefined;
+  /** See `map_file_memory`. */
+  readonly mapFileMemory?: boolean | undefined;
+}
+
+/** The transport that `doorbell serve` makes: as large as the controller can do. */
+export function largestTransport(choices: TransportChoices): Transport {
   return planTransport({
-    disable_mappable_bar0: trapDoorbells,
+    disable_mappable_bar0: choices.trapDoorbells ?? false,
+    map_file_memory: choices.mapFileMemory ?? false,
     trtype: 'VFIOUSER',
     max_queue_depth: 1024,
     max_io_qpairs_per_ctrlr: MAX_IO_QUEUE_PAIRS,
