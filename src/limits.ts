@@ -16,6 +16,8 @@ export const MAX_ADMIN_QUEUE_ENTRIES = 4096;
 export const MDTS = 8;
 /** Largest data transfer of one command. Bytes. */
 export const MAX_TRANSFER_BYTES = PAGE_SIZE << MDTS;
+/** Least limit of a transfer that can be set: MDTS 0 would mean that there is none (NVMe Base 2.0 figure 275). Bytes. */
+export const MIN_TRANSFER_LIMIT_BYTES = 2 * PAGE_SIZE;
 /** Pieces a transfer can fall into: one a page, and one more when it does not start on a page boundary. */
 export const MAX_SEGMENTS = (1 << MDTS) + 1;
 /** Room for them: an injected error may split one in three. */
@@ -61,5 +63,9 @@ export const MAX_FURTHER_CALLS = 256;
 /** JSON-RPC: bytes of one request, and clients at the same time (as SPDK). */
 export const MAX_RPC_REQUEST_BYTES = 256 * 1024;
 export const MAX_RPC_CLIENTS = 64;
+/** HTTP: connections at the same time. */
+export const MAX_HTTP_CONNECTIONS = 128;
+/** How long a client of either may take to send a request that it has begun, or to read an answer, before it counts as idle. Milliseconds. */
+export const CLIENT_STALL_MS = 10_000;
 /** The answers of a batch: past this many no further request of it is carried out. */
 export const MAX_RPC_BATCH_ANSWER_BYTES = 4 * 1024 * 1024;

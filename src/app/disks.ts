@@ -1,15 +1,19 @@
 /** The disks of the command line: one subsystem at one socket. */
 import { resolve } from 'node:path';
+import { fileIdentity } from '../bdev/file.ts';
 import { createDiskImage } from '../bdev/image.ts';
 import type { PassedSocket } from '../native/index.ts';
 import { largestTransport } from '../rpc/methods/transport.ts';
 import type { Target } from '../target/target.ts';
 import type { Logger } from '../util/log.ts';
+import { uuidFromName } from '../util/uuid.ts';
 import type { Listening } from './banner.ts';
 import { prepareSocketFolder } from './socket-folder.ts';
 
-/** The subsystem that serves them. */
-const NQN = 'nqn.2026-11.io.doorbell:disk';
+/** The subsystem that serves them: the same for the same disk, another for another, so that a guest can have disks of several targets. */
+export function nqnOfDisks(paths: readonly string[]): string {
+  return `nqn.2026-11.io.doorbell:disk-${uuidFromName(fileIdentity(paths[0]))}`;
+}
 
 export interface DiskOptions {
   /** Files and block devices: namespaces 1, 2, … */
@@ -45,11 +49,12 @@ export async function serveDisks(
   if (paths.length === 0) {
     return { disks: [] };
   }
+  const nqn = nqnOfDisks(paths);
   try {
-    return await servePaths(target, paths, options, passed);
+    return await servePaths(target, nqn, paths, options, passed);
   } catch (error) {
-    if (target.findSubsystem(NQN) !== undefined) {
-      await target.deleteSubsystem(NQN);
+    if (target.findSubsystem(nqn) !== undefined) {
+      await target.deleteSubsystem(nqn);
     }
     for (const name of paths.map((_, index) => diskName(index + 1))) {
       if (target.bdevs.find(name) !== undefined) {
@@ -62,6 +67,7 @@ export async function serveDisks(
 
 async function servePaths(
   target: Target,
+  nqn: string,
   paths: readonly string[],
   options: DiskOptions,
   passed: PassedSocket | undefined,
@@ -84,20 +90,20 @@ async function servePaths(
     await target.createTransport(largestTransport(options));
   }
   await target.createSubsystem({
-    nqn: NQN,
-    // The same for the same disk, and another for another, so that a guest can tell targets apart.
+    nqn,
+    // As the name: the same for the same disk, and another for another.
     serialNumber: `DB${disks[0].uuid.replaceAll('-', '').slice(0, 16).toUpperCase()}`,
     maxNamespaces: Math.max(disks.length, 32),
     allowAnyHost: true,
   });
   for (const { nsid } of disks) {
-    await target.addNamespace(NQN, diskName(nsid), { nsid });
+    await target.addNamespace(nqn, diskName(nsid), { nsid });
   }
   // A socket that is at its usual place in a folder needs no special treatment: the listener there finds it.
   const traddr = passed?.address.replace(/\/cntrl$/, '') ?? prepareSocketFolder(options.socketDir);
   const passedAt = passed?.address.endsWith('/cntrl') === false ? passed.address : undefined;
   const address = { traddr, trsvcid: '', adrfam: 'unknown' };
-  return { disks, vfioUserSocket: await target.addListener(NQN, address, passedAt) };
+  return { disks, vfioUserSocket: await target.addListener(nqn, address, passedAt) };
 }
 
 function chooseDisks(options: DiskOptions, log: Logger): readonly string[] {

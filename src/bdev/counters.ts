@@ -18,7 +18,7 @@ export const STATUSES = 8;
 export const Column = {
   OPS: 0,
   BYTES: 2,
-  /** Commands of which the latency was measured, and its sum in ns. */
+  /** Commands whose latency was measured, or for which that of another stands (see `sample`); and its sum in ns. */
   TIMED: 4,
   LATENCY: 6,
   MAX_LATENCY: 8,
@@ -100,13 +100,28 @@ export class Counters {
 
   /** Adds the time from `start[slot]` to `now[0]` (arrays, so that no double is allocated on the way). Nanoseconds. */
   time(op: number, now: Float64Array, start: Float64Array, slot: number): void {
-    if (op === Op.FLUSH) {
-      return;
+    if (op !== Op.FLUSH) {
+      this.#add(op, now, start, slot, 1);
     }
+  }
+
+  /**
+   * As `time`, of a command that stands for all that were counted since the last and not timed. So sums of rows are right, also where one
+   * row has samples and another every command.
+   */
+  sample(op: number, now: Float64Array, start: Float64Array, slot: number): void {
+    if (op !== Op.FLUSH) {
+      const row = this.#row;
+      const untimed = row[Column.OPS + op] - row[Column.TIMED + op];
+      this.#add(op, now, start, slot, Math.max(1, untimed));
+    }
+  }
+
+  #add(op: number, now: Float64Array, start: Float64Array, slot: number, weight: number): void {
     const row = this.#row;
     const elapsed = now[0] - start[slot];
-    row[Column.TIMED + op] += 1;
-    row[Column.LATENCY + op] += elapsed;
+    row[Column.TIMED + op] += weight;
+    row[Column.LATENCY + op] += weight * elapsed;
     if (elapsed > row[Column.MAX_LATENCY + op]) {
       row[Column.MAX_LATENCY + op] = elapsed;
     }
@@ -121,7 +136,7 @@ export class Counters {
             bucketOf((elapsed / 2 ** FAR_BITS) | 0) + (FAR_BITS << LATENCY_SHIFT),
             LATENCY_BUCKETS - 1,
           );
-    row[Column.HISTOGRAM + op * LATENCY_BUCKETS + bucket] += 1;
+    row[Column.HISTOGRAM + op * LATENCY_BUCKETS + bucket] += weight;
   }
 
   /** Forgets the shortest and the longest latency. */

@@ -1,9 +1,10 @@
 #!/usr/bin/env node
 /** The command line: runs the program, and turns how it ends into one line on stderr and an exit code. */
 import { CommanderError } from 'commander';
-import { CliError, Exit } from './output.ts';
+import { CliError, Exit, endWithReader } from './output.ts';
 import { createProgram } from './program.ts';
 
+endWithReader();
 try {
   await createProgram().parseAsync();
 } catch (error) {

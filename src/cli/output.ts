@@ -32,12 +32,19 @@ export function print(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
-/** Who reads stdout may stop reading (`| head`): that ends a command that only prints, and is no error. */
+/** Who reads stdout may stop reading (`| head`): that ends a command, and is no error. */
 export function endWithReader(): void {
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') {
-      throw error;
-    }
-    process.exit(Exit.OK);
-  });
+  process.stdout.on('error', endAtEpipe);
+}
+
+/** For a command that has other things to do than to print. */
+export function outliveReader(): void {
+  process.stdout.off('error', endAtEpipe);
+}
+
+function endAtEpipe(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EPIPE') {
+    throw error;
+  }
+  process.exit(process.exitCode ?? Exit.OK);
 }

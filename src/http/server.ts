@@ -8,16 +8,16 @@ import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify }
 import { MAX_RPC_REQUEST_BYTES } from '../limits.ts';
 import { answer } from '../rpc/answer.ts';
 import type { Dispatcher } from '../rpc/dispatcher.ts';
-import { errorBody, JsonStream, RpcCode, RpcError } from '../rpc/protocol.ts';
+import { errorText, JsonStream, type JsonValue, RpcCode, RpcError } from '../rpc/protocol.ts';
 import { withErrnoDetail } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';
 import { Access, type AccessOptions, checkReach, type Refusal, WRONG_TOKEN } from './access.ts';
 import { authority, type HttpAddress } from './address.ts';
 import { type Asset, loadAssets } from './assets.ts';
+import { limitConnections } from './connections.ts';
 import { renderMetrics } from './metrics.ts';
 import { type EventSources, EventStream } from './sse.ts';
 
-const MAX_CONNECTIONS = 128;
 const MAX_HEADER_BYTES = 16 * 1024;
 /** A login is small. Bytes. */
 const MAX_LOGIN_BYTES = 8 * 1024;
@@ -108,7 +108,7 @@ export class HttpServer {
       clientErrorHandler: refuseConnection,
       frameworkErrors: (error, _request, reply) => sendError(reply, error.statusCode, error),
     });
-    this.#app.server.maxConnections = MAX_CONNECTIONS;
+    limitConnections(this.#app.server, options.log);
     this.#addRules();
     this.#addRoutes();
     this.#addAssets(loadAssets());
@@ -208,7 +208,7 @@ export class HttpServer {
   #login(request: FastifyRequest, reply: FastifyReply): FastifyReply {
     let token: unknown;
     try {
-      token = (readJson(request.body) as { token?: unknown } | null)?.token;
+      token = (readJson(request.body).value as { token?: unknown } | null)?.token;
     } catch (error) {
       return sendError(reply, 400, error as Error);
     }
@@ -220,11 +220,12 @@ export class HttpServer {
   }
 
   async #rpc(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
-    let value: unknown;
+    let value: JsonValue;
     try {
       value = readJson(request.body);
     } catch (error) {
-      return reply.code(400).send(errorBody(null, error as RpcError));
+      const text = errorText(null, error as RpcError);
+      return reply.code(400).type('application/json; charset=utf-8').send(text);
     }
     await this.#turn(request.raw.socket, reply.raw);
     const text = await answer(this.#options.dispatcher, value);
@@ -284,7 +285,7 @@ export class HttpServer {
 }
 
 /** The one JSON value of a body. Throws an RpcError. */
-function readJson(body: unknown): unknown {
+function readJson(body: unknown): JsonValue {
   const stream = new JsonStream();
   if (body instanceof Buffer) {
     stream.push(body);
@@ -299,7 +300,7 @@ function readJson(body: unknown): unknown {
       'Parse error: more than one value (a batch is an array)',
     );
   }
-  return first.value;
+  return first;
 }
 
 function matches(ifNoneMatch: string | undefined, etag: string): boolean {

@@ -9,10 +9,13 @@ import { Segments } from '../memory/segments.ts';
 import { IDENTIFY_SIZE } from '../spec/identify.ts';
 import {
   AdminOpcode,
+  AsyncEventType,
+  AsyncSmartInfo,
   Cns,
   Fid,
   Lid,
   NSID_ALL,
+  SMART_TEMPERATURE,
   SQE_FUSE_MASK,
   SQE_PSDT_MASK,
   type Sqe,
@@ -31,7 +34,7 @@ import {
   identifyNamespaceIndependent,
   namespaceDescriptors,
 } from './identify.ts';
-import type { Logs } from './logs.ts';
+import { type Logs, TEMPERATURE } from './logs.ts';
 import type { ShadowPages } from './shadow.ts';
 
 export type Command = StructValues<(typeof Sqe)['fields']>;
@@ -58,6 +61,8 @@ export class Admin {
   readonly #setShadow: (pages: ShadowPages) => boolean;
   readonly #segments = new Segments();
   readonly #queues: AdminIoQueues;
+  /** The host was told that the temperature is beyond a threshold, and it still is. */
+  #warned = false;
 
   constructor(
     config: ControllerConfig,
@@ -85,6 +90,7 @@ export class Admin {
   /** All I/O queues are gone; commands about them that wait for their turn are not carried out. */
   reset(): void {
     this.#queues.reset();
+    this.#warned = false;
   }
 
   /** Carries a command out: at once, unless it has to wait for a reactor. */
@@ -201,7 +207,7 @@ export class Admin {
     if (dwords * 4 > PAGE_SIZE << this.#config.mdts || offset % 4 !== 0) {
       return Status.INVALID_FIELD;
     }
-    const page = this.#logs.page(lid, () => this.#host.ioTotals());
+    const page = this.#logs.page(lid, () => this.#host.ioTotals(), this.#criticalWarning);
     if (page === undefined) {
       return Status.INVALID_LOG_PAGE;
     }
@@ -231,9 +237,33 @@ export class Admin {
       }
       if (fid === Fid.KEEP_ALIVE_TIMER) {
         this.#keepAlive();
+      } else if (fid === Fid.TEMPERATURE_THRESHOLD || fid === Fid.ASYNC_EVENT_CONFIG) {
+        this.#warnOfTemperature();
       }
     }
     return done(status, dw0);
+  }
+
+  /** Of the SMART log. */
+  get #criticalWarning(): number {
+    return this.#features.warnsAt(TEMPERATURE) ? SMART_TEMPERATURE : 0;
+  }
+
+  /**
+   * Tells of a temperature beyond a threshold, once for each time that it gets there (§5.27.1.3). It never changes: the thresholds do, and
+   * whether the host wants to be told.
+   */
+  #warnOfTemperature(): void {
+    const wanted = this.#features.asyncEvents & SMART_TEMPERATURE;
+    const warns = (this.#criticalWarning & wanted) !== 0;
+    if (warns && !this.#warned) {
+      this.#events.add({
+        type: AsyncEventType.SMART,
+        info: AsyncSmartInfo.TEMPERATURE_THRESHOLD,
+        logPage: Lid.SMART,
+      });
+    }
+    this.#warned = warns;
   }
 
   /** Doorbell Buffer Config, §5.8. */

@@ -1,6 +1,6 @@
 /**
  * Latencies of commands that complete within their batch: the clock costs as much as some of them, so one batch in many is timed, and its
- * first command counts. Hot.
+ * first command stands for those since the last. Hot.
  */
 import { Op } from '../bdev/op.ts';
 import type { IoNamespace } from './io-view.ts';
@@ -58,7 +58,7 @@ export class BatchSampler {
     this.#namespace = undefined;
     if (namespace !== undefined) {
       this.#clock.read();
-      namespace.counters.time(this.#op, this.#clock.now, this.#start, 0);
+      namespace.counters.sample(this.#op, this.#clock.now, this.#start, 0);
     }
   }
 }

@@ -52,6 +52,9 @@ const DEFAULTS: ReadonlyMap<number, number> = new Map([
   [Fid.KEEP_ALIVE_TIMER, 0],
 ]);
 
+/** Identifiers of all features. */
+export const SUPPORTED_FEATURES: readonly number[] = [...DEFAULTS.keys(), Fid.NUMBER_OF_QUEUES];
+
 export class Features {
   readonly #maxQueues: number;
   #values = new Map(DEFAULTS);
@@ -92,6 +95,12 @@ export class Features {
 
   get asyncEvents(): number {
     return this.#values.get(Fid.ASYNC_EVENT_CONFIG)!;
+  }
+
+  /** A composite temperature (K) is at or beyond a threshold: the upper one or the lower one. */
+  warnsAt(temperature: number): boolean {
+    const over = this.#values.get(Fid.TEMPERATURE_THRESHOLD)!;
+    return temperature >= over || temperature <= this.#underTemperature;
   }
 
   get writeCache(): boolean {

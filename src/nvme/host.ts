@@ -38,6 +38,8 @@ export interface IoTotals {
   readonly numReadOps: number;
   readonly bytesWritten: number;
   readonly numWriteOps: number;
+  /** Of reads and writes, added up. */
+  readonly latencyNs: number;
   /** That a backend reported. */
   readonly errors: number;
 }

@@ -7,17 +7,22 @@ import {
   EFFECTS_LOG_SIZE,
   Effects,
   ErrorLogEntry,
+  FEATURE_EFFECTS_LOG_SIZE,
+  FeatureEffects,
+  Fid,
   FirmwareSlotLog,
   Lid,
   SmartLog,
 } from '../spec/nvme.ts';
+import { SUPPORTED_FEATURES } from './features.ts';
 import type { IoTotals } from './host.ts';
 import { padded } from './identify.ts';
 
 /** Kelvin: a virtual disk keeps cool at 40 °C. */
-const TEMPERATURE = 313;
+export const TEMPERATURE = 313;
 /** SMART counts data in thousands of 512-byte units, rounded up. */
 const DATA_UNIT = 512_000;
+const NS_PER_MS = 1_000_000;
 const MINUTE_MS = 60_000;
 const HOUR_MS = 3_600_000;
 /** NSIDs in the changed namespace list; more are told by FFFFFFFFh alone. */
@@ -34,7 +39,12 @@ export interface LoggedError {
 export class Logs {
   readonly #firmwareRevision: string;
   readonly #shadowDoorbells: boolean;
-  readonly #started = Date.now();
+  /** By a clock that nobody sets. Milliseconds. */
+  readonly #started = performance.now();
+  /** How long the controller was busy, until when (ms) and what latency (ns) it was added up. */
+  #busyMs = 0;
+  #busyUntil = this.#started;
+  #busyLatency = 0;
   /** Newest first. */
   #errors: (LoggedError & { readonly count: number })[] = [];
   #errorCount = 0;
@@ -66,15 +76,26 @@ export class Logs {
     this.#unsafeShutdowns += 1;
   }
 
+  /**
+   * Controller Busy Time (§5.16.1.3): commands were outstanding no longer than all the time, and no longer than what they took one after the
+   * other. Where several overlap the second is too much; nobody measures how many are outstanding.
+   */
+  #addBusy(now: number, { latencyNs }: IoTotals): void {
+    const took = (latencyNs - this.#busyLatency) / NS_PER_MS;
+    this.#busyMs += Math.min(now - this.#busyUntil, Math.max(0, took));
+    this.#busyUntil = now;
+    this.#busyLatency = latencyNs;
+  }
+
   /** The whole page, or undefined if there is none of that identifier. */
-  page(lid: number, totals: () => IoTotals): Uint8Array | undefined {
+  page(lid: number, totals: () => IoTotals, criticalWarning: number): Uint8Array | undefined {
     switch (lid) {
       case Lid.SUPPORTED:
         return this.#supported();
       case Lid.ERROR:
         return this.#errorPage();
       case Lid.SMART:
-        return this.#smart(totals());
+        return this.#smart(totals(), criticalWarning);
       case Lid.FIRMWARE_SLOT:
         return FirmwareSlotLog.encode({
           afi: 1,
@@ -84,6 +105,8 @@ export class Logs {
         return this.#changedPage();
       case Lid.COMMAND_EFFECTS:
         return effects(this.#shadowDoorbells);
+      case Lid.FEATURE_EFFECTS:
+        return featureEffects();
       default:
         return undefined;
     }
@@ -119,12 +142,15 @@ export class Logs {
     return out;
   }
 
-  #smart(totals: IoTotals): Uint8Array {
-    const up = Date.now() - this.#started;
+  #smart(totals: IoTotals, criticalWarning: number): Uint8Array {
+    const now = performance.now();
+    const up = now - this.#started;
+    this.#addBusy(now, totals);
     const out = new Uint8Array(SmartLog.size);
     const view = new DataView(out.buffer);
     // compositeTemperature is not aligned, which only a DataView can write.
     SmartLog.write(view, 0, {
+      criticalWarning,
       compositeTemperature: TEMPERATURE,
       availableSpare: 100,
       availableSpareThreshold: 10,
@@ -132,8 +158,7 @@ export class Logs {
       dataUnitsWritten: Math.ceil(totals.bytesWritten / DATA_UNIT),
       hostReads: totals.numReadOps,
       hostWrites: totals.numWriteOps,
-      controllerBusyMinutes:
-        totals.numReadOps + totals.numWriteOps > 0 ? Math.floor(up / MINUTE_MS) : 0,
+      controllerBusyMinutes: Math.floor(this.#busyMs / MINUTE_MS),
       powerCycles: 1,
       powerOnHours: Math.floor(up / HOUR_MS),
       unsafeShutdowns: this.#unsafeShutdowns,
@@ -169,5 +194,16 @@ function effects(shadowDoorbells: boolean): Uint8Array {
   view.setUint32(EFFECTS_IO_OFFSET + 4 * NvmOpcode.FLUSH, Effects.CSUPP, true);
   view.setUint32(EFFECTS_IO_OFFSET + 4 * NvmOpcode.READ, Effects.CSUPP, true);
   view.setUint32(EFFECTS_IO_OFFSET + 4 * NvmOpcode.WRITE, Effects.CSUPP | Effects.LBCC, true);
+  return out;
+}
+
+/** LID 12h: which features there are, and whose each is. */
+function featureEffects(): Uint8Array {
+  const out = new Uint8Array(FEATURE_EFFECTS_LOG_SIZE);
+  const view = new DataView(out.buffer);
+  for (const fid of SUPPORTED_FEATURES) {
+    const scope = fid === Fid.ERROR_RECOVERY ? FeatureEffects.NAMESPACE : FeatureEffects.CONTROLLER;
+    view.setUint32(4 * fid, FeatureEffects.FSUPP | scope, true);
+  }
   return out;
 }

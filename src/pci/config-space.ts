@@ -32,6 +32,7 @@ import {
 
 // The chain: header → PM → MSI-X → PCI Express.
 const PM_OFFSET = 0x40;
+const PMCSR_OFFSET = PM_OFFSET + PmCapability.offset.pmcsr;
 const MSIX_OFFSET = 0x50;
 const PCIE_OFFSET = 0x80;
 
@@ -144,6 +145,14 @@ export class ConfigSpace {
     });
   }
 
+  /** D0 to D3. */
+  get #powerState(): number {
+    return this.#image[PMCSR_OFFSET] & PMCSR_POWER_STATE;
+  }
+  set #powerState(state: number) {
+    this.#image[PMCSR_OFFSET] = (this.#image[PMCSR_OFFSET] & ~PMCSR_POWER_STATE) | state;
+  }
+
   /** Any offset and width within the space. */
   read(offset: number, into: Uint8Array): void {
     into.set(this.#image.subarray(offset, offset + into.length));
@@ -151,9 +160,14 @@ export class ConfigSpace {
 
   /** Any offset and width within the space; bits that are read only stay. Returns 'reset' if the write asks for a function level reset. */
   write(offset: number, data: Uint8Array): 'reset' | undefined {
+    const before = this.#powerState;
     for (const [i, value] of data.entries()) {
       const mask = this.#mask[offset + i];
       this.#image[offset + i] = (this.#image[offset + i] & ~mask) | (value & mask);
+    }
+    if (this.#powerState === 1 || this.#powerState === 2) {
+      // D1 and D2 are not offered: the write completes, and the state stays (PCI Power Management 1.2 §3.2.4).
+      this.#powerState = before;
     }
     const control = PCIE_OFFSET + PcieCapability.offset.deviceControl + 1 - offset;
     return ((data[control] ?? 0) << 8) & PCIE_DEVCTL_FLR ? 'reset' : undefined;

@@ -2,37 +2,56 @@
 import { setImmediate } from 'node:timers/promises';
 import { MAX_RPC_BATCH_ANSWER_BYTES } from '../limits.ts';
 import type { Caller, Dispatcher } from './dispatcher.ts';
-import { errorBody, idOf, RpcCode, RpcError, resultBody, toRequest } from './protocol.ts';
+import {
+  errorText,
+  hasId,
+  idTexts,
+  type JsonValue,
+  RpcCode,
+  RpcError,
+  type RpcIdText,
+  resultText,
+  toRequest,
+} from './protocol.ts';
+
+const TOO_LONG = new RpcError(
+  RpcCode.INTERNAL_ERROR,
+  'Not carried out: the answers of the batch are too long',
+);
 
 /** Runs what was asked for. Resolves with the answer as JSON text, or `undefined` if there is none. Never rejects. */
 export async function answer(
   dispatcher: Dispatcher,
-  value: unknown,
+  { value, text }: JsonValue,
   caller: Caller = {},
 ): Promise<string | undefined> {
-  if (Array.isArray(value)) {
-    return answerBatch(dispatcher, value, caller);
-  }
-  const body = await answerOne(dispatcher, value, caller);
-  return body && JSON.stringify(body);
+  const ids = idTexts(text);
+  return Array.isArray(value)
+    ? answerBatch(dispatcher, value, ids, caller)
+    : answerOne(dispatcher, value, ids[0], caller);
 }
 
 async function answerOne(
   dispatcher: Dispatcher,
   value: unknown,
+  id: RpcIdText | undefined,
   caller: Caller,
-): Promise<object | undefined> {
+): Promise<string | undefined> {
   try {
-    const { id, method, params } = toRequest(value);
+    const { isNotification, method, params } = toRequest(value);
     const outcome = dispatcher.dispatch(method, params, caller);
-    if (id === null) {
+    if (isNotification || id === undefined) {
       await outcome.catch(() => {});
       return undefined;
     }
-    return resultBody(id, await outcome);
+    return resultText(id, await outcome);
   } catch (error) {
-    return errorBody(idOf(value), error as RpcError);
+    return refusal(value, id, error as RpcError);
   }
+}
+
+function refusal(value: unknown, id: RpcIdText | undefined, error: RpcError): string {
+  return errorText(hasId(value) && id !== undefined ? id : null, error);
 }
 
 /**
@@ -42,31 +61,26 @@ async function answerOne(
 async function answerBatch(
   dispatcher: Dispatcher,
   values: readonly unknown[],
+  ids: readonly (RpcIdText | undefined)[],
   caller: Caller,
 ): Promise<string | undefined> {
   if (values.length === 0) {
     const reason = new RpcError(RpcCode.INVALID_REQUEST, 'Invalid request: empty batch');
-    return JSON.stringify(errorBody(null, reason));
+    return errorText(null, reason);
   }
   const answers: string[] = [];
   let length = 0;
-  for (const value of values) {
+  for (const [i, value] of values.entries()) {
     // Others get their turn: a batch can hold seconds of work.
     await setImmediate();
-    const body =
+    const text =
       length > MAX_RPC_BATCH_ANSWER_BYTES
-        ? refusal(value)
-        : await answerOne(dispatcher, value, caller);
-    if (body !== undefined) {
-      const text = JSON.stringify(body);
+        ? refusal(value, ids[i], TOO_LONG)
+        : await answerOne(dispatcher, value, ids[i], caller);
+    if (text !== undefined) {
       answers.push(text);
       length += text.length;
     }
   }
   return answers.length === 0 ? undefined : `[${answers.join(',')}]`;
-}
-
-function refusal(value: unknown): object {
-  const reason = 'Not carried out: the answers of the batch are too long';
-  return errorBody(idOf(value), new RpcError(RpcCode.INTERNAL_ERROR, reason));
 }

@@ -30,13 +30,21 @@ export class RpcError extends Error {
   }
 }
 
-export type RpcId = string | number;
+/** An id as the client wrote it, which is how it comes back: a number may be larger than one of JavaScript's, and 1.0 is not 1. JSON text. */
+export type RpcIdText = string;
 
-/** A request that asks for a method. Without an id (or with a null one) it is a notification and gets no answer. */
+/** A request that asks for a method. */
 export interface RpcRequest {
-  readonly id: RpcId | null;
+  /** Without an id (or with a null one) it gets no answer. */
+  readonly isNotification: boolean;
   readonly method: string;
   readonly params: unknown;
+}
+
+/** A value that came, and how it was written. */
+export interface JsonValue {
+  readonly value: unknown;
+  readonly text: string;
 }
 
 /** What the next character may begin. */
@@ -109,7 +117,7 @@ export class JsonStream {
   }
 
   /** The next complete value, or `undefined` if its end has not come. Throws PARSE_ERROR: there is no way to go on from there. */
-  next(): { readonly value: unknown } | undefined {
+  next(): JsonValue | undefined {
     const input = this.#input;
     let start = 0;
     if (this.#length === 0) {
@@ -126,7 +134,7 @@ export class JsonStream {
         const bytes = this.#take(input.subarray(start, at + 1));
         this.#expect = Expect.VALUE;
         this.#input = input.subarray(at + 1);
-        return { value: parse(bytes) };
+        return parse(bytes);
       }
     }
     if (start < input.length) {
@@ -260,23 +268,51 @@ function parseError(detail: string): RpcError {
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
-function parse(bytes: Buffer): unknown {
+function parse(bytes: Buffer): JsonValue {
   try {
-    return JSON.parse(utf8.decode(bytes));
+    const text = utf8.decode(bytes);
+    return { value: JSON.parse(text), text };
   } catch (error) {
     throw parseError((error as Error).message);
   }
 }
 
-/** The id to answer a request under, as far as it has a usable one. */
-export function idOf(value: unknown): RpcId | null {
-  if (typeof value === 'object' && value !== null && 'id' in value) {
-    const { id } = value;
-    if (typeof id === 'string' ? Buffer.byteLength(id) <= MAX_ID_BYTES : Number.isFinite(id)) {
-      return id as RpcId;
+/** A request has an id under which it can be answered. */
+export function hasId(value: unknown): boolean {
+  const id = typeof value === 'object' && value !== null && 'id' in value ? value.id : undefined;
+  return typeof id === 'string' ? Buffer.byteLength(id) <= MAX_ID_BYTES : typeof id === 'number';
+}
+
+/** Strings, brackets, separators, and what lies between them. */
+const TOKENS = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g;
+
+/**
+ * The ids of a request (one), or of the requests of a batch, as they stand there; undefined where there is none. `text` is JSON, an object or
+ * an array. Of an id that comes twice the last counts, as for JSON.parse.
+ */
+export function idTexts(text: string): (RpcIdText | undefined)[] {
+  const ids: (RpcIdText | undefined)[] = [];
+  /** Depth of the keys of a request. */
+  const level = text.trimStart().startsWith('[') ? 2 : 1;
+  let depth = 0;
+  let key = '';
+  let last = '';
+  for (const [token] of text.matchAll(TOKENS)) {
+    const opens = token === '{' || token === '[';
+    if (level === 2 && depth === 1 && token !== ',' && token !== ']') {
+      ids.push(undefined);
+    } else if (level === 1 && depth === 0) {
+      ids.push(undefined);
     }
+    if (token === ':' && depth === level) {
+      key = JSON.parse(last);
+    } else if (last === ':' && depth === level && key === 'id') {
+      ids[ids.length - 1] = opens ? undefined : token;
+    }
+    depth += opens ? 1 : token === '}' || token === ']' ? -1 : 0;
+    last = token;
   }
-  return null;
+  return ids;
 }
 
 /** Checks one request. Throws INVALID_REQUEST. */
@@ -296,29 +332,29 @@ export function toRequest(value: unknown): RpcRequest {
   if (typeof request.method !== 'string') {
     throw invalidRequest(`key 'method' must be a string`);
   }
-  const id = idOf(value);
-  if (id === null && request.id !== undefined && request.id !== null) {
+  const answerable = hasId(value);
+  if (!answerable && request.id !== undefined && request.id !== null) {
     throw invalidRequest(`key 'id' must be a number, or a string of at most ${MAX_ID_BYTES} bytes`);
   }
   const { params } = request;
   if (params !== undefined && (typeof params !== 'object' || params === null)) {
     throw invalidRequest(`key 'params' must be an object`);
   }
-  return { id, method: request.method, params };
+  return { isNotification: !answerable, method: request.method, params };
 }
 
 function invalidRequest(detail: string): RpcError {
   return new RpcError(RpcCode.INVALID_REQUEST, `Invalid request: ${detail}`);
 }
 
-/** The body of a successful answer. */
-export function resultBody(id: RpcId, result: unknown): object {
-  return { jsonrpc: '2.0', id, result };
+/** A successful answer. */
+export function resultText(id: RpcIdText, result: unknown): string {
+  return `{"jsonrpc":"2.0","id":${id},"result":${JSON.stringify(result)}}`;
 }
 
-/** The body of an answer that tells of an error. */
-export function errorBody(id: RpcId | null, error: RpcError): object {
-  return { jsonrpc: '2.0', id, error: { code: error.code, message: error.message } };
+/** An answer that tells of an error; `id` is null where there is none to answer under. */
+export function errorText(id: RpcIdText | null, { code, message }: RpcError): string {
+  return `{"jsonrpc":"2.0","id":${id},"error":${JSON.stringify({ code, message })}}`;
 }
 
 /** One line on the wire. */

@@ -4,13 +4,14 @@
  */
 import { chmodSync, lchownSync } from 'node:fs';
 import { createServer, type Server, Socket } from 'node:net';
-import { MAX_RPC_CLIENTS } from '../limits.ts';
+import { CLIENT_STALL_MS, MAX_RPC_CLIENTS } from '../limits.ts';
 import type { PassedSocket } from '../native/index.ts';
 import { withErrnoDetail } from '../util/errors.ts';
+import { longestIdle, type Occupant } from '../util/idle.ts';
 import type { Logger } from '../util/log.ts';
 import { answer } from './answer.ts';
 import type { Dispatcher, Outlet } from './dispatcher.ts';
-import { encode, errorBody, JsonStream, RpcCode, RpcError } from './protocol.ts';
+import { encode, errorText, JsonStream, type JsonValue, RpcCode, RpcError } from './protocol.ts';
 import { claimSocketPath } from './socket-path.ts';
 
 /** Requests of one client under way at the same time. A batch, whose answers may be long, counts as so many: the next waits for its end. */
@@ -22,26 +23,34 @@ const MAX_UNREAD_NOTIFICATION_BYTES = 64 * 1024;
 /** How long a client may take to read its last answers when the server closes. */
 const CLOSE_TIMEOUT_MS = 500;
 
-class Client implements Outlet {
-  readonly #socket: Socket;
+class Client implements Outlet, Occupant {
+  readonly socket: Socket;
   readonly #dispatcher: Dispatcher;
   readonly #stream = new JsonStream();
   #inFlight = 0;
   /** No more requests are taken: the client ended its side, or sent what is not JSON, or the server closes. */
   #ended = false;
+  /** It gets notifications. */
+  #watching = false;
+  /** When the client last began or ended something: it came, a request or its answer began, what was written is read. */
+  #turned = performance.now();
+  /** The first bytes of the request under way have come. */
+  #begun = false;
   #onReady: () => void = () => {};
   #onClose: () => void = () => {};
 
   constructor(socket: Socket, dispatcher: Dispatcher, log: Logger) {
-    this.#socket = socket;
+    this.socket = socket;
     this.#dispatcher = dispatcher;
     socket.on('data', (chunk) => {
       if (!this.#ended) {
         this.#stream.push(chunk);
         this.#pump();
+        this.#noteBegun();
       }
     });
     socket.on('drain', () => {
+      this.#turned = performance.now();
       this.#pump();
       this.#onReady();
     });
@@ -55,14 +64,39 @@ class Client implements Outlet {
     socket.on('close', () => this.#onClose());
   }
 
+  // --- idleness -----------------------------------------------------------------------------------------------------
+
+  /** A client that takes too long to send a request, however steadily, or to read an answer, is idle from when it began with it. */
+  get idleSince(): number | undefined {
+    if (this.#inFlight > 0) {
+      return undefined;
+    }
+    const stalls = this.#begun || this.socket.writableLength > 0;
+    const waits = stalls && performance.now() - this.#turned < CLIENT_STALL_MS;
+    return waits || (this.#watching && !stalls) ? undefined : this.#turned;
+  }
+
+  /** Makes room for another client. */
+  drop(): void {
+    this.socket.destroy();
+  }
+
+  #noteBegun(): void {
+    const begun = this.#stream.pending;
+    if (begun && !this.#begun) {
+      this.#turned = performance.now();
+    }
+    this.#begun = begun;
+  }
+
   // --- notifications ------------------------------------------------------------------------------------------------
 
   get ready(): boolean {
-    return !this.#ended && this.#socket.writableLength <= MAX_UNREAD_NOTIFICATION_BYTES;
+    return !this.#ended && this.socket.writableLength <= MAX_UNREAD_NOTIFICATION_BYTES;
   }
 
   notify(method: string, params: unknown): void {
-    this.#write({ jsonrpc: '2.0', method, params });
+    this.#send(encode({ jsonrpc: '2.0', method, params }));
   }
 
   onReady(listener: () => void): void {
@@ -70,8 +104,9 @@ class Client implements Outlet {
   }
 
   onClose(listener: () => void): void {
+    this.#watching = true;
     this.#onClose = listener;
-    if (this.#socket.destroyed) {
+    if (this.socket.destroyed) {
       listener();
     }
   }
@@ -86,7 +121,7 @@ class Client implements Outlet {
 
   #finish(): void {
     if (this.#ended && this.#inFlight === 0) {
-      this.#socket.end(() => this.#socket.destroy());
+      this.socket.end(() => this.socket.destroy());
     }
   }
 
@@ -95,12 +130,12 @@ class Client implements Outlet {
     while (!this.#ended) {
       if (
         this.#inFlight >= MAX_REQUESTS_IN_FLIGHT ||
-        this.#socket.writableLength > MAX_UNREAD_BYTES
+        this.socket.writableLength > MAX_UNREAD_BYTES
       ) {
-        this.#socket.pause();
+        this.socket.pause();
         return;
       }
-      let next: { readonly value: unknown } | undefined;
+      let next: JsonValue | undefined;
       try {
         next = this.#stream.next();
       } catch (error) {
@@ -112,16 +147,18 @@ class Client implements Outlet {
       if (next === undefined) {
         break;
       }
-      void this.#run(next.value);
+      this.#begun = false;
+      void this.#run(next);
     }
-    this.#socket.resume();
+    this.socket.resume();
   }
 
-  async #run(value: unknown): Promise<void> {
-    const weight = Array.isArray(value) ? MAX_REQUESTS_IN_FLIGHT : 1;
+  async #run(request: JsonValue): Promise<void> {
+    const weight = Array.isArray(request.value) ? MAX_REQUESTS_IN_FLIGHT : 1;
     this.#inFlight += weight;
-    const text = await answer(this.#dispatcher, value, { outlet: this });
+    const text = await answer(this.#dispatcher, request, { outlet: this });
     this.#inFlight -= weight;
+    this.#turned = performance.now();
     if (text !== undefined) {
       this.#send(`${text}\n`);
     }
@@ -130,16 +167,12 @@ class Client implements Outlet {
   }
 
   #refuse(error: RpcError): void {
-    this.#write(errorBody(null, error));
-  }
-
-  #write(body: object): void {
-    this.#send(encode(body));
+    this.#send(`${errorText(null, error)}\n`);
   }
 
   #send(line: string): void {
-    if (this.#socket.writable) {
-      this.#socket.write(line);
+    if (this.socket.writable) {
+      this.socket.write(line);
     }
   }
 }
@@ -160,16 +193,28 @@ export class RpcServer {
   private constructor(path: string, dispatcher: Dispatcher, log: Logger) {
     this.path = path;
     this.#server = createServer({ allowHalfOpen: true }, (socket) => {
-      if (this.#clients.size >= MAX_RPC_CLIENTS) {
+      if (this.#clients.size >= MAX_RPC_CLIENTS && !this.#makeRoom(log)) {
         log.warn({ clients: MAX_RPC_CLIENTS }, 'rpc client refused');
         socket.on('error', () => {});
         const reason = new RpcError(RpcCode.INTERNAL_ERROR, 'Too many clients');
-        socket.end(encode(errorBody(null, reason)), () => socket.destroy());
+        socket.end(`${errorText(null, reason)}\n`, () => socket.destroy());
         return;
       }
       this.#clients.set(socket, new Client(socket, dispatcher, log));
       socket.on('close', () => this.#clients.delete(socket));
     });
+  }
+
+  /** False if nobody is idle. */
+  #makeRoom(log: Logger): boolean {
+    const client = longestIdle(this.#clients.values());
+    if (client === undefined) {
+      return false;
+    }
+    log.debug({ clients: MAX_RPC_CLIENTS }, 'idle rpc client closed for a new one');
+    this.#clients.delete(client.socket);
+    client.drop();
+    return true;
   }
 
   /**

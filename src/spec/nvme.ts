@@ -176,6 +176,7 @@ export const Lid = {
   FIRMWARE_SLOT: 0x03,
   CHANGED_NAMESPACES: 0x04,
   COMMAND_EFFECTS: 0x05,
+  FEATURE_EFFECTS: 0x12,
 } as const;
 
 /** Error Information log entry. NVMe Base 2.0 figure 206. */
@@ -189,6 +190,9 @@ export const ErrorLogEntry = struct('ErrorLogEntry', 64, {
   lba: u64(16),
   nsid: u32(24),
 });
+
+/** The temperature: a bit of the critical warning, and of the Asynchronous Event Configuration for events about it. */
+export const SMART_TEMPERATURE = 1 << 1;
 
 /** SMART / Health Information log. NVMe Base 2.0 figure 207. 128-bit counters: the low 64 bits are declared. */
 export const SmartLog = struct('SmartLog', 512, {
@@ -225,6 +229,11 @@ export const EFFECTS_IO_OFFSET = 1024;
 /** Command supported; logical block content change. */
 export const Effects = { CSUPP: 1 << 0, LBCC: 1 << 1 } as const;
 
+/** Feature Identifiers Supported and Effects log: one dword a feature. NVMe Base 2.0 figures 261, 262. */
+export const FEATURE_EFFECTS_LOG_SIZE = 1024;
+/** Feature supported; its scope: a namespace, the controller. */
+export const FeatureEffects = { FSUPP: 1 << 0, NAMESPACE: 1 << 20, CONTROLLER: 1 << 21 } as const;
+
 /** Feature identifiers. NVMe Base 2.0 figure 317. */
 export const Fid = {
   ARBITRATION: 0x01,
@@ -247,6 +256,7 @@ export const AsyncErrorInfo = {
   INVALID_DOORBELL_REGISTER: 0,
   INVALID_DOORBELL_VALUE: 1,
 } as const;
+export const AsyncSmartInfo = { TEMPERATURE_THRESHOLD: 1 } as const;
 export const AsyncNoticeInfo = { NAMESPACE_ATTRIBUTE_CHANGED: 0 } as const;
 
 /** NSID that means all namespaces. */

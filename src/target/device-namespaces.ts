@@ -84,6 +84,7 @@ export class DeviceNamespaces {
       numReadOps: read.ops,
       bytesWritten: written.bytes,
       numWriteOps: written.ops,
+      latencyNs: read.latency + written.latency,
       errors: total.backendErrors,
     };
   }

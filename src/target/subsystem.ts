@@ -2,6 +2,7 @@
  * An NVMe subsystem: names, namespaces, hosts, controller ids, listeners. Owned by main; the target makes sure that one change
  * of it is over before the next begins.
  */
+import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import type { Disk } from '../bdev/disk.ts';
 import { DEFAULT_NAMESPACES, MAX_NAMESPACES } from '../limits.ts';
@@ -17,7 +18,11 @@ const MAX_HOSTS = 1024;
 /** The socket in the folder that a listener's traddr names. */
 export const SOCKET_NAME = 'cntrl';
 
-const DEFAULT_SERIAL = '0'.repeat(20);
+/** A serial number for a subsystem that was given none: the same for the same name, another for another. 20 characters, as SN has. */
+function serialOf(nqn: string): string {
+  const digits = createHash('sha256').update(nqn).digest('hex').toUpperCase();
+  return `DB${digits.slice(0, 18)}`;
+}
 const DEFAULT_MODEL = 'Doorbell Controller';
 
 export interface SubsystemOptions {
@@ -103,7 +108,7 @@ export class Subsystem implements SubsystemView {
       throw new InvalidError(`key 'max_namespaces' must be at most ${MAX_NAMESPACES}`);
     }
     this.nqn = options.nqn;
-    this.serialNumber = options.serialNumber ?? DEFAULT_SERIAL;
+    this.serialNumber = options.serialNumber ?? serialOf(options.nqn);
     this.modelNumber = options.modelNumber ?? DEFAULT_MODEL;
     this.adminLabel = options.adminLabel;
     this.maxNamespaces = maxNamespaces === 0 ? DEFAULT_NAMESPACES : maxNamespaces;

@@ -1,7 +1,7 @@
 /** Log pages. NVMe Base 2.0 §5.16. */
 import t, { type Test } from 'tap';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
-import { AdminOpcode, Cns, ErrorLogEntry, Lid, SmartLog } from '../../src/spec/nvme.ts';
+import { AdminOpcode, Cns, ErrorLogEntry, Fid, Lid, SmartLog } from '../../src/spec/nvme.ts';
 import { AdminCaller } from '../helpers/admin.ts';
 import { MIB, TestTarget } from '../helpers/target.ts';
 
@@ -41,6 +41,17 @@ t.test('commands and their effects', async (t) => {
     t.equal(effects(opcode, true) & 1, (status & 0x7ff) === 0x001 ? 0 : 1, `I/O opcode ${opcode}`);
   }
   t.equal(effects(NvmOpcode.WRITE, true), 3, 'a write changes content');
+});
+
+t.test('features and their effects', async (t) => {
+  const { admin } = await start(t);
+  const { data } = await admin.log(Lid.FEATURE_EFFECTS, 1024);
+  for (let fid = 0; fid < 256; fid++) {
+    const effects = view(data).getUint32(4 * fid, true);
+    const { code } = await admin.getFeature(fid);
+    t.equal(effects & 1, code === '0/00' ? 1 : 0, `feature ${fid}`);
+    t.equal(effects >>> 20 !== 0, (effects & 1) === 1, 'and whose it is');
+  }
 });
 
 t.test('offsets, lengths and buffers', async (t) => {
@@ -103,6 +114,66 @@ t.test('SMART counts what was read and written', async (t) => {
     hostWrites: 150,
     dataUnitsWritten: 3,
   });
+});
+
+t.test('times of SMART do not follow the clock, and an idle controller is not busy', async (t) => {
+  const now = Date.now;
+  t.teardown(() => {
+    Date.now = now;
+  });
+  const { client, admin } = await start(t);
+  const pair = await client.createQueuePair(1, 16);
+  t.equal((await pair.execute({ opcode: NvmOpcode.READ, nsid: 1, prp1: admin.buffer })).status, 0);
+  for (const hours of [-2, 0, 100]) {
+    Date.now = () => now() + hours * 3_600_000;
+    const smart = SmartLog.read(view((await admin.log(Lid.SMART, 512)).data));
+    t.match(
+      smart,
+      { powerOnHours: 0, controllerBusyMinutes: 0 },
+      `the clock is set ${hours} h off`,
+    );
+  }
+});
+
+t.test('temperature thresholds', async (t) => {
+  const { client, admin } = await start(t);
+  const warning = async (rae = 1 << 15) => {
+    const cdw10 = (Lid.SMART | (127 << 16) | rae) >>> 0;
+    return (await admin.log(Lid.SMART, 512, { cdw10 })).data[0];
+  };
+  const over = (kelvin: number) => admin.setFeature(Fid.TEMPERATURE_THRESHOLD, kelvin);
+  const under = (kelvin: number) => admin.setFeature(Fid.TEMPERATURE_THRESHOLD, kelvin | (1 << 20));
+  t.equal(await warning(), 0);
+  await over(313);
+  t.equal(await warning(), 2, 'at the upper threshold');
+  await over(314);
+  t.equal(await warning(), 0);
+  await under(313);
+  t.equal(await warning(), 2, 'at the lower threshold');
+  await under(0);
+  // No event before the host wants one; then one for each time that the temperature gets there.
+  const told: number[] = [];
+  const listen = async (): Promise<void> => {
+    for (;;) {
+      told.push((await client.admin.execute({ opcode: AdminOpcode.ASYNC_EVENT_REQUEST })).dw0);
+    }
+  };
+  void listen().catch(() => {});
+  const EVENT = 1 | (1 << 8) | (Lid.SMART << 16);
+  await over(300);
+  await warning(0);
+  t.strictSame(told, []);
+  await admin.setFeature(Fid.ASYNC_EVENT_CONFIG, 2);
+  await warning();
+  t.strictSame(told, [EVENT], 'it is there already');
+  await over(299);
+  await warning(0);
+  await warning();
+  t.strictSame(told, [EVENT], 'and still is');
+  await over(400);
+  await under(320);
+  await warning(0);
+  t.strictSame(told, [EVENT, EVENT], 'once more, by the other threshold');
 });
 
 t.test('the error log', async (t) => {

@@ -107,3 +107,12 @@ t.test('on a terminal perf shows its progress', { skip: !canPty && 'no script(1)
   t.equal((await pty.outcome).code, 0);
   t.match(JSON.parse(readFileSync(report, 'utf8')), { controllers: [{ socket }] });
 });
+
+t.test('who stops reading ends any command without a word', async (t) => {
+  const words = [[], ['serve'], ['rpc'], ['perf'], ['top'], ['config'], ['disk', 'create']];
+  for (const args of [...words.map((command) => [...command, '--help']), ['--version']]) {
+    const { child, outcome } = new Doorbell(args);
+    child.stdout.destroy();
+    t.match(await outcome, { code: 0, stderr: '' }, args.join(' '));
+  }
+});

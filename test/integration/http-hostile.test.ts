@@ -2,6 +2,7 @@
 import { connect } from 'node:net';
 import t, { type Test } from 'tap';
 import { Type } from 'typebox';
+import { MAX_HTTP_CONNECTIONS } from '../../src/limits.ts';
 import { Dispatcher, method } from '../../src/rpc/dispatcher.ts';
 import { ask, post, RawHttp, startHttp } from '../helpers/http.ts';
 import { log } from '../helpers/rpc.ts';
@@ -146,12 +147,70 @@ t.test('slow clients are told so, in the end', async (t) => {
   }
 });
 
-t.test('more connections than there may be', async (t) => {
+t.test('idle connections make room, the longest idle first', async (t) => {
   const { url, port } = await startHttp(t);
-  const clients = Array.from({ length: 128 }, () => new RawHttp(t, port));
+  const idle: RawHttp[] = [];
+  for (let i = 0; i < MAX_HTTP_CONNECTIONS; i++) {
+    const client = new RawHttp(t, port);
+    idle.push(client);
+    if (i % 3 === 1) {
+      client.send('GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n');
+      await client.until(/"ok"/);
+    } else if (i % 3 === 2) {
+      client.send('GET /heal');
+    } else {
+      await new Promise((resolve) => client.socket.once('connect', resolve));
+    }
+  }
+  const closed: number[] = [];
+  for (const [i, client] of idle.entries()) {
+    void client.closed.then(() => closed.push(i));
+  }
+  for (let i = 0; i < 3; i++) {
+    const probe = new RawHttp(t, port);
+    probe.send('GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n');
+    await probe.until(/"ok"/);
+  }
+  t.equal((await post(`${url}rpc`, CALL)).status, 200);
+  while (closed.length < 4) {
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  t.strictSame(closed.slice(0, 2).sort(), [0, 1]);
+});
+
+t.test('more connections than there may be', async (t) => {
+  let release = (): void => {};
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  let waiting = 0;
+  const hold = method({
+    name: 'hold',
+    summary: 'Answers when the test says so.',
+    params: Type.Object({}),
+    result: Type.Boolean(),
+    call: async () => {
+      waiting += 1;
+      await held;
+      return true;
+    },
+  });
+  const ready = method({
+    name: 'bdev_get_bdevs',
+    summary: 'Answers at once.',
+    params: Type.Object({}),
+    result: Type.Boolean(),
+    call: () => true,
+  });
+  t.teardown(release);
+  const { url, port } = await startHttp(t, { dispatcher: new Dispatcher([hold, ready], log) });
+  const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'hold' });
+  const clients = Array.from({ length: MAX_HTTP_CONNECTIONS }, () => new RawHttp(t, port));
   for (const client of clients) {
-    client.send('GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n');
-    await client.until(/"ok"/);
+    client.send(`${HEAD}Content-Length: ${body.length}\r\n\r\n${body}`);
+  }
+  while (waiting < MAX_HTTP_CONNECTIONS) {
+    await new Promise((resolve) => setImmediate(resolve));
   }
   const more = new RawHttp(t, port);
   await more.closed;

@@ -5,6 +5,7 @@ import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
+import { nqnOfDisks } from '../../src/app/disks.ts';
 import { VfioClient } from '../../src/client/vfio.ts';
 import { native } from '../../src/native/index.ts';
 import { callRpc } from '../../src/rpc/client.ts';
@@ -74,7 +75,7 @@ t.test('systemd passes sockets that listen', async (t) => {
   const subsystems = await callRpc(rpc, 'nvmf_get_subsystems', {});
   t.match(subsystems, [{}, { listen_addresses: [{ traddr: folder }] }]);
 
-  const nqn = 'nqn.2026-11.io.doorbell:disk';
+  const nqn = (subsystems as { nqn: string }[])[1].nqn;
   const listen_address = { trtype: 'VFIOUSER', traddr: folder };
   await callRpc(rpc, 'nvmf_subsystem_remove_listener', { nqn, listen_address });
   t.ok(existsSync(vm), 'the socket is not ours to remove');
@@ -121,7 +122,7 @@ t.test('sockets that are connected: to one VM and one JSON-RPC client', async (t
   t.equal(await greet(client), 0);
   const answer = new Promise((resolve) => rpc.once('data', resolve));
   rpc.write('{"jsonrpc":"2.0","id":1,"method":"nvmf_subsystem_get_controllers",');
-  rpc.write('"params":{"nqn":"nqn.2026-11.io.doorbell:disk"}}');
+  rpc.write(`"params":{"nqn":"${nqnOfDisks([join(folder, 'disk.img')])}"}}`);
   t.match(JSON.parse(String(await answer)), { id: 1, result: [{ cntlid: 1 }] });
   client.close();
   t.strictSame(await outcome, { code: 0, stderr: '' }, 'nobody else can come: the target ends');

@@ -401,7 +401,12 @@ t.test('subsystems, hosts', async (t) => {
   t.match(await call('nvmf_get_subsystems', { nqn: DISCOVERY }), [{ subtype: 'Discovery' }]);
   await call('nvmf_create_subsystem', { nqn: NQN, model_number: 'M', max_namespaces: 4 });
   t.match(await call('nvmf_get_subsystems', { nqn: NQN }), [
-    { serial_number: '0'.repeat(20), model_number: 'M', max_namespaces: 4, allow_any_host: false },
+    {
+      serial_number: /^DB[0-9A-F]{18}$/,
+      model_number: 'M',
+      max_namespaces: 4,
+      allow_any_host: false,
+    },
   ]);
   const host = 'nqn.2014-08.org.nvmexpress:uuid:0a1b2c3d-4e5f-4001-8203-a4b5c6d7e8f9';
   t.equal(await call('nvmf_subsystem_add_host', { nqn: NQN, host }), true);

@@ -38,7 +38,7 @@ t.test('a default disk, from its making to a clean end', async (t) => {
   t.match(await callRpc(rpc, 'nvmf_get_subsystems', undefined), [
     {},
     {
-      nqn: 'nqn.2026-11.io.doorbell:disk',
+      nqn: /^nqn\.2026-11\.io\.doorbell:disk-[0-9a-f-]{36}$/,
       serial_number: /^DB[0-9A-F]{16}$/,
       allow_any_host: true,
       namespaces: [{ nsid: 1 }],

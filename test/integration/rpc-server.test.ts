@@ -1,6 +1,6 @@
 /** The JSON-RPC socket, byte by byte: framing, batches, many clients, rude clients. */
 import { existsSync, linkSync, lstatSync, readdirSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
@@ -225,16 +225,108 @@ t.test('a client that ends its side gets its answers', async (t) => {
   t.equal(await half.next(), undefined);
 });
 
+t.test('idle clients make room, the longest idle first', async (t) => {
+  const { path } = await startRpcTarget(t);
+  const silent: RawClient[] = [];
+  for (let i = 0; i < MAX_RPC_CLIENTS; i++) {
+    silent.push(await RawClient.connect(path));
+  }
+  t.teardown(() => {
+    for (const client of silent) {
+      client.close();
+    }
+  });
+  // The first of them does something: the second is the longest idle.
+  silent[0].send(request('a', 'framework_wait_init'));
+  t.match(await silent[0].next(), { id: 'a', result: true });
+  for (let i = 1; i < 4; i++) {
+    const working = await RawClient.connect(path);
+    working.send(request(i, 'framework_wait_init'));
+    t.match(await working.next(), { id: i, result: true });
+    silent.push(working);
+    t.equal(await silent[i].next(), undefined, 'closed');
+  }
+  for (const client of [silent[0], ...silent.slice(4)]) {
+    client.send(request('b', 'framework_wait_init'));
+    t.match(await client.next(), { id: 'b', result: true }, 'still there');
+  }
+});
+
+t.test('so do those that take long to send a request, or to read an answer', async (t) => {
+  const { path } = await startRpcTarget(t);
+  const slow = await Promise.all(
+    Array.from({ length: MAX_RPC_CLIENTS }, () => RawClient.connect(path)),
+  );
+  for (const [i, client] of slow.entries()) {
+    if (i % 2 === 0) {
+      client.send('{"jsonrpc":"2.0","method":"');
+    } else {
+      client.socket.pause();
+      client.send(request(1, 'rpc_get_methods').repeat(200));
+    }
+  }
+  const drip = setInterval(() => {
+    for (let i = 0; i < slow.length; i += 2) {
+      slow[i].send('a');
+    }
+  }, 1000);
+  t.teardown(() => {
+    clearInterval(drip);
+    for (const client of slow) {
+      client.close();
+    }
+  });
+  // They have their time; then others have their place.
+  for (;;) {
+    const client = await RawClient.connect(path);
+    client.send(request(1, 'framework_wait_init'));
+    const answer = (await client.next()) as { result?: boolean };
+    client.close();
+    if (answer?.result === true) {
+      break;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+  t.pass();
+});
+
+t.test('ids come back as they were written', async (t) => {
+  const { path } = await startRpcTarget(t);
+  const socket = connect(path);
+  t.teardown(() => socket.destroy());
+  let received = '';
+  socket.setEncoding('utf8').on('data', (text: string) => {
+    received += text;
+  });
+  const ids = ['9007199254740993', '1.0', '1e5', '"\\u0061\\/"', '-0', '18446744073709551615'];
+  const wait = (id: string) => `{"jsonrpc":"2.0","id":${id},"method":"framework_wait_init"}`;
+  for (const id of ids) {
+    socket.write(wait(id));
+  }
+  socket.write(`[${ids.map(wait).join(' , ')}]`);
+  socket.write('{"jsonrpc":"2.0","id":9007199254740993,"method":"none"}');
+  while (!received.includes('Method not found') || !received.includes(']')) {
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  const result = (id: string) => `{"jsonrpc":"2.0","id":${id},"result":true}`;
+  for (const id of ids) {
+    t.ok(received.split('\n').includes(result(id)), id);
+  }
+  t.ok(received.includes(`[${ids.map(result).join(',')}]`));
+  t.ok(received.includes('"id":9007199254740993,"error"'));
+});
+
 t.test('as many clients as allowed, and one more', async (t) => {
   const { path } = await startRpcTarget(t);
   const clients = await Promise.all(
     Array.from({ length: MAX_RPC_CLIENTS }, () => RawClient.connect(path)),
   );
+  // Who watches is never idle.
   for (const [id, client] of clients.entries()) {
-    client.send(request(id, 'framework_wait_init'));
+    client.send(request(id, 'doorbell_watch'));
   }
   for (const [id, client] of clients.entries()) {
-    t.match(await client.next(), { id, result: true });
+    t.match(await client.next(), { id, result: {} });
   }
   const extra = await RawClient.connect(path);
   t.match(await extra.next(), { id: null, error: { code: -32603, message: /clients/ } });

@@ -4,6 +4,8 @@ import fc from 'fast-check';
 import t from 'tap';
 import { ConfigSpace } from '../../src/pci/config-space.ts';
 
+/** Power management control and status. */
+const PMCSR = 0x44;
 const BARS = [
   { index: 0, size: 0x4000, is64Bit: true },
   { index: 4, size: 0x2000, is64Bit: false },
@@ -60,6 +62,21 @@ t.test('BARs tell their size', async (t) => {
   t.equal(read(space, 0x10, 4), 0xfebf_0004, 'aligned to its size');
   write(space, 0x11, 1, 0xff);
   t.equal(read(space, 0x10, 4), 0xfebf_c004, 'byte by byte');
+});
+
+t.test('power states that are not offered are not taken', async (t) => {
+  const space = make();
+  t.equal(read(space, 0x42, 2) & 0x0600, 0, 'neither D1 nor D2');
+  for (const state of [0, 3]) {
+    write(space, PMCSR, 2, state);
+    t.equal(read(space, PMCSR, 2) & 3, state);
+    for (const other of [1, 2]) {
+      write(space, PMCSR, 2, other);
+      t.equal(read(space, PMCSR, 2) & 3, state, `D${other} from D${state}`);
+      write(space, PMCSR - 2, 4, other << 16);
+      t.equal(read(space, PMCSR, 2) & 3, state);
+    }
+  }
 });
 
 t.test('MSI-X', async (t) => {
@@ -127,10 +144,14 @@ t.test('any sequence of writes leaves what can only be read', async () => {
     const model = Buffer.from(initial);
     for (const { offset, data } of chunks) {
       const part = data.subarray(0, 4096 - offset);
+      const power = model[PMCSR] & 3;
       space.write(offset, part);
       for (const [i, value] of part.entries()) {
         const mask = ones[offset + i] & ~zeros[offset + i];
         model[offset + i] = (model[offset + i] & ~mask) | (value & mask);
+      }
+      if ((model[PMCSR] & 3) % 3 !== 0) {
+        model[PMCSR] = (model[PMCSR] & ~3) | power;
       }
     }
     const now = Buffer.alloc(4096);

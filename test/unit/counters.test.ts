@@ -88,18 +88,35 @@ t.test('samples stand for all', async (t) => {
   for (let i = 0; i < 640; i++) {
     counters.count(Op.READ, 512);
   }
-  for (let i = 0; i < 10; i++) {
-    counters.time(Op.READ, Float64Array.of(100), Float64Array.of(0), 0);
-  }
+  counters.sample(Op.READ, Float64Array.of(100), Float64Array.of(0), 0);
   const read = new Tally().add(rowOf(shared, 3)).of(Op.READ);
   t.strictSame(read, {
     ops: 640,
     bytes: 640 * 512,
     latency: 64_000,
-    timedLatency: 1000,
+    timedLatency: 64_000,
     minLatency: 100,
     maxLatency: 100,
   });
+});
+
+t.test('a row of samples weighs as much as one of every command', async (t) => {
+  const shared = memory();
+  const [sampled, full] = [new Counters(shared, 3), new Counters(shared, 4)];
+  for (let i = 0; i < 300; i++) {
+    sampled.count(Op.READ, 512);
+    if (i % 64 === 63) {
+      sampled.sample(Op.READ, Float64Array.of(10_000), Float64Array.of(0), 0);
+    }
+  }
+  for (let i = 0; i < 100; i++) {
+    full.count(Op.READ, 512);
+    full.time(Op.READ, Float64Array.of(3_000_000), Float64Array.of(0), 0);
+  }
+  const sum = new Tally().add(rowOf(shared, 3)).add(rowOf(shared, 4));
+  const [fast, slow] = sum.latencies(Op.READ);
+  t.equal(fast[1], 256, 'four samples, for 64 commands each');
+  t.equal(slow[1], 100);
 });
 
 t.test('rows come and go, and nothing is counted twice or lost', async () => {

@@ -1,7 +1,8 @@
+import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import t from 'tap';
 import { MAX_RPC_REQUEST_BYTES } from '../../src/limits.ts';
-import { JsonStream, MAX_RPC_DEPTH, RpcError, toRequest } from '../../src/rpc/protocol.ts';
+import { idTexts, JsonStream, MAX_RPC_DEPTH, RpcError, toRequest } from '../../src/rpc/protocol.ts';
 
 /** All values that come out of a stream fed with `chunks`. */
 function feed(chunks: readonly Uint8Array[], values: unknown[] = []): unknown[] {
@@ -166,11 +167,11 @@ t.test('bounds', async (t) => {
 
 t.test('requests', async (t) => {
   const good = { jsonrpc: '2.0', method: 'm' };
-  t.strictSame(toRequest(good), { id: null, method: 'm', params: undefined });
-  t.strictSame(toRequest({ ...good, id: null }).id, null);
-  t.strictSame(toRequest({ ...good, id: 0 }).id, 0);
+  t.strictSame(toRequest(good), { isNotification: true, method: 'm', params: undefined });
+  t.ok(toRequest({ ...good, id: null }).isNotification);
+  t.notOk(toRequest({ ...good, id: 0 }).isNotification);
   t.strictSame(toRequest({ ...good, id: 'x'.repeat(128), params: { a: 1 } }), {
-    id: 'x'.repeat(128),
+    isNotification: false,
     method: 'm',
     params: { a: 1 },
   });
@@ -191,4 +192,50 @@ t.test('requests', async (t) => {
   for (const [value, reason] of bad) {
     t.throws(() => toRequest(value), { name: 'RpcError', code: -32600, message: reason });
   }
+});
+
+t.test('ids as they were written', async (t) => {
+  for (const id of [
+    '9007199254740993',
+    '123456789012345678901234567890',
+    '-0',
+    '1.0',
+    '1e5',
+    '1E+400',
+    '"a"',
+    '"\\u0061\\"]}{[,:\\\\"',
+    '"id"',
+    '""',
+  ]) {
+    const before = '{"jsonrpc":"2.0","params":{"id":7,"x":[{"id":8}],"y":"\\"id\\":9,"},';
+    t.strictSame(idTexts(`${before}"id":${id},"method":"id"}`), [id]);
+    t.strictSame(idTexts(`  { "id" :\n${id} }`), [id]);
+    t.strictSame(idTexts(`{"id":3,"\\u0069d":${id}}`), [id], 'the last counts');
+    t.strictSame(
+      idTexts(` [ {"id":${id},"params":[{"id":1}]}, 7, {}, [{"id":2}], "x",{"a":"id","id":${id}}]`),
+      [id, undefined, undefined, undefined, undefined, id],
+    );
+  }
+  t.strictSame(idTexts('{"id":{"id":1}}'), [undefined]);
+  t.strictSame(idTexts('{"id":1,"id":[2]}'), [undefined]);
+  t.strictSame(idTexts('{}'), [undefined]);
+  t.strictSame(idTexts('[]'), []);
+});
+
+t.test('the ids of any batch are those that JSON.parse finds', async () => {
+  const id = fc.oneof(fc.double({ noNaN: true, noDefaultInfinity: true }), fc.string());
+  const request = fc.record({ a: fc.jsonValue(), id, z: fc.jsonValue() }, { requiredKeys: [] });
+  const batch = fc.array(fc.oneof(request, fc.jsonValue()), { maxLength: 6 });
+  const property = fc.property(batch, fc.nat(3), (values, indent) => {
+    const parsed = JSON.parse(JSON.stringify(values)) as unknown[];
+    const expected = parsed.map((value) => {
+      const found =
+        typeof value === 'object' && value !== null && !Array.isArray(value) && 'id' in value
+          ? value.id
+          : undefined;
+      return typeof found === 'object' && found !== null ? undefined : JSON.stringify(found);
+    });
+    assert.deepEqual(idTexts(JSON.stringify(values, null, indent)), expected);
+  });
+  fc.assert(property, { numRuns: 500 });
 });

@@ -18,11 +18,7 @@ Examples:
 It completes commands, options, their values, files; and methods and keys of doorbell rpc, which it asks the running target for.`,
     )
     .action(async (shell: 'bash' | 'zsh' | 'fish') => {
-      const [{ SCRIPTS }, { endWithReader }] = await Promise.all([
-        import('../completion/scripts.ts'),
-        import('../output.ts'),
-      ]);
-      endWithReader();
+      const { SCRIPTS } = await import('../completion/scripts.ts');
       process.stdout.write(SCRIPTS[shell]);
     });
   program

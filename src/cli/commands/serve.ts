@@ -1,4 +1,5 @@
 /** `doorbell serve`: runs a target until a signal ends it. */
+
 import { type Command, Option } from 'commander';
 import { parseCpuList, parseCpuMask } from '../../app/cpus.ts';
 import { DEFAULTS } from '../../app/defaults.ts';
@@ -7,6 +8,7 @@ import { type Owner, parseOwner, parseSocketMode } from '../../app/socket-access
 import { type HttpAddress, parseHttpAddress, parseOrigin } from '../../http/address.ts';
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from '../../util/log.ts';
 import { integer, parsed, rpcSocketOption } from '../options.ts';
+import { outliveReader } from '../output.ts';
 
 const MAX_FD = 2 ** 31 - 1;
 
@@ -178,6 +180,7 @@ Ctrl-C stops cleanly; a second one at once.`,
     .action(async (flags: ServeFlags, command: Command) => {
       // Loaded when needed: a client needs neither the addon nor the reactors.
       const { runTarget } = await import('../../app/main.ts');
+      outliveReader();
       await runTarget(
         {
           config: flags.config,

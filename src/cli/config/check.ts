@@ -3,7 +3,7 @@ import { checkFiles } from '../../app/config/check.ts';
 import type { LoadedConfig } from '../../app/config/load.ts';
 import { methodTable } from '../../app/config/methods.ts';
 import { ConfigError, formatPath, formatProblem, type Problem } from '../../app/config/problem.ts';
-import { CliError, endWithReader, print, printJson } from '../output.ts';
+import { CliError, print, printJson } from '../output.ts';
 
 export interface CheckFlags {
   readonly json?: true;
@@ -13,7 +13,6 @@ export interface CheckFlags {
 
 /** Rejects with a CliError if something is wrong; what it is has been printed then. */
 export function runCheck(files: readonly string[], { json, host }: CheckFlags): void {
-  endWithReader();
   const { loaded, problems } = check(files, host);
   if (json) {
     printJson({

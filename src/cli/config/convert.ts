@@ -4,7 +4,7 @@ import { type ConvertOptions, convertFile } from '../../app/config/convert.ts';
 import { methodTable } from '../../app/config/methods.ts';
 import { ConfigError, formatProblem } from '../../app/config/problem.ts';
 import { describeError, withErrnoDetail } from '../../util/errors.ts';
-import { CliError, endWithReader } from '../output.ts';
+import { CliError } from '../output.ts';
 
 export interface ConvertFlags extends ConvertOptions {
   readonly output?: string;
@@ -12,7 +12,6 @@ export interface ConvertFlags extends ConvertOptions {
 
 /** Throws a CliError. What the other form cannot say is told on stderr, and is no error. */
 export function runConvert(file: string, { output, ...options }: ConvertFlags): void {
-  endWithReader();
   try {
     const { text, losses } = convertFile(file, methodTable(), options);
     if (output === undefined) {

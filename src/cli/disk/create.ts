@@ -4,7 +4,7 @@ import { type FileHandle, open, unlink } from 'node:fs/promises';
 import { constants } from 'node:os';
 import cliProgress from 'cli-progress';
 import { describeError, errnoOf, withErrnoDetail } from '../../util/errors.ts';
-import { CliError, Exit, endWithReader, print, printJson } from '../output.ts';
+import { CliError, Exit, print, printJson } from '../output.ts';
 import { binarySize } from '../size.ts';
 
 export interface CreateFlags {
@@ -68,7 +68,6 @@ async function writeZeros(
 
 /** Runs the command. Rejects with a CliError. */
 export async function runCreate(path: string, bytes: number, flags: CreateFlags): Promise<void> {
-  endWithReader();
   const allocate = flags.preallocate ?? false;
   const cancel = new AbortController();
   let signalled: NodeJS.Signals | undefined;

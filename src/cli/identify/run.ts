@@ -1,5 +1,5 @@
 /** `doorbell identify`: read, then print what was asked for. */
-import { endWithReader, print, printJson } from '../output.ts';
+import { print, printJson } from '../output.ts';
 import { identifyJson, identifyText } from './print.ts';
 import { readIdentify } from './read.ts';
 
@@ -15,7 +15,6 @@ export interface IdentifyFlags {
 
 /** Rejects with a CliError. */
 export async function runIdentify(socket: string, flags: IdentifyFlags): Promise<void> {
-  endWithReader();
   const { controller = false, namespace, all = false } = flags;
   const namespaces = namespace !== undefined ? [namespace] : controller ? [] : ('all' as const);
   const report = await readIdentify(socket, { namespaces, timeoutMs: flags.timeout * 1000 });

@@ -8,7 +8,7 @@ import { ConnectError } from '../../client/workload-target.ts';
 import { native } from '../../native/index.ts';
 import { describeError } from '../../util/errors.ts';
 import { refuseIfConnected } from '../identify/read.ts';
-import { CliError, Exit, endWithReader, print } from '../output.ts';
+import { CliError, Exit, print } from '../output.ts';
 import { targetThreads } from './cores.ts';
 import { histogramLog, makeReport, perfTable } from './report.ts';
 
@@ -31,7 +31,6 @@ const EXIT_INTERRUPTED = 130;
 
 /** Resolves with the exit code: 0, or 130 after Ctrl-C with what was measured until then. Rejects with a CliError. */
 export async function runPerf(options: PerfOptions): Promise<number> {
-  endWithReader();
   try {
     return await measure(options);
   } catch (error) {

@@ -5,7 +5,7 @@ import { callRpc } from '../../rpc/client.ts';
 import { RpcCode, RpcError } from '../../rpc/protocol.ts';
 import { similar } from '../../util/similar.ts';
 import { explainCall } from '../call.ts';
-import { CliError, Exit, endWithReader, print, printJson } from '../output.ts';
+import { CliError, Exit, print, printJson } from '../output.ts';
 import { formatTable } from '../table.ts';
 import { follow } from './follow.ts';
 import { discover, type MethodDoc, methodHelp, methodNames } from './methods.ts';
@@ -27,7 +27,6 @@ export async function runCall(
   words: readonly string[],
   flags: RpcFlags,
 ): Promise<void> {
-  endWithReader();
   const source = words.length === 1 && words[0] === '-' ? [await text(process.stdin)] : words;
   const target = new RpcTarget(flags);
   const params = await target.parse(method, source);
@@ -40,7 +39,6 @@ export async function runCall(
 
 /** A call for each line of stdin, one after the other; the first that fails ends it. Rejects with a CliError. */
 export async function runBatch(flags: RpcFlags): Promise<void> {
-  endWithReader();
   const target = new RpcTarget(flags);
   let number = 0;
   for await (const line of createInterface({ input: process.stdin })) {
@@ -60,7 +58,6 @@ export async function runBatch(flags: RpcFlags): Promise<void> {
 
 /** The methods of the target. */
 export async function runList(flags: RpcFlags): Promise<void> {
-  endWithReader();
   const target = new RpcTarget(flags);
   const names = await target.names();
   if (flags.json) {
@@ -77,7 +74,6 @@ export async function runList(flags: RpcFlags): Promise<void> {
 
 /** What a method does and takes, as the target tells it. */
 export async function runMethodHelp(method: string, flags: RpcFlags): Promise<void> {
-  endWithReader();
   const target = new RpcTarget(flags);
   const docs = await target.docs();
   if (docs === undefined) {

@@ -1,6 +1,6 @@
 /** `doorbell top`: looks at a target every interval, and shows what happened in it. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { CliError, endWithReader, print } from '../output.ts';
+import { CliError, print } from '../output.ts';
 import type { View } from './rates.ts';
 import {
   eventLine,
@@ -36,7 +36,6 @@ export async function runTop(flags: TopFlags): Promise<void> {
     await new LiveTop(source, flags, first).run();
     return;
   }
-  endWithReader();
   const style: Style = {
     columns: PLAIN_COLUMNS,
     colour: false,

@@ -5,6 +5,7 @@ import {
   MAX_IO_QUEUE_PAIRS,
   MAX_QUEUE_ENTRIES,
   MAX_TRANSFER_BYTES,
+  MIN_TRANSFER_LIMIT_BYTES,
   PAGE_SIZE,
 } from '../../limits.ts';
 import type { Target, Transport } from '../../target/target.ts';
@@ -39,7 +40,11 @@ const CreateTransport = Type.Object({
     ),
   ),
   max_io_size: Optional(
-    Uint('bytes: 4096 times a power of two; default: 131072', MAX_TRANSFER_BYTES, PAGE_SIZE),
+    Uint(
+      'bytes: 4096 times a power of two; default: 131072',
+      MAX_TRANSFER_BYTES,
+      MIN_TRANSFER_LIMIT_BYTES,
+    ),
   ),
   disable_mappable_bar0: Optional(Bool('doorbells come as messages, not through shared memory')),
   map_file_memory: Optional(
