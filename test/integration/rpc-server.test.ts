@@ -326,7 +326,7 @@ t.test('as many clients as allowed, and one more', async (t) => {
     client.send(request(id, 'doorbell_watch'));
   }
   for (const [id, client] of clients.entries()) {
-    t.match(await client.next(), { id, result: {} });
+    t.match(await client.next(), { id, result: 0 });
   }
   const extra = await RawClient.connect(path);
   t.match(await extra.next(), { id: null, error: { code: -32603, message: /clients/ } });
