@@ -47,8 +47,8 @@ export const MAX_REACTORS = 64;
 export const MAX_BDEVS = 1024;
 /** Namespaces of connected controllers whose I/O is counted (a controller has one row more); those beyond are served, but not counted. */
 export const MAX_COUNTER_ROWS = 4096;
-/** Files a reactor has registered with its ring: one a bdev at most. */
-export const MAX_REGISTERED_FILES = MAX_BDEVS;
+/** Files a reactor has registered with its ring: one a bdev at most, and the one that takes the place of another just now. */
+export const MAX_REGISTERED_FILES = MAX_BDEVS + 1;
 /** Commands a reactor has in flight at a backend that completes later. */
 export const MAX_INFLIGHT = 2048;
 /** Of these, commands of one controller: a disk that hangs leaves room for the others. */

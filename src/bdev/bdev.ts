@@ -9,9 +9,12 @@ export type BackendDescriptor =
   | { readonly kind: 'malloc'; readonly memory: SharedArrayBuffer }
   | {
       readonly kind: 'uring';
-      readonly fd: number;
-      /** What `fd` asks of buffers, a power of two: 1 when buffered. Bytes. */
+      /** By reactor: an open file description for each (`descriptions.ts`). */
+      readonly fds: readonly number[];
+      /** What they ask of buffers, a power of two: 1 when buffered. Bytes. */
       readonly alignment: number;
+      /** See `write-back.ts`. */
+      readonly writeBack: SharedArrayBuffer;
     }
   /** Another bdev's I/O, later (`delay.ts`) or with errors (`error.ts`). */
   | {

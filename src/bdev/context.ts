@@ -9,6 +9,8 @@ import type { Transfers } from './transfers.ts';
 
 /** What a reactor lends to its backends. */
 export interface BackendContext {
+  /** Its index. */
+  readonly reactor: number;
   readonly ring: Ring;
   readonly files: RegisteredFiles;
   readonly copies: CopyBatch;

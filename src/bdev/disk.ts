@@ -1,6 +1,7 @@
 /** What all bdevs have, as main keeps it: who they are and how large. One subclass a kind. */
 import { InvalidError } from '../util/errors.ts';
 import type { BackendDescriptor, Bdev } from './bdev.ts';
+import type { FailedFile } from './failed-files.ts';
 import { LIMITS, makeLimits, NO_LIMITS, type RateLimits, writeLimits } from './limiter.ts';
 
 /** Logical block sizes that a namespace can have. Bytes. */
@@ -74,6 +75,11 @@ export abstract class Disk implements Bdev {
     this.#limits ??= makeLimits();
     writeLimits(this.#limits, limits);
     return this.limits !== before;
+  }
+
+  /** Its file, if what was written to it may be gone: until it is opened again no Flush succeeds. */
+  get failure(): FailedFile | undefined {
+    return undefined;
   }
 
   abstract sync(): Promise<void>;

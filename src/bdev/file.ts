@@ -2,25 +2,22 @@
  * A file or a block device as a bdev, made on the main thread. AIO and uring bdevs are this one kind under two names: the
  * reactors do all their I/O through io_uring (`uring.ts`). The file's content and size are never changed here.
  */
-import {
-  closeSync,
-  constants,
-  fdatasync,
-  fstatSync,
-  openSync,
-  readSync,
-  type Stats,
-  statSync,
-} from 'node:fs';
+import { closeSync, constants, fstatSync, readSync, type Stats, statSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { promisify } from 'node:util';
 import { PAGE_SIZE } from '../limits.ts';
 import { native } from '../native/index.ts';
-import { ErrnoError, InvalidError, withErrnoDetail } from '../util/errors.ts';
+import { ErrnoError, errnoName, errnoOf, InvalidError, withErrnoDetail } from '../util/errors.ts';
+import { Descriptions, openQuietly } from './descriptions.ts';
 import { type BdevIdentity, BLOCK_SIZES, checkBlockSize, Disk, type Geometry } from './disk.ts';
+import {
+  type BdevFile,
+  type FailedFile,
+  type FailedFiles,
+  identifyFile,
+  keyOf,
+} from './failed-files.ts';
 import { lockImage } from './image-lock.ts';
-
-const fdatasyncAsync = promisify(fdatasync);
+import { syncLost } from './write-back.ts';
 
 export interface FileBdevOptions {
   readonly module: 'aio' | 'uring';
@@ -34,9 +31,16 @@ export interface FileBdevOptions {
   readonly nowait?: boolean | undefined;
 }
 
+/** What all file bdevs of a target share. */
+export interface FileContext {
+  readonly reactors: number;
+  readonly failed: FailedFiles;
+}
+
 /** The file as it was opened. */
 interface OpenFile {
   readonly fd: number;
+  readonly flags: number;
   readonly alignment: number;
   readonly geometry: Geometry;
 }
@@ -45,92 +49,128 @@ export class FileBdev extends Disk {
   readonly module: 'aio' | 'uring';
   readonly productName: string;
   readonly readonly: boolean;
-  readonly backend: {
-    readonly kind: 'uring';
-    readonly fd: number;
-    readonly alignment: number;
-  };
-  readonly driverSpecific: Readonly<Record<string, unknown>>;
   readonly filename: string;
   readonly direct: boolean;
   readonly nowait: boolean;
-  /** The same for two bdevs of the same file or device, by whatever path. */
-  readonly fileId: string;
+  readonly file: BdevFile;
+  readonly #options: FileBdevOptions;
+  readonly #context: FileContext;
+  readonly #alignment: number;
   readonly #unlock: () => void;
+  #descriptions: Descriptions;
   #closed = false;
-  /** Under way in other threads: the descriptor must not become another file's meanwhile. */
-  #syncs = 0;
 
-  private constructor(identity: BdevIdentity, options: FileBdevOptions, file: OpenFile) {
-    super(identity, file.geometry);
+  private constructor(
+    identity: BdevIdentity,
+    options: FileBdevOptions,
+    context: FileContext,
+    { fd, flags, alignment, geometry }: OpenFile,
+  ) {
+    super(identity, geometry);
     const { module, filename, readonly = false, direct = false, nowait = false } = options;
-    const { fd, alignment } = file;
     this.module = module;
     this.productName = module === 'aio' ? 'AIO disk' : 'URING bdev';
     this.readonly = readonly;
     this.filename = filename;
     this.direct = direct;
     this.nowait = nowait;
-    this.fileId = identify(fd);
-    this.#unlock = lockImage(fd, this.fileId, filename, readonly);
-    this.backend = { kind: 'uring', fd, alignment };
-    this.driverSpecific =
-      module === 'uring'
-        ? { uring: { filename, readonly, direct } }
-        : {
-            aio: {
-              filename,
-              block_size_override: options.blockSize !== undefined,
-              readonly,
-              fallocate: false,
-              nowait,
-              direct,
-            },
-          };
+    this.#options = options;
+    this.#context = context;
+    this.#alignment = alignment;
+    const file = identifyFile(fd, filename);
+    this.#unlock = lockImage(fd, keyOf(file), filename, readonly);
+    try {
+      this.#descriptions = Descriptions.share(fd, flags, context.reactors);
+    } catch (error) {
+      this.#unlock();
+      throw error;
+    }
+    this.file = context.failed.take(file);
   }
 
   /** Throws InvalidError, EBUSY if another process has locked the file, or what the system says to `stat` and `open`. */
-  static open(identity: BdevIdentity, options: FileBdevOptions): FileBdev {
+  static open(identity: BdevIdentity, options: FileBdevOptions, context: FileContext): FileBdev {
     const file = openFile(options);
     try {
-      return new FileBdev(identity, options, file);
+      return new FileBdev(identity, options, context, file);
     } catch (error) {
       closeSync(file.fd);
       throw error;
     }
   }
 
+  get backend() {
+    const { reactors: fds } = this.#descriptions;
+    const { memory: writeBack } = this.file;
+    return { kind: 'uring', fds, alignment: this.#alignment, writeBack } as const;
+  }
+
+  /** The same for two bdevs of the same file or device, by whatever path. */
+  get fileId(): string {
+    return this.file.key;
+  }
+
+  override get failure(): FailedFile | undefined {
+    return this.file.failure;
+  }
+
+  get driverSpecific() {
+    const { module, filename, readonly, direct, nowait, failure } = this;
+    const block_size_override = this.#options.blockSize !== undefined;
+    const shown =
+      module === 'uring'
+        ? { filename, readonly, direct }
+        : { filename, block_size_override, readonly, fallocate: false, nowait, direct };
+    return { [module]: { ...shown, ...describeWriteBack(failure) } };
+  }
+
   /** The size that the file has now, in blocks. Throws EINVAL if that is none. */
   currentBlocks(): number {
-    const { size } = inspect(this.backend.fd, this.filename);
+    const { size } = inspect(this.#descriptions.main, this.filename);
     return countBlocks(size, this.blockSize, this.filename);
   }
 
   async sync(): Promise<void> {
-    if (!this.readonly && !this.#closed) {
-      this.#syncs += 1;
-      try {
-        await fdatasyncAsync(this.backend.fd);
-      } finally {
-        this.#syncs -= 1;
-        this.#closeIfUnused();
+    if (this.readonly || this.#closed) {
+      return;
+    }
+    const { writeBack } = this.file;
+    const refuse = (): void => {
+      if (writeBack.failed) {
+        throw new ErrnoError('EIO', `an earlier write-back of ${this.filename} has failed`);
       }
+    };
+    refuse();
+    try {
+      await this.#descriptions.sync();
+    } catch (error) {
+      const errno = errnoOf(error);
+      if (errno !== undefined && syncLost(errno)) {
+        writeBack.fail(errno);
+      }
+      throw error;
     }
-  }
-
-  #closeIfUnused(): void {
-    if (this.#closed && this.#syncs === 0) {
-      closeSync(this.backend.fd);
-      this.#unlock();
-    }
+    refuse();
   }
 
   close(): void {
     if (!this.#closed) {
       this.#closed = true;
-      this.#closeIfUnused();
+      this.#descriptions.close(this.#unlock);
+      this.#context.failed.give(this.file);
     }
   }
+}
+
+/** For `driver_specific`. */
+function describeWriteBack(failure: FailedFile | undefined) {
+  return failure === undefined
+    ? { write_back_failed: false }
+    : {
+        write_back_failed: true,
+        write_back_error: errnoName(failure.errno),
+        write_back_failed_at: failure.time,
+      };
 }
 
 /** What the default UUID of a file is made from: its path, so that a guest finds the same disk after a restart. */
@@ -139,38 +179,25 @@ export function fileIdentity(filename: string): string {
 }
 
 function openFile({ filename, blockSize, readonly, direct }: FileBdevOptions): OpenFile {
-  const access = readonly ? constants.O_RDONLY : constants.O_RDWR;
+  const flags =
+    (readonly ? constants.O_RDONLY : constants.O_RDWR) | (direct ? constants.O_DIRECT : 0);
   // Before it is opened: opening a FIFO would wait for its other end.
   checkKind(
     attempt(() => statSync(filename), filename),
     filename,
   );
-  const fd = direct
-    ? attempt(
-        () => openQuietly(filename, access | constants.O_DIRECT),
-        `${filename} cannot be opened with O_DIRECT`,
-      )
-    : attempt(() => openQuietly(filename, access), filename);
+  const fd = attempt(
+    () => openQuietly(filename, flags),
+    direct ? `${filename} cannot be opened with O_DIRECT` : filename,
+  );
   try {
     const { size, logicalBlockSize } = inspect(fd, filename);
     const chosen = chooseBlockSize(blockSize, logicalBlockSize, filename);
     const geometry = { blockSize: chosen, numBlocks: countBlocks(size, chosen, filename) };
-    return { fd, alignment: direct ? directAlignment(fd, chosen, filename) : 1, geometry };
+    return { fd, flags, alignment: direct ? directAlignment(fd, chosen, filename) : 1, geometry };
   } catch (error) {
     closeSync(fd);
     throw error;
-  }
-}
-
-/** Without access times, which cost every read some work; only the file's owner and root may ask for that. */
-function openQuietly(filename: string, flags: number): number {
-  try {
-    return openSync(filename, flags | constants.O_NOATIME);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EPERM') {
-      throw error;
-    }
-    return openSync(filename, flags);
   }
 }
 
@@ -197,11 +224,6 @@ function inspect(fd: number, filename: string): { size: number; logicalBlockSize
     return { size: stats.size, logicalBlockSize: BLOCK_SIZES[0] };
   }
   return attempt(() => native.blockDeviceInfo(fd), filename);
-}
-
-function identify(fd: number): string {
-  const stats = fstatSync(fd, { bigint: true });
-  return stats.isFile() ? `file ${stats.dev}:${stats.ino}` : `device ${stats.rdev}`;
 }
 
 /**

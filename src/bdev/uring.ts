@@ -1,6 +1,6 @@
 /**
  * Files and block devices through the reactor's io_uring: READ/WRITE for one segment, READV/WRITEV for several, FSYNC for Flush,
- * RWF_DSYNC for FUA. Buffers that O_DIRECT does not take go by way of `bounce.ts`. A short transfer is continued; at the end of the file it is a media error.
+ * RWF_DSYNC for FUA, both only while no write-back of the file has failed (`write-back.ts`). Buffers that O_DIRECT does not take go by way of `bounce.ts`. A short transfer is continued; at the end of the file it is a media error.
  */
 import type { RegisteredFiles } from '../io/files.ts';
 import type { Ring } from '../io/ring.ts';
@@ -11,6 +11,7 @@ import type { BackendDescriptor } from './bdev.ts';
 import type { BackendContext } from './context.ts';
 import { Op } from './op.ts';
 import type { Transfers } from './transfers.ts';
+import { syncLost, WriteBack, writeLost } from './write-back.ts';
 
 const TWO_32 = 0x1_0000_0000;
 
@@ -33,10 +34,12 @@ export class UringBackend implements Backend {
   readonly #files: RegisteredFiles;
   readonly #request: Request;
   readonly #transfers: Transfers;
+  readonly #writeBack: WriteBack;
 
   constructor(descriptor: BackendDescriptor & { kind: 'uring' }, context: BackendContext) {
     this.#files = context.files;
-    this.#file = context.files.add(descriptor.fd);
+    this.#file = context.files.add(descriptor.fds[context.reactor]);
+    this.#writeBack = new WriteBack(descriptor.writeBack);
     this.#ring = context.ring;
     this.#request = context.request;
     this.#transfers = context.transfers;
@@ -45,6 +48,9 @@ export class UringBackend implements Backend {
   submit(op: Op, slot: number): number {
     const request = this.#request;
     const transfers = this.#transfers;
+    if ((op === Op.FLUSH || request.fua) && op !== Op.READ && this.#writeBack.failed) {
+      return Status.WRITE_FAULT_FOR_GOOD;
+    }
     if (op === Op.FLUSH) {
       transfers.op[slot] = op;
       this.#ring.prepareSync(this.#file, slot);
@@ -100,13 +106,17 @@ export class UringBackend implements Backend {
       }
       if (result < 0) {
         this.#request.errno = -result;
-        return flushStatus(-result);
+        if (syncLost(-result)) {
+          this.#writeBack.fail(-result);
+        }
+        return Status.WRITE_FAULT_FOR_GOOD;
       }
-      return Status.SUCCESS;
+      return this.#durable();
     }
     const rest = transfers.rest[slot];
+    const dsync = transfers.rwFlags[slot] !== 0;
     if (result === rest) {
-      return Status.SUCCESS;
+      return dsync ? this.#durable() : Status.SUCCESS;
     }
     if (result > 0 && result < rest) {
       transfers.advance(slot, result);
@@ -123,7 +133,15 @@ export class UringBackend implements Backend {
       // The file ended: it is shorter than it was when the bdev was made.
       return op === Op.READ ? Status.UNRECOVERED_READ_ERROR : Status.WRITE_FAULT;
     }
+    if (dsync && writeLost(-result)) {
+      this.#writeBack.fail(-result);
+    }
     return transferStatus(op, -result);
+  }
+
+  /** A sync succeeded: so it says, but another may have been told meanwhile that data is gone. */
+  #durable(): number {
+    return this.#writeBack.failed ? Status.WRITE_FAULT_FOR_GOOD : Status.SUCCESS;
   }
 
   close(): void {
@@ -149,9 +167,4 @@ function transferStatus(op: number, errno: number): number {
     default:
       return op === Op.READ ? Status.UNRECOVERED_READ_ERROR : Status.WRITE_FAULT;
   }
-}
-
-/** A failed fsync means that some completed write is not on stable storage. */
-function flushStatus(errno: number): number {
-  return errno === ENOSPC || errno === EDQUOT ? Status.CAPACITY_EXCEEDED : Status.WRITE_FAULT;
 }

@@ -11,6 +11,7 @@ import {
   writeLatency,
 } from './delay.ts';
 import { type BdevIdentity, Disk } from './disk.ts';
+import type { FailedFile } from './failed-files.ts';
 import { clearInjections, type Injection, inject, makeInjections } from './injections.ts';
 import type { Op } from './op.ts';
 
@@ -24,6 +25,10 @@ export abstract class WrapperDisk extends Disk {
     this.readonly = base.readonly;
   }
 
+  override get failure(): FailedFile | undefined {
+    return this.base.failure;
+  }
+
   sync(): Promise<void> {
     return this.base.sync();
   }
@@ -34,7 +39,7 @@ export abstract class WrapperDisk extends Disk {
 export class DelayBdev extends WrapperDisk {
   readonly module = 'delay';
   readonly productName = 'delay';
-  readonly backend;
+  readonly #latencies: SharedArrayBuffer;
 
   /** Throws EINVAL if a slow command would be faster than the others. */
   constructor(identity: BdevIdentity, base: Disk, latencies: Latencies) {
@@ -47,20 +52,20 @@ export class DelayBdev extends WrapperDisk {
         );
       }
     }
-    this.backend = {
-      kind: 'delay',
-      latencies: makeLatencies(latencies),
-      base: base.backend,
-    } as const;
+    this.#latencies = makeLatencies(latencies);
+  }
+
+  get backend() {
+    return { kind: 'delay', latencies: this.#latencies, base: this.base.backend } as const;
   }
 
   get latencies(): Latencies {
-    return readLatencies(this.backend.latencies);
+    return readLatencies(this.#latencies);
   }
 
   /** Microseconds. For all commands that the base finishes from now on. */
   setLatency(latency: Latency, us: number): void {
-    writeLatency(this.backend.latencies, latency, us);
+    writeLatency(this.#latencies, latency, us);
   }
 
   get driverSpecific() {
@@ -83,20 +88,19 @@ export function describeDelay({ name, base, latencies }: DelayBdev) {
 export class ErrorBdev extends WrapperDisk {
   readonly module = 'error';
   readonly productName = 'Error Injection Disk';
-  readonly backend;
+  readonly #injections = makeInjections();
 
-  constructor(identity: BdevIdentity, base: Disk) {
-    super(identity, base);
-    this.backend = { kind: 'error', injections: makeInjections(), base: base.backend } as const;
+  get backend() {
+    return { kind: 'error', injections: this.#injections, base: this.base.backend } as const;
   }
 
   /** In place of what was to be injected into `op` before. */
   inject(op: Op, injection: Injection): void {
-    inject(this.backend.injections, op, injection);
+    inject(this.#injections, op, injection);
   }
 
   clear(): void {
-    clearInjections(this.backend.injections);
+    clearInjections(this.#injections);
   }
 
   get driverSpecific() {

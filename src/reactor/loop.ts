@@ -107,6 +107,7 @@ export class Reactor {
     // One SQE a command at most, one for the wake-up poll.
     this.#ring = new Ring(2 * MAX_INFLIGHT, task.workerCpus);
     const context: BackendContext = {
+      reactor: task.index,
       ring: this.#ring,
       files: new RegisteredFiles(this.#ring),
       copies: new CopyBatch(COPY_BATCH),

@@ -128,6 +128,8 @@ export const Status = {
   FEATURE_NOT_SAVEABLE: specific(0x0d),
   // Media and data integrity (SCT 2)
   WRITE_FAULT: media(0x80),
+  /** Another try is of no use. */
+  WRITE_FAULT_FOR_GOOD: media(0x80) | DNR,
   UNRECOVERED_READ_ERROR: media(0x81),
 } as const;
 

@@ -2,7 +2,7 @@
 import { MallocBdev, NullBdev } from '../bdev/create.ts';
 import type { Latencies } from '../bdev/delay.ts';
 import type { BdevIdentity, Disk, Geometry } from '../bdev/disk.ts';
-import { FileBdev, type FileBdevOptions, fileIdentity } from '../bdev/file.ts';
+import { FileBdev, type FileBdevOptions, type FileContext, fileIdentity } from '../bdev/file.ts';
 import { DelayBdev, ErrorBdev, type WrapperDisk } from '../bdev/wrapper.ts';
 import { MAX_BDEVS } from '../limits.ts';
 import { ErrnoError, InvalidError } from '../util/errors.ts';
@@ -32,6 +32,7 @@ interface Making {
 }
 
 export class Bdevs {
+  readonly #files: FileContext;
   /** In the order of creation. */
   readonly #byName = new Map<string, Disk>();
   readonly #byAlias = new Map<string, Disk>();
@@ -45,6 +46,10 @@ export class Bdevs {
   readonly #wrappers = new Map<Disk, WrapperDisk>();
   readonly #waiters = new Set<Waiter>();
   #mallocCount = 0;
+
+  constructor(files: FileContext) {
+    this.#files = files;
+  }
 
   /** In the order of creation. */
   list(): readonly Disk[] {
@@ -113,7 +118,7 @@ export class Bdevs {
 
   /** Opens the file, unless that is cancelled. */
   async #make(identity: BdevIdentity, options: FileBdevOptions): Promise<FileBdev> {
-    const opening = Promise.resolve(FileBdev.open(identity, options));
+    const opening = Promise.resolve(FileBdev.open(identity, options, this.#files));
     let cancelled: ErrnoError | undefined;
     let wake: (nothing: undefined) => void = () => {};
     const cancellation = new Promise<undefined>((resolve) => {
@@ -175,6 +180,13 @@ export class Bdevs {
     for (const making of [...this.#making]) {
       making.cancel(new ErrnoError('ECANCELED', 'the target is shutting down'));
     }
+  }
+
+  /** All bdevs on the file of this one. */
+  sharing({ file }: FileBdev): readonly FileBdev[] {
+    return this.list()
+      .filter((bdev) => bdev instanceof FileBdev)
+      .filter((bdev) => bdev.file === file);
   }
 
   /** A bdev that writes the same file through the page cache while this one goes past it, or the other way: data would be lost. */

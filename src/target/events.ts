@@ -45,7 +45,9 @@ export type NewEvent =
       readonly nqn: string;
       readonly socket: string;
     }
-  | { readonly type: 'bdev-created' | 'bdev-deleted'; readonly bdev: string }
+  | { readonly type: 'bdev-created' | 'bdev-deleted' | 'bdev-reopened'; readonly bdev: string }
+  /** What was written to the bdev's file may be gone: no Flush succeeds until it is reopened. */
+  | { readonly type: 'write-back-failed'; readonly bdev: string; readonly message: string }
   /** A completion queue and its submission queues go on at another reactor. */
   | {
       readonly type: 'queue-moved';
@@ -86,6 +88,8 @@ export const EVENT_TYPES = [
   'listener-removed',
   'bdev-created',
   'bdev-deleted',
+  'bdev-reopened',
+  'write-back-failed',
   'queue-moved',
   'reactor-lost',
   'error',

@@ -7,6 +7,7 @@ import { isAbsolute, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Latencies, Latency } from '../bdev/delay.ts';
 import type { Disk, Geometry } from '../bdev/disk.ts';
+import { type FailedFile, FailedFiles } from '../bdev/failed-files.ts';
 import { FileBdev, type FileBdevOptions } from '../bdev/file.ts';
 import type { RateLimits } from '../bdev/limiter.ts';
 import type { Tally } from '../bdev/tally.ts';
@@ -14,8 +15,10 @@ import type { DelayBdev } from '../bdev/wrapper.ts';
 import {
   describeError,
   ErrnoError,
+  errnoName,
   FailedError,
   InvalidError,
+  strerror,
   withErrnoDetail,
 } from '../util/errors.ts';
 import { componentLogger, type Logger } from '../util/log.ts';
@@ -103,7 +106,9 @@ export class Target {
   readonly reactors: Reactors;
   /** See TargetOptions. */
   readonly reportFolder: string | undefined;
-  readonly bdevs = new Bdevs();
+  /** Files of bdevs, now or earlier, whose write-back has failed. */
+  readonly failedFiles = new FailedFiles((failure) => this.#writeBackFailed(failure));
+  readonly bdevs: Bdevs;
   readonly events: TargetEvents;
   readonly #scheduler: Scheduler;
   readonly #log: Logger;
@@ -124,6 +129,7 @@ export class Target {
     this.reactors = options.reactors;
     this.reportFolder = options.reportFolder;
     this.#listen = options.listen;
+    this.bdevs = new Bdevs({ reactors: this.reactors.count, failed: this.failedFiles });
     this.events = new TargetEvents(options.log);
     this.#scheduler = new Scheduler(
       this.reactors,
@@ -230,8 +236,29 @@ export class Target {
         'bdev created',
       );
       this.events.emit({ type: 'bdev-created', bdev: bdev.name });
+      if (bdev instanceof FileBdev && bdev.failure !== undefined) {
+        this.#tellFailure(bdev, bdev.failure);
+      }
       return bdev;
     });
+  }
+
+  #writeBackFailed(failure: FailedFile): void {
+    for (const bdev of this.bdevs.list()) {
+      if (bdev instanceof FileBdev && bdev.failure === failure) {
+        this.#tellFailure(bdev, failure);
+      }
+    }
+  }
+
+  #tellFailure({ name }: FileBdev, { errno, path, time }: FailedFile): void {
+    const reason = errnoName(errno);
+    this.#bdevLog.error(
+      { bdev: name, path, reason, since: time },
+      'write-back failed: data that was written is lost; no flush succeeds until the bdev is reopened',
+    );
+    const message = `write-back to ${path} failed: ${reason} (${strerror(errno)}); no flush succeeds until the bdev is reopened`;
+    this.events.emit({ type: 'write-back-failed', bdev: name, message });
   }
 
   /**

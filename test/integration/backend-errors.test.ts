@@ -1,4 +1,5 @@
 /** A disk that fails, falls short or takes its time: what the guest is told, and that the rest goes on. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import type { QueuePair } from '../../src/client/queue-pair.ts';
 import { CDW12_FUA, NvmOpcode } from '../../src/spec/nvm.ts';
@@ -49,10 +50,9 @@ t.test('errors of reads, writes and syncs', { skip: noFuse }, async (t) => {
   const { disk, command, outcome } = await start(t);
   const { EIO, ENODEV, EINVAL, ENODATA, EREMOTEIO } = Errno;
   for (const errno of [EIO, ENODEV, EINVAL, ENODATA, EREMOTEIO]) {
-    await disk.behave({ read: errno, write: errno, fsync: errno });
+    await disk.behave({ read: errno, write: errno });
     t.equal(await outcome(READ), '2/81', `errno ${errno}: unrecovered read error`);
     t.equal(await outcome(WRITE), '2/80', `errno ${errno}: write fault`);
-    t.equal(await outcome(FLUSH), '2/80', `errno ${errno}: write fault`);
     t.equal(retry(await command(READ)), RETRY_ALLOWED, 'a medium may recover');
   }
   for (const errno of [Errno.ENOSPC, Errno.EDQUOT, Errno.EFBIG]) {
@@ -64,8 +64,6 @@ t.test('errors of reads, writes and syncs', { skip: noFuse }, async (t) => {
     await disk.behave({ write: errno });
     t.equal(await outcome(WRITE), '0/20', `errno ${errno}: write protected`);
   }
-  await disk.behave({ fsync: Errno.ENOSPC });
-  t.equal(await outcome(FLUSH), '0/81');
   await disk.behave({ read: Errno.ENOMEM, write: Errno.ENOMEM });
   t.equal(await outcome(READ), '0/06', 'an internal error');
   t.equal(await outcome(WRITE), '0/06');
@@ -127,9 +125,11 @@ t.test('an error of a disk is told', { skip: noFuse }, async (t) => {
       msg: 'a disk reports an error',
     },
   ]);
-  // What was left out is counted by the next that is told of.
+  // What was left out is counted by the next that is told of. The first sync is the last that is tried.
+  await sleep(1100);
+  await command(FLUSH);
   while (told().length === 1) {
-    await command(FLUSH);
+    await client.identifyController();
   }
   t.match(told()[1], {
     ...where,
@@ -139,7 +139,7 @@ t.test('an error of a disk is told', { skip: noFuse }, async (t) => {
     await command(READ);
   }
   t.match(told()[2], { message: /^read at LBA 16 failed: EIO / });
-  t.equal(told().length, lines.length);
+  t.equal(told().length, lines.filter(({ component }) => component === 'nvme').length);
 });
 
 t.test('one failure is one failure', { skip: noFuse }, async (t) => {
@@ -160,6 +160,7 @@ t.test('FUA and a write cache that is off: written means durable', { skip: noFus
   const { disk, client, outcome } = await start(t);
   const admin = new AdminCaller(client);
   const fua = (7 | CDW12_FUA) >>> 0;
+  t.equal(await outcome(WRITE, fua), '0/00');
   await disk.behave({ fsync: Errno.EIO });
   t.equal(await outcome(WRITE), '0/00', 'into the cache');
   t.equal(await outcome(WRITE, fua), '2/80', 'FUA goes past it');
@@ -176,8 +177,6 @@ t.test('FUA and a write cache that is off: written means durable', { skip: noFus
   const prp1 = client.memory.iova + client.memory.allocate(4096);
   const write = { opcode: WRITE, nsid: 1, prp1, cdw12: 7 };
   t.equal(code(await pair.execute(write)), '0/00', 'in truth, too');
-  await disk.behave({});
-  t.equal(code(await pair.execute({ ...write, cdw12: fua })), '0/00');
 });
 
 for (const most of [512, 4096, 10_000, 65_536]) {

@@ -90,7 +90,7 @@ t.test('a descriptor number that is used again', async (t) => {
     writeFileSync(path, Buffer.alloc(MIB, round + 1));
     const bdev = await target.file(path, { direct: round % 2 === 1 });
     const backend = target.target.bdevs.get(bdev).backend;
-    numbers.add(backend.kind === 'uring' ? backend.fd : -1);
+    numbers.add(backend.kind === 'uring' ? backend.fds[0] : -1);
     const add = () => target.target.addNamespace(served.nqn, bdev, { nsid: 2 });
     const remove = () => target.target.deleteBdev(bdev, 'uring');
     // Before the guest comes or after; gone before the guest or after.

@@ -15,10 +15,12 @@ import { join } from 'node:path';
 import t from 'tap';
 import { MallocBdev, NullBdev } from '../../src/bdev/create.ts';
 import type { BdevIdentity } from '../../src/bdev/disk.ts';
+import { FailedFiles } from '../../src/bdev/failed-files.ts';
 import { FileBdev, fileIdentity } from '../../src/bdev/file.ts';
 import { isUuid, uuidFromName } from '../../src/util/uuid.ts';
 import { shortFolder } from '../helpers/rpc.ts';
 
+const context = { reactors: 2, failed: new FailedFiles(() => {}) };
 const identity: BdevIdentity = {
   index: 3,
   name: 'b',
@@ -100,12 +102,14 @@ t.test('file: size, block size, descriptors', async (t) => {
   const path = join(shortFolder(t), 'disk');
   writeFileSync(path, Buffer.alloc(10_000, 7));
   const before = openFds();
-  const bdev = FileBdev.open(identity, { module: 'uring', filename: path });
+  const bdev = FileBdev.open(identity, { module: 'uring', filename: path }, context);
   t.match(bdev, { blockSize: 512, numBlocks: 19, readonly: false, productName: 'URING bdev' });
-  t.match(bdev.backend, { kind: 'uring', fd: Number, alignment: 1 });
-  t.strictSame(bdev.driverSpecific, { uring: { filename: path, readonly: false, direct: false } });
-  t.equal(openFds(), before + 2, 'the file, and its lock');
-  t.equal(fstatSync(bdev.backend.fd).size, 10_000, 'the file keeps its size');
+  t.match(bdev.backend, { kind: 'uring', fds: [Number, Number], alignment: 1 });
+  t.strictSame(bdev.driverSpecific, {
+    uring: { filename: path, readonly: false, direct: false, write_back_failed: false },
+  });
+  t.equal(openFds(), before + 4, 'the file for main and each reactor, and its lock');
+  t.equal(fstatSync(bdev.backend.fds[0]).size, 10_000, 'the file keeps its size');
   await bdev.sync();
   bdev.close();
   bdev.close();
@@ -113,7 +117,11 @@ t.test('file: size, block size, descriptors', async (t) => {
   t.equal(openFds(), before);
   t.strictSame(readFileSync(path), Buffer.alloc(10_000, 7), 'and its content');
 
-  const large = FileBdev.open(identity, { module: 'aio', filename: path, blockSize: 4096 });
+  const large = FileBdev.open(
+    identity,
+    { module: 'aio', filename: path, blockSize: 4096 },
+    context,
+  );
   t.match(large, { blockSize: 4096, numBlocks: 2, productName: 'AIO disk' });
   t.match(large.driverSpecific, { aio: { block_size_override: true, fallocate: false } });
   large.close();
@@ -122,7 +130,7 @@ t.test('file: size, block size, descriptors', async (t) => {
 t.test('file: the size is read again', async (t) => {
   const path = join(shortFolder(t), 'disk');
   writeFileSync(path, Buffer.alloc(8192));
-  const bdev = FileBdev.open(identity, { module: 'aio', filename: path });
+  const bdev = FileBdev.open(identity, { module: 'aio', filename: path }, context);
   truncateSync(path, 20_000);
   t.equal(bdev.currentBlocks(), 39);
   t.equal(bdev.numBlocks, 16, 'until it is set');
@@ -134,11 +142,13 @@ t.test('file: the size is read again', async (t) => {
 t.test('file: read only', async (t) => {
   const path = join(shortFolder(t), 'disk');
   writeFileSync(path, Buffer.alloc(8192));
-  const bdev = FileBdev.open(identity, { module: 'aio', filename: path, readonly: true });
+  const bdev = FileBdev.open(identity, { module: 'aio', filename: path, readonly: true }, context);
   t.equal(bdev.readonly, true);
-  const flags = /flags:\s+(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${bdev.backend.fd}`, 'utf8'));
+  const flags = /flags:\s+(\d+)/.exec(
+    readFileSync(`/proc/self/fdinfo/${bdev.backend.fds[0]}`, 'utf8'),
+  );
   t.equal(Number.parseInt(flags?.[1] ?? '', 8) & 3, 0, 'O_RDONLY');
-  t.throws(() => ftruncateSync(bdev.backend.fd, 0), { code: 'EINVAL' });
+  t.throws(() => ftruncateSync(bdev.backend.fds[0], 0), { code: 'EINVAL' });
   await bdev.sync();
   bdev.close();
 });
@@ -147,10 +157,13 @@ t.test('file: O_DIRECT', async (t) => {
   const path = join(shortFolder(t), 'disk');
   writeFileSync(path, Buffer.alloc(8192));
   const before = openFds();
-  const bdev = FileBdev.open(identity, { module: 'uring', filename: path, direct: true });
-  const { fd, alignment } = bdev.backend;
+  const bdev = FileBdev.open(identity, { module: 'uring', filename: path, direct: true }, context);
+  const {
+    fds: [fd],
+    alignment,
+  } = bdev.backend;
   t.ok([512, 1024, 2048, 4096].includes(alignment), `alignment ${alignment}`);
-  t.equal(openFds(), before + 2, 'the file, and its lock');
+  t.equal(openFds(), before + 4, 'the file for main and each reactor, and its lock');
   const flags = /flags:\s+(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1] ?? '';
   t.equal(Number.parseInt(flags, 8) & 0o40000, 0o40000);
   bdev.close();
@@ -193,7 +206,7 @@ t.test('file: what is refused leaves nothing open', async (t) => {
   for (const [options, error] of bad) {
     for (const direct of [false, true]) {
       t.throws(
-        () => FileBdev.open(identity, { module: 'aio', direct, ...options }),
+        () => FileBdev.open(identity, { module: 'aio', direct, ...options }, context),
         error,
         JSON.stringify(options),
       );
@@ -214,13 +227,16 @@ t.test('block device', async (t) => {
   }
   const device = made.stdout.trim();
   t.teardown(() => losetup('--detach', device));
-  const bdev = FileBdev.open(identity, { module: 'aio', filename: device, direct: true });
+  const bdev = FileBdev.open(identity, { module: 'aio', filename: device, direct: true }, context);
   t.match(bdev, { blockSize: 4096, numBlocks: 768, backend: { alignment: 4096 } });
   bdev.close();
-  t.throws(() => FileBdev.open(identity, { module: 'aio', filename: device, blockSize: 512 }), {
-    name: 'InvalidError',
-    message: /4096/,
-  });
+  t.throws(
+    () => FileBdev.open(identity, { module: 'aio', filename: device, blockSize: 512 }, context),
+    {
+      name: 'InvalidError',
+      message: /4096/,
+    },
+  );
 });
 
 t.test('the UUID of a file', async (t) => {

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { closeSync, openSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { FailedFiles } from '../../src/bdev/failed-files.ts';
 import { FileBdev } from '../../src/bdev/file.ts';
 import { native } from '../../src/native/index.ts';
 import { shortFolder } from '../helpers/rpc.ts';
@@ -12,7 +13,8 @@ const IN_USE = { code: 'EBUSY', message: /is in use: another process has locked 
 
 function open(filename: string, readonly = false): FileBdev {
   const identity = { index: 0, name: 'b', uuid: '00112233-4455-6677-8899-aabbccddeeff' };
-  return FileBdev.open(identity, { module: 'uring', filename, readonly });
+  const context = { reactors: 1, failed: new FailedFiles(() => {}) };
+  return FileBdev.open(identity, { module: 'uring', filename, readonly }, context);
 }
 
 function makeFile(t: Parameters<typeof shortFolder>[0]): string {
@@ -86,10 +88,13 @@ t.test('a file that others use is refused', async (t) => {
 
 t.test('a process that is killed lets go', async (t) => {
   const file = makeFile(t);
-  const module = new URL('../../src/bdev/file.js', import.meta.url).href;
+  const { href } = new URL('../../src/bdev/', import.meta.url);
   const script = `
-    const { FileBdev } = await import(${JSON.stringify(module)});
-    FileBdev.open({ index: 0, name: 'b', uuid: '' }, { module: 'aio', filename: ${JSON.stringify(file)} });
+    const { FailedFiles } = await import('${href}failed-files.js');
+    const { FileBdev } = await import('${href}file.js');
+    const context = { reactors: 1, failed: new FailedFiles(() => {}) };
+    const options = { module: 'aio', filename: ${JSON.stringify(file)} };
+    FileBdev.open({ index: 0, name: 'b', uuid: '' }, options, context);
     console.log('locked');
     setInterval(() => {}, 1000);`;
   const child = spawnTied(process.execPath, ['--input-type=module', '-e', script]);

@@ -264,14 +264,16 @@ const fit = (text: string, width: number): string =>
 const fitEnd = (text: string, width: number): string =>
   text.length <= width ? text : `..${text.slice(text.length - Math.max(0, width - 2))}`;
 
+/** Events that need somebody. */
+const BAD: ReadonlySet<string> = new Set(['error', 'reactor-lost', 'write-back-failed']);
+
 /** An event as one line. */
 export function eventLine(event: TargetEvent, style: Style): string {
   const { type, time, seq: _, ...what } = event;
   const text = Object.entries(what)
     .map(([name, value]) => (name === 'message' ? `${value}` : `${name}=${value}`))
     .join(' ');
-  const look: Look =
-    type === 'error' || type === 'reactor-lost' ? 'bad' : type === 'guest-reset' ? 'warn' : 'plain';
+  const look: Look = BAD.has(type) ? 'bad' : type === 'guest-reset' ? 'warn' : 'plain';
   return line(
     [
       [`${time.slice(11, 19)} `, 'dim'],

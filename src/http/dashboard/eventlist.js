@@ -11,6 +11,9 @@ import { clock, shortNqn } from './format.js';
 /** How many are shown. */
 const SHOWN = 100;
 
+/** Events that need somebody. @type {ReadonlySet<TargetEvent['type']>} */
+const BAD = new Set(['error', 'reactor-lost', 'write-back-failed']);
+
 /** @param {TargetEvent} event @returns {string} a sentence */
 function describe(event) {
   switch (event.type) {
@@ -44,6 +47,10 @@ function describe(event) {
       return `Disk ${event.bdev} created`;
     case 'bdev-deleted':
       return `Disk ${event.bdev} deleted`;
+    case 'bdev-reopened':
+      return `Disk ${event.bdev} reopened`;
+    case 'write-back-failed':
+      return `Disk ${event.bdev}: ${event.message}`;
     case 'queue-moved':
       return `Queue ${event.cqid} of ${shortNqn(event.nqn)} moved from reactor ${event.from} to ${event.reactor}`;
     case 'reactor-lost':
@@ -58,7 +65,7 @@ function describe(event) {
 /** @param {TargetEvent} event */
 function create(event) {
   const time = new Date(event.time);
-  const bad = event.type === 'error' || event.type === 'reactor-lost';
+  const bad = BAD.has(event.type);
   const today = time.toDateString() === new Date().toDateString();
   const stamp = today ? clock(time) : `${time.toLocaleDateString()} ${clock(time)}`;
   const element = h(

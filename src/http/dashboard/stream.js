@@ -34,6 +34,8 @@ export const EVENT_TYPES = /** @type {const} */ ([
   'listener-removed',
   'bdev-created',
   'bdev-deleted',
+  'bdev-reopened',
+  'write-back-failed',
   'queue-moved',
   'reactor-lost',
 ]);
