@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <memory>
 
@@ -68,6 +69,17 @@ Work Open(Args& args) {
 Work Close(Args& args) {
   int fd = args.Descriptor(0);
   return [=] { return Plain(close(fd), "close"); };
+}
+
+// Pages that are clean and that nobody maps or locks just now.
+Work DropCache(Args& args) {
+  int fd = args.Descriptor(0);
+  return [=] {
+    int error = posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    if (error == 0) return Done();
+    errno = error;
+    return Failed("posix_fadvise");
+  };
 }
 
 Work Stat(Args& args) {
@@ -164,7 +176,7 @@ std::vector<Call> FileCalls() {
   return {
       {"open", Open},           {"close", Close},   {"stat", Stat},     {"lstat", Lstat}, {"fstat", Fstat},
       {"fsync", Fsync},         {"pread", Pread},   {"pwrite", Pwrite}, {"mkdir", Mkdir}, {"unlink", Unlink},
-      {"fdatasync", Fdatasync}, {"rename", Rename}, {"ftruncate", Ftruncate},
+      {"fdatasync", Fdatasync}, {"dropCache", DropCache}, {"rename", Rename}, {"ftruncate", Ftruncate},
   };
 }
 

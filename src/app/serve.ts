@@ -119,9 +119,13 @@ export class Service {
           });
         },
       });
+      configuration?.adopt(target);
+      if (configuration !== undefined) {
+        parts.push({ name: 'the state folder', stop: () => configuration.close() });
+      }
       parts.push({ name: 'the VMs and their disks', stop: () => target.close() });
       if (configuration !== undefined) {
-        parts.push({ name: 'the saved state', stop: () => configuration.close() });
+        parts.push({ name: 'the saved state', stop: () => configuration.stop() });
       }
       const rpcLog = peerLogger(log, 'rpc', {});
       let disks: Served | undefined;

@@ -3,6 +3,8 @@
  * Owned by main. How a reactor does I/O on it is in `backend.ts`.
  */
 
+import type { FailedFile } from './failed-files.ts';
+
 /** What a reactor needs to do I/O on a bdev. Sent to workers by structured clone; descriptors are process-wide. */
 export type BackendDescriptor =
   | { readonly kind: 'null' }
@@ -49,6 +51,8 @@ export interface Bdev extends BdevDescriptor {
   readonly module: 'aio' | 'uring' | 'malloc' | 'null' | 'delay' | 'error';
   /** Rate limits as reactors read them (`limiter.ts`), or undefined if nothing is limited. */
   readonly limits: SharedArrayBuffer | undefined;
+  /** Its file, if a write-back of it has failed: until it is opened again no Flush succeeds. */
+  readonly failure: FailedFile | undefined;
   /** Makes all that was completed durable (fdatasync). */
   sync(): Promise<void>;
   /** Frees descriptors and memory. No reactor uses the bdev any more. */

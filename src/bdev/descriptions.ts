@@ -5,6 +5,7 @@
  */
 import { closeSync, constants, fdatasync, openSync } from 'node:fs';
 import { promisify } from 'node:util';
+import type { BlockingCalls } from '../native/blocking-calls.ts';
 
 const fdatasyncAsync = promisify(fdatasync);
 
@@ -20,12 +21,14 @@ export class Descriptions {
   #waits = false;
   /** Syncs that have not ended: the descriptor must not become another file's meanwhile. */
   #syncs = 0;
+  readonly #flags: number;
   /** Set when they are to be closed. */
   #closed: (() => void) | undefined;
 
-  private constructor(main: number, reactors: readonly number[]) {
+  private constructor(main: number, reactors: readonly number[], flags: number) {
     this.main = main;
     this.reactors = reactors;
+    this.#flags = flags;
   }
 
   /** `main`: open with `flags`, and the caller's if this throws what the system says. */
@@ -39,7 +42,21 @@ export class Descriptions {
       closeAll(reactors);
       throw error;
     }
-    return new Descriptions(main, reactors);
+    return new Descriptions(main, reactors, flags);
+  }
+
+  /** Others of the same file: they know nothing of earlier failures. Rejects with what the system says. */
+  async again(calls: BlockingCalls): Promise<Descriptions> {
+    const fds: number[] = [];
+    try {
+      while (fds.length <= this.reactors.length) {
+        fds.push(await openAgain(calls, `${SELF}/${this.main}`, this.#flags));
+      }
+    } catch (error) {
+      closeAll(fds);
+      throw error;
+    }
+    return new Descriptions(fds[0], fds.slice(1), this.#flags);
   }
 
   /** fdatasync of main's. Who asks while one is under way shares the next. Rejects with what the system says. */
@@ -85,6 +102,18 @@ export function openQuietly(filename: string, flags: number): number {
       throw error;
     }
     return openSync(filename, flags);
+  }
+}
+
+/** The same, where it may last. */
+async function openAgain(calls: BlockingCalls, path: string, flags: number): Promise<number> {
+  try {
+    return await calls.run('open', path, flags | constants.O_NOATIME, 0);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EPERM') {
+      throw error;
+    }
+    return calls.run('open', path, flags, 0);
   }
 }
 

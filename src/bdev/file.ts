@@ -153,6 +153,18 @@ export class FileBdev extends Disk {
     refuse();
   }
 
+  /** For `reopen.ts`. */
+  get descriptions(): Descriptions {
+    return this.#descriptions;
+  }
+
+  /** From now on reactors that open the bdev get these. Gives those before, which reactors still use. */
+  replace(descriptions: Descriptions): Descriptions {
+    const before = this.#descriptions;
+    this.#descriptions = descriptions;
+    return before;
+  }
+
   close(): void {
     if (!this.#closed) {
       this.#closed = true;

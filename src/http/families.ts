@@ -216,6 +216,16 @@ export const FAMILIES: readonly Family[] = [
       })),
   },
   {
+    name: 'doorbell_bdev_write_back_failed',
+    help: 'Whether a write-back of its file has failed: data is lost, and no flush succeeds until the bdev is reopened.',
+    type: 'gauge',
+    read: ({ snapshot }) =>
+      snapshot.bdevs.map((bdev) => ({
+        labels: bdevLabels(bdev),
+        value: Number(bdev.writeBackError !== undefined),
+      })),
+  },
+  {
     name: 'doorbell_reactor_alive',
     help: 'Whether the reactor runs.',
     type: 'gauge',

@@ -201,6 +201,8 @@ export interface BlockingFunctions {
   fstat(fd: number): Promise<FileStatus>;
   fsync(fd: number): Promise<void>;
   fdatasync(fd: number): Promise<void>;
+  /** What the page cache has of the file, and is not to be written: later reads ask the disk (posix_fadvise, DONTNEED). */
+  dropCache(fd: number): Promise<void>;
   ftruncate(fd: number, length: number): Promise<void>;
   /** At most `length` (up to 64 MiB) bytes; fewer at the end of the file. Into memory that O_DIRECT takes. */
   pread(fd: number, length: number, offset: number): Promise<Buffer>;

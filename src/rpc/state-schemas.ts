@@ -78,6 +78,9 @@ export const SnapshotSchema = Type.Object({
       claimedBy: Optional(
         Type.String({ description: 'NQN of a subsystem, or name of the bdev on top of it' }),
       ),
+      writeBackError: Optional(
+        Type.String({ description: 'errno of a failed write-back: no flush succeeds any more' }),
+      ),
       io: IoTotals,
     }),
   ),

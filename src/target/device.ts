@@ -230,6 +230,9 @@ export class NvmeDevice implements VfioUserDevice {
           regions: this.#memory.regions,
           unsharedBytes: this.#unshared.bytes,
           interrupts: this.#interrupts.describe(),
+          failed: [...this.#options.subsystem.namespaces.values()]
+            .filter(({ bdev }) => bdev.failure !== undefined)
+            .map(({ nsid }) => nsid),
         }),
     };
   }

@@ -22,6 +22,8 @@ export interface DeviceState {
   /** Of memory that the client mapped without a file. */
   readonly unsharedBytes: number;
   readonly interrupts: InterruptsDiagnosis;
+  /** Namespaces whose bdev's write-back has failed. */
+  readonly failed: readonly number[];
 }
 
 export interface ControllerDiagnosis {
@@ -70,7 +72,7 @@ export function diagnose(state: DeviceState): ControllerDiagnosis {
 }
 
 function* controllerFindings(state: DeviceState): Generator<string> {
-  const { nvme, regions, unsharedBytes, interrupts } = state;
+  const { nvme, regions, unsharedBytes, interrupts, failed } = state;
   const { registers, failure, adminQueue, lastAdminCommand } = nvme;
   if (regions.length === 0) {
     yield unsharedBytes === 0
@@ -89,6 +91,9 @@ function* controllerFindings(state: DeviceState): Generator<string> {
   }
   if (lastAdminCommand !== undefined && lastAdminCommand.status === undefined) {
     yield `admin command ${lastAdminCommand.name} is being carried out since ${lastAdminCommand.time}`;
+  }
+  for (const nsid of failed) {
+    yield `namespace ${nsid}: a write-back of its disk failed: no flush succeeds until the bdev is reopened`;
   }
   if (adminQueue !== undefined) {
     const { cqHead, cqTail, stopped, zeros } = adminQueue;

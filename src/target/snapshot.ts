@@ -4,6 +4,7 @@
  */
 import { Op } from '../bdev/op.ts';
 import { Tally } from '../bdev/tally.ts';
+import { errnoName } from '../util/errors.ts';
 import { VERSION } from '../util/version.ts';
 import type { Listener, Subsystem } from './subsystem.ts';
 import type { Target } from './target.ts';
@@ -54,6 +55,8 @@ export interface BdevSnapshot {
   readonly uuid: string;
   /** NQN of the subsystem that has it as a namespace, or the name of the bdev on top of it. */
   readonly claimedBy?: string;
+  /** What was written may be lost, and no Flush succeeds until it is reopened: why. */
+  readonly writeBackError?: string;
   readonly io: IoTotals;
 }
 
@@ -186,6 +189,7 @@ function describeBdevs({ bdevs, reactors }: Target): BdevSnapshot[] {
       numBlocks,
       uuid,
       ...(claimedBy !== undefined && { claimedBy }),
+      ...(bdev.failure !== undefined && { writeBackError: errnoName(bdev.failure.errno) }),
       io: total(reactors.cores.map((_, reactor) => reactors.bdevTally(bdev.index, reactor))),
     };
   });

@@ -10,6 +10,7 @@ import type { Disk, Geometry } from '../bdev/disk.ts';
 import { type FailedFile, FailedFiles } from '../bdev/failed-files.ts';
 import { FileBdev, type FileBdevOptions } from '../bdev/file.ts';
 import type { RateLimits } from '../bdev/limiter.ts';
+import { reopenFile } from '../bdev/reopen.ts';
 import type { Tally } from '../bdev/tally.ts';
 import type { DelayBdev } from '../bdev/wrapper.ts';
 import {
@@ -292,6 +293,43 @@ export class Target {
       this.reactors.forgetBdev(bdev.index);
       this.#bdevLog.info({ bdev: bdev.name }, 'bdev deleted');
       this.events.emit({ type: 'bdev-deleted', bdev: bdev.name });
+    }
+  }
+
+  /**
+   * Opens the file of a bdev again, for all bdevs on it, after its write-back failed. Rejects with what the system says to opening and
+   * syncing it; then nothing was changed.
+   */
+  async reopen(name: string, module: 'aio' | 'uring'): Promise<void> {
+    const bdev = this.#bdevOf(name, module);
+    if (bdev instanceof FileBdev) {
+      await this.#orders.run(bdev.file, () => this.#change(() => this.#reopen(bdev)));
+    }
+  }
+
+  async #reopen(bdev: FileBdev): Promise<void> {
+    if (!this.bdevs.has(bdev)) {
+      throw new ErrnoError('ENODEV');
+    }
+    const before = await reopenFile(this.bdevs.sharing(bdev), this.failedFiles);
+    // Also those that were made meanwhile: reactors may know them as failed.
+    for (const each of this.bdevs.sharing(bdev)) {
+      await this.#renew(each);
+      this.#bdevLog.info({ bdev: each.name }, 'bdev reopened');
+      this.events.emit({ type: 'bdev-reopened', bdev: each.name });
+    }
+    // Unless one could not be renewed: then a reactor may still use them.
+    for (const descriptions of before) {
+      descriptions.close(() => {});
+    }
+  }
+
+  /** To reactors and guests it is the namespace anew. */
+  async #renew(bdev: Disk): Promise<void> {
+    await this.#tellUser(bdev, (endpoint, each) => endpoint.addNamespace(each));
+    const wrapper = this.bdevs.wrapperOf(bdev);
+    if (wrapper !== undefined) {
+      await this.#renew(wrapper);
     }
   }
 

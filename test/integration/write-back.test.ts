@@ -1,14 +1,20 @@
 /** After a failed write-back nothing is called durable any more, whoever asks. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { makeWriteBack, WriteBack } from '../../src/bdev/write-back.ts';
-import type { NvmeClient } from '../../src/client/nvme.ts';
+import { NvmeClient } from '../../src/client/nvme.ts';
 import type { QueuePair } from '../../src/client/queue-pair.ts';
+import { native } from '../../src/native/index.ts';
+import { callRpc } from '../../src/rpc/client.ts';
 import { CDW12_FUA, NvmOpcode } from '../../src/spec/nvm.ts';
 import { Cc, Csts, Fid, Register } from '../../src/spec/nvme.ts';
 import { createLogger } from '../../src/util/log.ts';
 import { AdminCaller, code } from '../helpers/admin.ts';
 import { FuseDisk, noFuse } from '../helpers/fuse.ts';
+import { shortFolder } from '../helpers/rpc.ts';
+import { Doorbell } from '../helpers/rpc-process.ts';
 import { MIB, TestTarget, type TestTargetOptions } from '../helpers/target.ts';
 
 const { READ, WRITE, FLUSH } = NvmOpcode;
@@ -28,7 +34,10 @@ class Guest {
   readonly #prp1: number;
 
   static async connect(target: TestTarget, socket: { nqn: string; socket: string }, queues = 2) {
-    const client = await target.connect(socket);
+    return Guest.of(await target.connect(socket), queues);
+  }
+
+  static async of(client: NvmeClient, queues: number) {
     const pairs: QueuePair[] = [];
     for (let qid = 1; qid <= queues; qid++) {
       pairs.push(await client.createQueuePair(qid, 16));
@@ -233,4 +242,85 @@ t.test('it is told: an event and a line of the log for each bdev', { skip: noFus
   t.match(told().at(-1), { bdev: later }, 'a bdev that is made of such a file');
   t.equal(logged().length, 3);
   await disk.behave({});
+});
+
+t.test('reopened, it is a disk again', { skip: noFuse }, async (t) => {
+  const { disk, target, bdev, served } = await start(t);
+  const twin = await target.file(disk.path);
+  await target.target.createError(twin);
+  const guest = await Guest.connect(target, served);
+  const other = await Guest.connect(target, await target.serve(`EE_${twin}`));
+  const descriptors = () => readdirSync('/proc/self/fd').length;
+  const before = descriptors();
+  await disk.behave({ fsync: EIO });
+  t.equal(await guest.run(FLUSH), LOST);
+  await t.rejects(target.target.reopen(bdev, 'uring'), { code: 'EIO' }, 'the disk is not well yet');
+  t.equal(descriptors(), before, 'nothing stays open');
+  await disk.behave({});
+  t.equal(await guest.run(FLUSH), LOST);
+  t.equal(await other.run(FLUSH), LOST);
+  const { backend } = target.target.bdevs.get(bdev);
+
+  await target.target.reopen(bdev, 'uring');
+  for (const queue of [0, 1]) {
+    t.equal(await guest.run(FLUSH, { queue }), '0/00');
+    t.equal(await other.run(FLUSH, { queue }), '0/00', 'the other bdev of the file, too');
+    t.equal(await other.run(WRITE, { queue, cdw12: FUA }), '0/00');
+  }
+  await target.target.bdevs.get(bdev).sync();
+  t.equal(target.target.failedFiles.list().length, 0);
+  t.equal(descriptors(), before);
+  const reopened = target.target.events.since().filter(({ type }) => type === 'bdev-reopened');
+  t.match(reopened, [{ bdev }, { bdev: twin }]);
+  t.ok(backend.kind === 'uring' && new WriteBack(backend.writeBack).failed, 'what was, was');
+
+  await disk.behave({ fsync: ENOSPC });
+  t.equal(await other.run(FLUSH), LOST, 'and it can fail again');
+  t.equal(await guest.run(FLUSH), LOST);
+  await t.rejects(target.target.reopen(await target.malloc(MIB), 'uring'), { code: 'ENODEV' });
+});
+
+t.test('with a state folder a restart changes nothing', { skip: noFuse }, async (t) => {
+  const disk = await FuseDisk.mount(t, 4 * MIB);
+  const folder = shortFolder(t);
+  const socket = join(folder, 'rpc');
+  const args = [
+    ...['serve', '--disk', disk.path, '--socket-dir', folder, '--rpc-socket', socket],
+    ...['--state-dir', join(folder, 'state'), '--cores', String(native.getAffinity().at(-1))],
+  ];
+  /** Until the end of `work`. */
+  const run = async (work: (guest: Guest) => Promise<unknown>, signal: NodeJS.Signals) => {
+    const running = new Doorbell(args);
+    t.teardown(() => running.child.kill('SIGKILL'));
+    await running.printed(/user-device.*\n/);
+    const client = await NvmeClient.connect(join(folder, 'cntrl'));
+    await work(await Guest.of(client, 1));
+    client.close();
+    running.child.kill(signal);
+    await running.outcome;
+  };
+  await run(async () => {}, 'SIGTERM');
+  // Main finds it when the target ends.
+  await run(() => disk.behave({ fsync: EIO }), 'SIGTERM');
+  await disk.behave({});
+  await run(async (guest) => t.equal(await guest.run(FLUSH), LOST), 'SIGKILL');
+  await run(async (guest) => {
+    t.equal(await guest.run(FLUSH), LOST);
+    t.match(await callRpc(socket, 'bdev_get_bdevs', {}), [
+      { driver_specific: { uring: { write_back_failed: true, write_back_error: 'EIO' } } },
+    ]);
+    await callRpc(socket, 'bdev_uring_reopen', { name: 'disk1' });
+    t.equal(await guest.run(FLUSH), '0/00');
+  }, 'SIGTERM');
+  await run(async (guest) => {
+    t.equal(await guest.run(FLUSH), '0/00');
+    // A reactor finds it.
+    await disk.behave({ fsync: EIO });
+    t.equal(await guest.run(FLUSH), LOST);
+    await disk.behave({});
+    while (!readFileSync(join(folder, 'state', 'write-back.json'), 'utf8').includes('errno')) {
+      await sleep(5);
+    }
+  }, 'SIGKILL');
+  await run(async (guest) => t.equal(await guest.run(FLUSH), LOST), 'SIGTERM');
 });

@@ -3,6 +3,7 @@
  * compared with its files again when asked. Owned by main.
  */
 
+import type { FailedFile } from '../../bdev/failed-files.ts';
 import { FileBdev } from '../../bdev/file.ts';
 import type { RpcMethod } from '../../rpc/dispatcher.ts';
 import { type ConfigCall, saveConfig } from '../../rpc/save-config.ts';
@@ -13,6 +14,7 @@ import { Serial } from '../../util/serial.ts';
 import { emptiedDisks, planChanges } from './changes.ts';
 import { checkIntent, type Intent, placeFinder } from './check.ts';
 import { completePlan } from './complete.ts';
+import { FailureFile } from './failure-file.ts';
 import { planOf } from './fold.ts';
 import { prepareHost, type Sizes } from './host.ts';
 import { type LoadedConfig, loadConfig } from './load.ts';
@@ -58,6 +60,10 @@ export class Configuration {
   readonly #options: ConfigurationOptions;
   readonly #log: Logger;
   readonly #state: StateFile | undefined;
+  readonly #failures: FailureFile | undefined;
+  /** Files whose write-back failed in an earlier run. */
+  #failed: readonly FailedFile[] = [];
+  #closed = false;
   readonly #reloads = new Serial();
   /** What the files said when they were last taken over. */
   #loaded: LoadedConfig;
@@ -77,12 +83,14 @@ export class Configuration {
     const { stateDir, methods } = options;
     this.#state =
       stateDir === undefined ? undefined : new StateFile(stateDir, () => this.#content());
+    this.#failures = stateDir === undefined ? undefined : new FailureFile(stateDir, this.#log);
     try {
+      this.#failed = this.#failures?.read() ?? [];
       const state = this.#state?.read(methods);
       this.#restores = state !== undefined;
       this.#start = this.#plan(state);
     } catch (error) {
-      void this.#state?.close();
+      void this.close();
       throw error;
     }
   }
@@ -121,6 +129,12 @@ export class Configuration {
       }
     }
     return { plan, sizes };
+  }
+
+  /** Before the target has any bdevs: what failed in earlier runs is still to fail. */
+  adopt({ failedFiles }: Target): void {
+    failedFiles.restore(this.#failed);
+    this.#failures?.follow(failedFiles);
   }
 
   /** Makes what is to be. Rejects with FailedError that names the call that failed. */
@@ -233,9 +247,18 @@ export class Configuration {
     };
   }
 
-  /** Waits for the last write. The target may be gone by now. */
+  /** Waits for the last write: what the target's end changes is not kept, but for failed write-backs. */
+  async stop(): Promise<void> {
+    await this.#state?.stop();
+  }
+
+  /** Nothing is kept any more. The target may be gone by now. */
   async close(): Promise<void> {
-    await this.#state?.close();
+    if (!this.#closed) {
+      this.#closed = true;
+      await this.#failures?.settled();
+      await this.#state?.close();
+    }
   }
 }
 

@@ -92,13 +92,15 @@ export class StateFile {
     return this.#next;
   }
 
-  /** Waits for the last write, so that nothing of the target's end is written, and lets another process have the folder. */
-  async close(): Promise<void> {
-    if (this.#closed) {
-      return;
-    }
+  /** Waits for the last write, so that nothing of the target's end is written. */
+  async stop(): Promise<void> {
     this.#closed = true;
     await (this.#next ?? this.#writing).catch(() => {});
+  }
+
+  /** The same, and lets another process have the folder. To be called once. */
+  async close(): Promise<void> {
+    await this.stop();
     closeSync(this.#lock);
   }
 

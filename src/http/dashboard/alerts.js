@@ -50,6 +50,12 @@ export function findAlerts(model) {
       alerts.push({ level: 'error', text });
     }
   }
+  for (const { name, writeBackError } of snapshot.bdevs) {
+    if (writeBackError !== undefined) {
+      const text = `Disk ${name}: its write-back failed (${writeBackError}), data is lost; no flush succeeds until it is reopened.`;
+      alerts.push({ level: 'error', text });
+    }
+  }
   alerts.push(...findErrors(model));
   for (const { index, core } of snapshot.reactors) {
     const load = model.loads.get(index) ?? 0;

@@ -158,6 +158,19 @@ export function bdevMethods(target: Target) {
       },
     });
 
+  const reopen = <const M extends 'aio' | 'uring'>(module: M) =>
+    method({
+      name: `bdev_${module}_reopen`,
+      summary:
+        'Opens the file again after its write-back has failed, for all bdevs on it: flushes may succeed again. What the page cache has is written first, and must be; then the cache is dropped, so that reads give what is on the disk: what was lost before is gone for good. Not in SPDK.',
+      params: Name,
+      result: DONE,
+      call: async ({ name }) => {
+        await target.reopen(name, module);
+        return true;
+      },
+    });
+
   const describe = (bdev: Disk) => ({
     name: bdev.name,
     aliases: bdev.aliases,
@@ -187,6 +200,7 @@ export function bdevMethods(target: Target) {
     }),
     deletion('aio'),
     rescan('aio'),
+    reopen('aio'),
     method({
       name: 'bdev_uring_create',
       summary: 'The same as bdev_aio_create, under another name.',
@@ -196,6 +210,7 @@ export function bdevMethods(target: Target) {
     }),
     deletion('uring'),
     rescan('uring'),
+    reopen('uring'),
     method({
       name: 'bdev_malloc_create',
       summary: 'Makes a bdev of RAM, which is taken as it is written.',
