@@ -2,10 +2,12 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 
 #include "call.h"
@@ -109,6 +111,25 @@ Work Fstat(Args& args) {
   };
 }
 
+// Of struct statx.
+constexpr unsigned kStatxBtime = 0x800;
+constexpr size_t kStatxBytes = 256;
+constexpr size_t kBtimeAt = 80;
+
+Work Birth(Args& args) {
+  int fd = args.Descriptor(0);
+  return [fd] {
+    unsigned char buffer[kStatxBytes] = {};
+    if (syscall(SYS_statx, fd, "", AT_EMPTY_PATH, kStatxBtime, buffer) != 0) return Failed("statx");
+    int64_t seconds;
+    uint32_t nanoseconds;
+    memcpy(&seconds, buffer + kBtimeAt, sizeof(seconds));
+    memcpy(&nanoseconds, buffer + kBtimeAt + sizeof(seconds), sizeof(nanoseconds));
+    uint64_t born = seconds < 0 ? 0 : static_cast<uint64_t>(seconds) * 1000000000 + nanoseconds;
+    return Done([born](napi_env env) { return ToBigInt(env, born); });
+  };
+}
+
 Work Fsync(Args& args) {
   int fd = args.Descriptor(0);
   return [=] { return Plain(fsync(fd), "fsync"); };
@@ -160,6 +181,12 @@ Work Mkdir(Args& args) {
   return [=] { return Plain(mkdir(path.c_str(), mode), "mkdir"); };
 }
 
+Work Access(Args& args) {
+  std::string path = Path(args, 0);
+  int mode = static_cast<int>(args.Integer(1, "mode", 0, 7));
+  return [=] { return Plain(access(path.c_str(), mode), "access"); };
+}
+
 Work Unlink(Args& args) {
   std::string path = Path(args, 0);
   return [=] { return Plain(unlink(path.c_str()), "unlink"); };
@@ -177,6 +204,7 @@ std::vector<Call> FileCalls() {
       {"open", Open},           {"close", Close},   {"stat", Stat},     {"lstat", Lstat}, {"fstat", Fstat},
       {"fsync", Fsync},         {"pread", Pread},   {"pwrite", Pwrite}, {"mkdir", Mkdir}, {"unlink", Unlink},
       {"fdatasync", Fdatasync}, {"dropCache", DropCache}, {"rename", Rename}, {"ftruncate", Ftruncate},
+      {"access", Access},       {"birth", Birth},
   };
 }
 

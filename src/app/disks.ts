@@ -2,6 +2,7 @@
 import { resolve } from 'node:path';
 import { fileIdentity } from '../bdev/file.ts';
 import { createDiskImage } from '../bdev/image.ts';
+import { BlockingCalls } from '../native/blocking-calls.ts';
 import type { PassedSocket } from '../native/index.ts';
 import { largestTransport } from '../rpc/methods/transport.ts';
 import type { Target } from '../target/target.ts';
@@ -45,7 +46,7 @@ export async function serveDisks(
   passed: PassedSocket | undefined,
   log: Logger,
 ): Promise<Served> {
-  const paths = chooseDisks(options, log);
+  const paths = await chooseDisks(options, log);
   if (paths.length === 0) {
     return { disks: [] };
   }
@@ -100,19 +101,20 @@ async function servePaths(
     await target.addNamespace(nqn, diskName(nsid), { nsid });
   }
   // A socket that is at its usual place in a folder needs no special treatment: the listener there finds it.
-  const traddr = passed?.address.replace(/\/cntrl$/, '') ?? prepareSocketFolder(options.socketDir);
+  const traddr =
+    passed?.address.replace(/\/cntrl$/, '') ?? (await prepareSocketFolder(options.socketDir));
   const passedAt = passed?.address.endsWith('/cntrl') === false ? passed.address : undefined;
   const address = { traddr, trsvcid: '', adrfam: 'unknown' };
   return { disks, vfioUserSocket: await target.addListener(nqn, address, passedAt) };
 }
 
-function chooseDisks(options: DiskOptions, log: Logger): readonly string[] {
+async function chooseDisks(options: DiskOptions, log: Logger): Promise<readonly string[]> {
   const { disks, defaultDisk, diskSize } = options;
   if (disks.length > 0 || defaultDisk === undefined) {
     return disks.map((path) => resolve(path));
   }
   const path = resolve(defaultDisk);
-  if (createDiskImage(path, diskSize)) {
+  if (await createDiskImage(new BlockingCalls(), path, diskSize)) {
     log.info({ path, bytes: diskSize }, 'sparse disk image created');
   }
   return [path];

@@ -25,7 +25,7 @@ export async function runTarget(options: ServeOptions, logOptions: LoggerOptions
     reporter.write('uncaught exception', error);
     process.abort();
   });
-  process.on('SIGQUIT', () => reporter.write(Asked.SIGNAL));
+  process.on('SIGQUIT', () => void reporter.save(Asked.SIGNAL));
   const manager = new Manager(log);
   const end = new EndRequest(log);
   const reloader = new Reloading(log, () => end.ask('the terminal is gone'));
@@ -54,7 +54,7 @@ export async function runTarget(options: ServeOptions, logOptions: LoggerOptions
     case 'failed':
       return process.exit(1);
     case 'stuck':
-      reporter.write('not stopped in time');
+      await reporter.save('not stopped in time');
       // A thread that waits in the kernel cannot be ended otherwise.
       return die('SIGKILL');
   }

@@ -4,7 +4,7 @@
  */
 import { closeSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Asked, reportsIn, writeReport } from '../target/report.ts';
+import { Asked, reportsIn, saveReport, writeReport } from '../target/report.ts';
 import type { Target } from '../target/target.ts';
 import { describeError } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';
@@ -35,26 +35,42 @@ export class Reporter {
       const now = performance.now();
       if (event.type === 'reactor-lost' && now - this.#lastReactorReport >= REACTOR_REPORT_MS) {
         this.#lastReactorReport = now;
-        this.write(`reactor ${event.reactor} died`, event.message);
+        void this.save(`reactor ${event.reactor} died`, event.message);
       }
     });
   }
 
-  /** Never throws. */
+  /** At once, for a process that will not go on. Never throws. */
   write(reason: string, error?: unknown): void {
-    if (this.#target === undefined) {
-      return;
+    if (this.#target !== undefined) {
+      try {
+        const { reportFolder } = this.#target;
+        this.#tellWritten(reason, writeReport(this.#target, reportFolder, reason, error));
+      } catch (failure) {
+        this.#tellFailed(failure);
+      }
     }
-    const { reportFolder } = this.#target;
-    try {
-      const path = writeReport(this.#target, reportFolder, reason, error);
-      this.#log.warn({ path, reason }, 'report written');
-    } catch (failure) {
-      this.#log.error(
-        { folder: reportFolder, reason: describeError(failure) },
-        'no report could be written',
-      );
+  }
+
+  /** While everything goes on. Never rejects, and ends in a bounded time. */
+  async save(reason: string, error?: unknown): Promise<void> {
+    if (this.#target !== undefined) {
+      try {
+        const { reportFolder } = this.#target;
+        this.#tellWritten(reason, await saveReport(this.#target, reportFolder, reason, error));
+      } catch (failure) {
+        this.#tellFailed(failure);
+      }
     }
+  }
+
+  #tellWritten(reason: string, path: string): void {
+    this.#log.warn({ path, reason }, 'report written');
+  }
+
+  #tellFailed(failure: unknown): void {
+    const fields = { folder: this.#target?.reportFolder, reason: describeError(failure) };
+    this.#log.error(fields, 'no report could be written');
   }
 
   /** Each report once, but for those that somebody asked for. Never throws. */

@@ -54,7 +54,7 @@ export class Service {
   readonly initialized: Promise<void>;
   readonly #listening: () => Listening;
   readonly #parts: readonly Part[];
-  #stopping: string | undefined;
+  #stopping: readonly string[] = [];
 
   private constructor(
     { target, reactors, dispatcher, configuration }: Rooms,
@@ -125,7 +125,9 @@ export class Service {
       }
       parts.push({ name: 'the VMs and their disks', stop: () => target.close() });
       if (configuration !== undefined) {
-        parts.push({ name: 'the saved state', stop: () => configuration.stop() });
+        // Its disk may hang, and must not keep those of the VMs from becoming durable.
+        const stop = () => configuration.stop();
+        parts.push({ name: 'the saved state', stop, withLast: true });
       }
       const rpcLog = peerLogger(log, 'rpc', {});
       let disks: Served | undefined;
@@ -189,13 +191,13 @@ export class Service {
 
   /** Disconnects everybody, makes the data durable, removes the sockets. */
   stop(): Promise<void> {
-    return stopAll(this.#parts, (name) => {
-      this.#stopping = name;
+    return stopAll(this.#parts, (names) => {
+      this.#stopping = names;
     });
   }
 
   /** What `stop` waits for. */
-  get stopping(): string | undefined {
+  get stopping(): readonly string[] {
     return this.#stopping;
   }
 }
@@ -212,6 +214,8 @@ interface Rooms {
 interface Part {
   readonly name: string;
   readonly stop: () => Promise<void>;
+  /** Stopped together with the one that was started before it. */
+  readonly withLast?: boolean;
 }
 
 /** At the socket that was passed for it, or the one that the options name. */
@@ -229,16 +233,39 @@ async function serveRpc(
     : RpcServer.listen(resolve(rpcSocket), dispatcher, log, rpcAccess);
 }
 
-/** In the reverse order of the start. Rejects with the first failure, after all were stopped. */
-async function stopAll(parts: readonly Part[], begin: (name: string) => void): Promise<void> {
+/** In the reverse order of the start. Rejects with the first failure, after all were stopped. `waiting` is told for what that waits. */
+async function stopAll(
+  parts: readonly Part[],
+  waiting: (names: readonly string[]) => void,
+): Promise<void> {
   const failures: unknown[] = [];
-  for (const { name, stop } of [...parts].reverse()) {
-    begin(name);
-    await stop().catch((error: unknown) => failures.push(error));
+  let stage: Part[] = [];
+  for (const part of [...parts].reverse()) {
+    stage.push(part);
+    if (part.withLast !== true) {
+      await stopStage(stage, waiting, failures);
+      stage = [];
+    }
   }
   if (failures.length > 0) {
     throw failures[0];
   }
+}
+
+async function stopStage(
+  stage: readonly Part[],
+  waiting: (names: readonly string[]) => void,
+  failures: unknown[],
+): Promise<void> {
+  const names = new Set(stage.map(({ name }) => name));
+  waiting([...names]);
+  await Promise.all(
+    stage.map(async ({ name, stop }) => {
+      await stop().catch((error: unknown) => failures.push(error));
+      names.delete(name);
+      waiting([...names]);
+    }),
+  );
 }
 
 /** Where VMs find their controllers. */

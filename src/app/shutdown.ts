@@ -14,10 +14,10 @@ export type Outcome = 'stopped' | 'failed' | 'stuck';
 /** Ends a service. Resolves with 'failed' if a part of it could not be stopped cleanly, 'stuck' if it has not ended after `timeoutMs`. */
 export async function shutDown(service: Service, log: Logger, timeoutMs: number): Promise<Outcome> {
   const tell = async (level: 'warn' | 'error', message: string): Promise<void> => {
-    const { target, stopping: waitingFor } = service;
+    const { target, stopping } = service;
     // Reactors that hang say nothing: then it is what they said last.
     await target.reactors.report();
-    log[level]({ waitingFor, ...inFlight(target) }, message);
+    log[level]({ waitingFor: stopping.join(', '), ...left(target) }, message);
   };
   const report = setInterval(() => void tell('warn', 'still stopping'), REPORT_MS);
   let timer: NodeJS.Timeout | undefined;
@@ -42,9 +42,16 @@ export async function shutDown(service: Service, log: Logger, timeoutMs: number)
   }
 }
 
-/** The clients that are still there, and their commands under way when the reactors last told. */
-function inFlight(target: Target): { clients: string[]; commands: number } {
-  const controllers = target.subsystems
+interface Left {
+  /** Sockets of the clients that are still there, and their commands under way when the reactors last told. */
+  readonly clients: readonly string[];
+  readonly commands: number;
+  /** Bdevs that may not be durable yet. */
+  readonly bdevs: readonly string[];
+}
+
+function left({ subsystems, bdevs }: Target): Left {
+  const controllers = subsystems
     .flatMap(({ listeners }) => [...listeners.values()])
     .flatMap(({ endpoint }) => {
       const { controller, socketPath } = endpoint;
@@ -55,5 +62,6 @@ function inFlight(target: Target): { clients: string[]; commands: number } {
     commands: controllers
       .flatMap(({ queues }) => queues)
       .reduce((sum, queue) => sum + queue.inFlight, 0),
+    bdevs: bdevs.list().map(({ name }) => name),
   };
 }

@@ -17,7 +17,7 @@ export class NullBdev extends Disk {
 
   async sync(): Promise<void> {}
 
-  close(): void {}
+  async close(): Promise<void> {}
 }
 
 /** RAM. A page is taken from the system when it is first written. */
@@ -38,7 +38,7 @@ export class MallocBdev extends Disk {
   async sync(): Promise<void> {}
 
   /** Gives the pages back at once; the addresses go when the last reactor has dropped them. */
-  close(): void {
+  async close(): Promise<void> {
     if (!this.#closed) {
       this.#closed = true;
       native.revoke(new DataView(this.backend.memory));

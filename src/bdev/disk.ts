@@ -83,7 +83,8 @@ export abstract class Disk implements Bdev {
   }
 
   abstract sync(): Promise<void>;
-  abstract close(): void;
+  /** Resolves when nothing of it is open any more; what hangs may take for ever. Never rejects. */
+  abstract close(): Promise<void>;
 }
 
 /** Throws InvalidError. */

@@ -2,8 +2,8 @@
  * The files of bdevs, each with the word that says whether its write-back has failed (`write-back.ts`), however many bdevs are on it; and
  * the files that failed and have no bdev just now, for deleting a bdev brings no data back. Owned by main.
  */
-import { type BigIntStats, fstatSync } from 'node:fs';
 import { resolve } from 'node:path';
+import type { FileStatus } from '../native/types.ts';
 import { makeWriteBack, WriteBack } from './write-back.ts';
 
 /** What tells one file from another, also after a restart of the process or the host. */
@@ -27,19 +27,16 @@ export interface FailedFile extends FileIdentity {
   readonly time: string;
 }
 
-/** Throws what the system says. */
-export function identifyFile(fd: number, filename: string): FileIdentity {
-  const stats: BigIntStats = fstatSync(fd, { bigint: true });
+/** `born`: nanoseconds since 1970, see `birth` of the native calls. */
+export function identifyFile(
+  { kind, dev, ino, rdev }: FileStatus,
+  born: bigint,
+  filename: string,
+): FileIdentity {
   const path = resolve(filename);
-  return stats.isFile()
-    ? {
-        kind: 'file',
-        device: String(stats.dev),
-        inode: String(stats.ino),
-        born: String(stats.birthtimeNs),
-        path,
-      }
-    : { kind: 'device', device: String(stats.rdev), inode: '', born: '', path };
+  return kind === 'file'
+    ? { kind, device: String(dev), inode: String(ino), born: String(born), path }
+    : { kind: 'device', device: String(rdev), inode: '', born: '', path };
 }
 
 /** The same for the same file, by whatever path, as long as the host runs. */

@@ -2,31 +2,18 @@
  * A file or a block device as a bdev, made on the main thread. AIO and uring bdevs are this one kind under two names: the
  * reactors do all their I/O through io_uring (`uring.ts`). The file's content and size are never changed here.
  */
-import { closeSync, constants, fstatSync, readSync, type Stats, statSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { PAGE_SIZE } from '../limits.ts';
-import { native } from '../native/index.ts';
-import { ErrnoError, errnoName, errnoOf, InvalidError, withErrnoDetail } from '../util/errors.ts';
-import { Descriptions, openQuietly } from './descriptions.ts';
-import { type BdevIdentity, BLOCK_SIZES, checkBlockSize, Disk, type Geometry } from './disk.ts';
-import {
-  type BdevFile,
-  type FailedFile,
-  type FailedFiles,
-  identifyFile,
-  keyOf,
-} from './failed-files.ts';
-import { lockImage } from './image-lock.ts';
+import { BlockingCalls } from '../native/blocking-calls.ts';
+import { ErrnoError, errnoName, errnoOf } from '../util/errors.ts';
+import { Descriptions } from './descriptions.ts';
+import { type BdevIdentity, Disk } from './disk.ts';
+import { type BdevFile, type FailedFile, type FailedFiles, keyOf } from './failed-files.ts';
+import { lockImage, type Unlock } from './image-lock.ts';
+import { currentBlocks, type OpenFile, type OpenOptions, openFile } from './open-file.ts';
 import { syncLost } from './write-back.ts';
 
-export interface FileBdevOptions {
+export interface FileBdevOptions extends OpenOptions {
   readonly module: 'aio' | 'uring';
-  readonly filename: string;
-  /** 512 or 4096. Default: the logical block size of a device, 512 for a file. */
-  readonly blockSize?: number | undefined;
-  readonly readonly?: boolean | undefined;
-  /** O_DIRECT: past the page cache. */
-  readonly direct?: boolean | undefined;
   /** A hint that SPDK's AIO bdev knows; shown, and not used. */
   readonly nowait?: boolean | undefined;
 }
@@ -37,12 +24,12 @@ export interface FileContext {
   readonly failed: FailedFiles;
 }
 
-/** The file as it was opened. */
-interface OpenFile {
-  readonly fd: number;
-  readonly flags: number;
-  readonly alignment: number;
-  readonly geometry: Geometry;
+/** All that a bdev has open. */
+interface Opened {
+  readonly calls: BlockingCalls;
+  readonly file: OpenFile;
+  readonly unlock: Unlock;
+  readonly descriptions: Descriptions;
 }
 
 export class FileBdev extends Disk {
@@ -56,17 +43,18 @@ export class FileBdev extends Disk {
   readonly #options: FileBdevOptions;
   readonly #context: FileContext;
   readonly #alignment: number;
-  readonly #unlock: () => void;
+  readonly #calls: BlockingCalls;
+  readonly #unlock: Unlock;
   #descriptions: Descriptions;
-  #closed = false;
+  #closing: Promise<void> | undefined;
 
   private constructor(
     identity: BdevIdentity,
     options: FileBdevOptions,
     context: FileContext,
-    { fd, flags, alignment, geometry }: OpenFile,
+    { calls, file, unlock, descriptions }: Opened,
   ) {
-    super(identity, geometry);
+    super(identity, file.geometry);
     const { module, filename, readonly = false, direct = false, nowait = false } = options;
     this.module = module;
     this.productName = module === 'aio' ? 'AIO disk' : 'URING bdev';
@@ -76,25 +64,35 @@ export class FileBdev extends Disk {
     this.nowait = nowait;
     this.#options = options;
     this.#context = context;
-    this.#alignment = alignment;
-    const file = identifyFile(fd, filename);
-    this.#unlock = lockImage(fd, keyOf(file), filename, readonly);
-    try {
-      this.#descriptions = Descriptions.share(fd, flags, context.reactors);
-    } catch (error) {
-      this.#unlock();
-      throw error;
-    }
-    this.file = context.failed.take(file);
+    this.#alignment = file.alignment;
+    this.#calls = calls;
+    this.#unlock = unlock;
+    this.#descriptions = descriptions;
+    this.file = context.failed.take(file.identity);
   }
 
-  /** Throws InvalidError, EBUSY if another process has locked the file, or what the system says to `stat` and `open`. */
-  static open(identity: BdevIdentity, options: FileBdevOptions, context: FileContext): FileBdev {
-    const file = openFile(options);
+  /**
+   * Rejects with InvalidError, EBUSY if another process has locked the file, or what the system says to `stat` and `open`. Lasts as long as
+   * the file system likes.
+   */
+  static async open(
+    identity: BdevIdentity,
+    options: FileBdevOptions,
+    context: FileContext,
+  ): Promise<FileBdev> {
+    const calls = new BlockingCalls();
+    const { filename, readonly = false } = options;
+    const file = await openFile(calls, options);
+    const { fd, flags } = file;
+    let unlock: Unlock | undefined;
+    let descriptions: Descriptions | undefined;
     try {
-      return new FileBdev(identity, options, context, file);
+      unlock = await lockImage(calls, fd, keyOf(file.identity), filename, readonly);
+      descriptions = await Descriptions.share(calls, fd, flags, context.reactors);
+      return new FileBdev(identity, options, context, { calls, file, unlock, descriptions });
     } catch (error) {
-      closeSync(file.fd);
+      await (descriptions?.close() ?? calls.run('close', fd).catch(() => {}));
+      await unlock?.();
       throw error;
     }
   }
@@ -124,14 +122,13 @@ export class FileBdev extends Disk {
     return { [module]: { ...shown, ...describeWriteBack(failure) } };
   }
 
-  /** The size that the file has now, in blocks. Throws EINVAL if that is none. */
-  currentBlocks(): number {
-    const { size } = inspect(this.#descriptions.main, this.filename);
-    return countBlocks(size, this.blockSize, this.filename);
+  /** The size that the file has now, in blocks. Rejects with EINVAL if that is none. */
+  currentBlocks(): Promise<number> {
+    return currentBlocks(this.#calls, this.#descriptions.main, this.blockSize, this.filename);
   }
 
   async sync(): Promise<void> {
-    if (this.readonly || this.#closed) {
+    if (this.readonly || this.#closing !== undefined) {
       return;
     }
     const { writeBack } = this.file;
@@ -165,12 +162,16 @@ export class FileBdev extends Disk {
     return before;
   }
 
-  close(): void {
-    if (!this.#closed) {
-      this.#closed = true;
-      this.#descriptions.close(this.#unlock);
-      this.#context.failed.give(this.file);
-    }
+  /** Resolves when the file is closed and unlocked, after the syncs under way. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    await this.#descriptions.close();
+    this.#context.failed.give(this.file);
+    await this.#unlock();
   }
 }
 
@@ -188,112 +189,4 @@ function describeWriteBack(failure: FailedFile | undefined) {
 /** What the default UUID of a file is made from: its path, so that a guest finds the same disk after a restart. */
 export function fileIdentity(filename: string): string {
   return resolve(filename);
-}
-
-function openFile({ filename, blockSize, readonly, direct }: FileBdevOptions): OpenFile {
-  const flags =
-    (readonly ? constants.O_RDONLY : constants.O_RDWR) | (direct ? constants.O_DIRECT : 0);
-  // Before it is opened: opening a FIFO would wait for its other end.
-  checkKind(
-    attempt(() => statSync(filename), filename),
-    filename,
-  );
-  const fd = attempt(
-    () => openQuietly(filename, flags),
-    direct ? `${filename} cannot be opened with O_DIRECT` : filename,
-  );
-  try {
-    const { size, logicalBlockSize } = inspect(fd, filename);
-    const chosen = chooseBlockSize(blockSize, logicalBlockSize, filename);
-    const geometry = { blockSize: chosen, numBlocks: countBlocks(size, chosen, filename) };
-    return { fd, flags, alignment: direct ? directAlignment(fd, chosen, filename) : 1, geometry };
-  } catch (error) {
-    closeSync(fd);
-    throw error;
-  }
-}
-
-function attempt<T>(operation: () => T, detail: string): T {
-  try {
-    return operation();
-  } catch (error) {
-    throw withErrnoDetail(error, detail);
-  }
-}
-
-/** Throws EINVAL for anything but a regular file or block device. */
-export function checkKind(stats: Stats, filename: string): void {
-  if (!stats.isFile() && !stats.isBlockDevice()) {
-    throw new ErrnoError('EINVAL', `${filename} is neither a regular file nor a block device`);
-  }
-}
-
-/** All in bytes. */
-function inspect(fd: number, filename: string): { size: number; logicalBlockSize: number } {
-  const stats = fstatSync(fd);
-  checkKind(stats, filename);
-  if (stats.isFile()) {
-    return { size: stats.size, logicalBlockSize: BLOCK_SIZES[0] };
-  }
-  return attempt(() => native.blockDeviceInfo(fd), filename);
-}
-
-/**
- * What O_DIRECT asks of buffers. Of offsets and lengths it must not ask for more than a block: there is no other way to such blocks that
- * agrees with O_DIRECT (see `bounce.ts`).
- */
-function directAlignment(fd: number, blockSize: number, filename: string): number {
-  const { memory, offset } = askDirect(fd, filename);
-  if (offset > blockSize) {
-    throw new InvalidError(
-      `key 'block_size' must be ${offset} or 'direct' false: O_DIRECT takes no smaller blocks of ${filename}`,
-    );
-  }
-  return Math.max(memory, offset);
-}
-
-function askDirect(fd: number, filename: string): { memory: number; offset: number } {
-  const told = attempt(() => native.directAlignment(fd), filename);
-  if (told !== undefined && told.offset > 0) {
-    return told;
-  }
-  if (fstatSync(fd).isBlockDevice()) {
-    const { logicalBlockSize } = native.blockDeviceInfo(fd);
-    return { memory: logicalBlockSize, offset: logicalBlockSize };
-  }
-  // Before Linux 6.1, and where a file system does not say: what a read gets away with.
-  const page = new Uint8Array(native.mapAnonymous(PAGE_SIZE));
-  let [offset]: readonly number[] = BLOCK_SIZES;
-  while (offset < PAGE_SIZE && !canRead(fd, page.subarray(0, offset), offset)) {
-    offset *= 2;
-  }
-  return { memory: PAGE_SIZE, offset };
-}
-
-function canRead(fd: number, buffer: Uint8Array, offset: number): boolean {
-  try {
-    readSync(fd, buffer, 0, buffer.length, offset);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code !== 'EINVAL';
-  }
-}
-
-function chooseBlockSize(wanted: number | undefined, logical: number, filename: string): number {
-  const blockSize = wanted ?? logical;
-  checkBlockSize(blockSize);
-  if (blockSize < logical) {
-    throw new InvalidError(
-      `key 'block_size' must not be less than the ${logical} bytes of ${filename}'s own blocks`,
-    );
-  }
-  return blockSize;
-}
-
-function countBlocks(size: number, blockSize: number, filename: string): number {
-  const numBlocks = Math.floor(size / blockSize);
-  if (numBlocks < 1) {
-    throw new ErrnoError('EINVAL', `${filename} is shorter than one block of ${blockSize} bytes`);
-  }
-  return numBlocks;
 }

@@ -29,7 +29,7 @@ export async function reopenFile(
     await calls.run('dropCache', opened.values().next().value!.main);
   } catch (error) {
     for (const descriptions of opened.values()) {
-      descriptions.close(() => {});
+      void descriptions.close();
     }
     throw error;
   }

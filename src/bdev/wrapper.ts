@@ -33,7 +33,7 @@ export abstract class WrapperDisk extends Disk {
     return this.base.sync();
   }
 
-  close(): void {}
+  async close(): Promise<void> {}
 }
 
 export class DelayBdev extends WrapperDisk {

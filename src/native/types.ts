@@ -199,6 +199,10 @@ export interface BlockingFunctions {
   /** Of a symbolic link itself. */
   lstat(path: string): Promise<FileStatus>;
   fstat(fd: number): Promise<FileStatus>;
+  /** When the file came to be (statx, STATX_BTIME): ns since 1970, 0 if the file system does not know. */
+  birth(fd: number): Promise<bigint>;
+  /** `mode`: R_OK, W_OK, X_OK of `fs.constants`. */
+  access(path: string, mode: number): Promise<void>;
   fsync(fd: number): Promise<void>;
   fdatasync(fd: number): Promise<void>;
   /** What the page cache has of the file, and is not to be written: later reads ask the disk (posix_fadvise, DONTNEED). */

@@ -97,7 +97,7 @@ export interface CallCounts {
 export interface Keeper {
   /** Raised by each change. */
   readonly revision: number;
-  /** Resolves when all that was changed so far is kept. */
+  /** Resolves when all that was changed so far is kept. Rejects if it cannot be, or not in a bounded time. */
   keep(): Promise<void>;
 }
 
@@ -173,12 +173,13 @@ export class Dispatcher {
     try {
       const before = this.keeper?.revision;
       const result = await entry.method.call(params, caller);
-      await this.keeper?.keep().catch((error: unknown) => {
-        // What only asks is answered all the same.
-        if (this.keeper?.revision !== before) {
-          throw error;
-        }
-      });
+      const kept = this.keeper?.keep();
+      if (this.keeper?.revision === before) {
+        // What only asks waits for no disk. But each call tries again what an earlier one failed to keep.
+        kept?.catch(() => {});
+      } else {
+        await kept;
+      }
       return result;
     } catch (error) {
       const failure = this.#toRpcError(name, error);

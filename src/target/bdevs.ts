@@ -7,6 +7,7 @@ import { DelayBdev, ErrorBdev, type WrapperDisk } from '../bdev/wrapper.ts';
 import { MAX_BDEVS } from '../limits.ts';
 import { ErrnoError, InvalidError } from '../util/errors.ts';
 import { randomUuid, uuidFromName } from '../util/uuid.ts';
+import { Making } from './making.ts';
 
 const MAX_NAME_BYTES = 255;
 
@@ -19,16 +20,6 @@ export interface BdevNaming {
 interface Waiter {
   readonly name: string;
   readonly resolve: (bdev: Disk | undefined) => void;
-}
-
-/** A bdev whose file is being opened, which lasts as long as the file system likes. Its name, UUID and index are taken. */
-interface Making {
-  readonly identity: BdevIdentity;
-  readonly module: Disk['module'];
-  /** Resolves when it is there, or will never be. */
-  readonly over: Promise<unknown>;
-  /** Makes its creation fail with `reason`; what is opened then is closed again. */
-  readonly cancel: (reason: ErrnoError) => void;
 }
 
 export class Bdevs {
@@ -95,59 +86,22 @@ export class Bdevs {
     const uuid = uuidFromName(path);
     const isFree = this.find(uuid) === undefined && this.#makingOf(uuid) === undefined;
     const identity = this.#reserve(naming, isFree ? uuid : uuidFromName(`${path}\0${naming.name}`));
-    let kept = false;
-    try {
-      const bdev = await this.#make(identity, options);
-      const rival = this.#rivalOf(bdev);
-      if (rival !== undefined) {
-        bdev.close();
-        throw new ErrnoError(
-          'EBUSY',
-          `${options.filename} is the file of bdev '${rival.name}', too: both must have the same 'direct'`,
-        );
-      }
-      this.#register(bdev);
-      kept = true;
-      return bdev;
-    } finally {
-      if (!kept) {
-        this.#indices.delete(identity.index);
-      }
-    }
-  }
-
-  /** Opens the file, unless that is cancelled. */
-  async #make(identity: BdevIdentity, options: FileBdevOptions): Promise<FileBdev> {
-    const opening = Promise.resolve(FileBdev.open(identity, options, this.#files));
-    let cancelled: ErrnoError | undefined;
-    let wake: (nothing: undefined) => void = () => {};
-    const cancellation = new Promise<undefined>((resolve) => {
-      wake = resolve;
-    });
-    const made = Promise.race([opening, cancellation]);
-    const making: Making = {
-      identity,
-      module: options.module,
-      over: made.catch(() => {}),
-      cancel: (reason) => {
-        this.#making.delete(making);
-        cancelled ??= reason;
-        wake(undefined);
-      },
-    };
+    const making = new Making(identity, options.module);
     this.#making.add(making);
+    const opening = FileBdev.open(identity, options, this.#files);
     try {
-      const bdev = await made;
-      if (cancelled === undefined && bdev !== undefined) {
-        return bdev;
-      }
-      opening.then(
-        (late) => late.close(),
-        () => {},
-      );
-      throw cancelled;
+      const bdev = await making.opened(opening);
+      this.#checkRivals(bdev);
+      this.#register(bdev);
+      return bdev;
+    } catch (error) {
+      // A file system that never answers keeps its index for ever: there is an end to how many files are asked for at once.
+      const free = () => this.#indices.delete(identity.index);
+      opening.then(free, free);
+      throw error;
     } finally {
       this.#making.delete(making);
+      making.end();
     }
   }
 
@@ -159,7 +113,7 @@ export class Bdevs {
   }
 
   /** If a bdev of that name is being made: resolves when it is there, or will never be. */
-  making(name: string): Promise<unknown> | undefined {
+  making(name: string): Promise<void> | undefined {
     return this.#makingOf(name)?.over;
   }
 
@@ -169,6 +123,7 @@ export class Bdevs {
     if (making?.module !== module) {
       return false;
     }
+    this.#making.delete(making);
     making.cancel(
       new ErrnoError('ECANCELED', `bdev '${making.identity.name}' was deleted before it was there`),
     );
@@ -189,9 +144,10 @@ export class Bdevs {
       .filter((bdev) => bdev.file === file);
   }
 
-  /** A bdev that writes the same file through the page cache while this one goes past it, or the other way: data would be lost. */
-  #rivalOf({ fileId, direct, readonly }: FileBdev): Disk | undefined {
-    return this.list().find(
+  /** Throws EBUSY, and closes the bdev, if another writes the same file through the page cache while this one goes past it, or the other way: data would be lost. */
+  #checkRivals(bdev: FileBdev): void {
+    const { fileId, filename, direct, readonly } = bdev;
+    const rival = this.list().find(
       (other) =>
         other instanceof FileBdev &&
         other.fileId === fileId &&
@@ -199,6 +155,13 @@ export class Bdevs {
         !other.readonly &&
         !readonly,
     );
+    if (rival !== undefined) {
+      void bdev.close();
+      throw new ErrnoError(
+        'EBUSY',
+        `${filename} is the file of bdev '${rival.name}', too: both must have the same 'direct'`,
+      );
+    }
   }
 
   /** On top of a bdev that nobody uses. Throws ENODEV, EPERM, EEXIST, InvalidError. */
@@ -321,8 +284,8 @@ export class Bdevs {
     return this.#byName.get(bdev.name) === bdev;
   }
 
-  /** Forgets a bdev that nobody uses, and frees what it holds. */
-  remove(bdev: Disk): void {
+  /** Forgets a bdev that nobody uses, and frees what it holds: resolves when that is done. */
+  async remove(bdev: Disk): Promise<void> {
     if (!this.has(bdev)) {
       return;
     }
@@ -337,7 +300,7 @@ export class Bdevs {
         this.#wrappers.delete(base);
       }
     }
-    bdev.close();
+    await bdev.close();
   }
 
   /** NQN of the subsystem that uses it. */

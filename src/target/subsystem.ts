@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import type { Disk } from '../bdev/disk.ts';
 import { DEFAULT_NAMESPACES, MAX_NAMESPACES } from '../limits.ts';
+import { BlockingCalls } from '../native/blocking-calls.ts';
 import { ErrnoError, FailedError, InvalidError } from '../util/errors.ts';
 import { nqnProblem } from './nqn.ts';
 import type { EndpointView, Namespace, SubsystemView } from './types.ts';
@@ -87,8 +88,11 @@ export class Subsystem implements SubsystemView {
   readonly namespaces = new Map<number, TargetNamespace>();
   /** By the path of the socket. */
   readonly listeners = new Map<string, Listener>();
-  /** It is being deleted: nothing comes to it any more. */
-  leaving = false;
+  /** For the folders of its sockets, which may be on a file system that does not answer. */
+  readonly calls = new BlockingCalls();
+  #isLeaving = false;
+  #onLeaving: () => void = () => {};
+  #left = this.#nextLeaving();
   readonly #cntlids = new Set<number>();
   #nextCntlid: number;
 
@@ -118,6 +122,33 @@ export class Subsystem implements SubsystemView {
     this.dmrsl = options.dmrsl ?? 0;
     this.wzsl = options.wzsl ?? 0;
     this.allowAnyHost = options.allowAnyHost ?? false;
+  }
+
+  #nextLeaving(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onLeaving = resolve;
+    });
+  }
+
+  /** It is being deleted: nothing comes to it any more. */
+  get leaving(): boolean {
+    return this.#isLeaving;
+  }
+
+  leave(): void {
+    this.#isLeaving = true;
+    this.#onLeaving();
+  }
+
+  /** It could not be deleted. */
+  stay(): void {
+    this.#isLeaving = false;
+    this.#left = this.#nextLeaving();
+  }
+
+  /** What `promise` gives; undefined as soon as the subsystem is being deleted. */
+  async unlessLeaving<T>(promise: Promise<T>): Promise<T | undefined> {
+    return (await Promise.race([promise, this.#left])) ?? undefined;
   }
 
   get shared(): boolean {

@@ -2,7 +2,6 @@
  * The target: bdevs, the vfio-user transport, subsystems and their listeners. What the RPC methods and the command line
  * call. Changes of one subsystem, or of one bdev, run one after the other (`orders.ts`). Owned by main.
  */
-import { statSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Latencies, Latency } from '../bdev/delay.ts';
@@ -13,6 +12,7 @@ import type { RateLimits } from '../bdev/limiter.ts';
 import { reopenFile } from '../bdev/reopen.ts';
 import type { Tally } from '../bdev/tally.ts';
 import type { DelayBdev } from '../bdev/wrapper.ts';
+import { statPath } from '../native/paths.ts';
 import {
   describeError,
   ErrnoError,
@@ -23,6 +23,7 @@ import {
   withErrnoDetail,
 } from '../util/errors.ts';
 import { componentLogger, type Logger } from '../util/log.ts';
+import { patiently } from '../util/patience.ts';
 import { checkSocketPath } from '../util/socket-path.ts';
 import { type BdevNaming, Bdevs } from './bdevs.ts';
 import { TargetEvents } from './events.ts';
@@ -45,6 +46,8 @@ export const DEFAULT_MAX_SUBSYSTEMS = 1024;
 const MIB = 1024 * 1024;
 /** At the end: how long a VM may take to go before the disks are made durable that it has. Milliseconds. */
 const FLUSH_ANYWAY_MS = 2000;
+/** How long the close of a bdev's file is waited for. Milliseconds. */
+const CLOSE_MS = 1000;
 
 /** What the target needs of the reactors. */
 export interface Reactors {
@@ -289,10 +292,11 @@ export class Target {
       throw error;
     }
     if (this.bdevs.has(bdev)) {
-      this.bdevs.remove(bdev);
+      const closing = this.bdevs.remove(bdev);
       this.reactors.forgetBdev(bdev.index);
       this.#bdevLog.info({ bdev: bdev.name }, 'bdev deleted');
       this.events.emit({ type: 'bdev-deleted', bdev: bdev.name });
+      await this.#closed(bdev, closing);
     }
   }
 
@@ -319,9 +323,11 @@ export class Target {
       this.events.emit({ type: 'bdev-reopened', bdev: each.name });
     }
     // Unless one could not be renewed: then a reactor may still use them.
-    for (const descriptions of before) {
-      descriptions.close(() => {});
-    }
+    const closing = Promise.all(before.map((descriptions) => descriptions.close()));
+    await this.#closed(
+      bdev,
+      closing.then(() => {}),
+    );
   }
 
   /** To reactors and guests it is the namespace anew. */
@@ -486,7 +492,7 @@ export class Target {
   /** Disconnects its clients, and gives its bdevs free. */
   async deleteSubsystem(nqn: string): Promise<void> {
     const subsystem = this.#staying(nqn);
-    subsystem.leaving = true;
+    subsystem.leave();
     // At once: what a guest holds up ends when its client goes, and with it the changes that are before this one.
     this.#hangUp(subsystem.listeners.values());
     try {
@@ -502,7 +508,7 @@ export class Target {
         }),
       );
     } catch (error) {
-      subsystem.leaving = false;
+      subsystem.stay();
       throw error;
     }
   }
@@ -598,7 +604,7 @@ export class Target {
   /** Listens at `traddr`/cntrl; or, if the socket was passed to the process, at `passedAt`. Resolves with the path of the socket. */
   addListener(nqn: string, address: ListenAddress, passedAt?: string): Promise<string> {
     return this.#changeSubsystem(nqn, async (subsystem) => {
-      const socketPath = passedAt ?? this.#planSocket(subsystem, address.traddr);
+      const socketPath = passedAt ?? (await this.#planSocket(subsystem, address.traddr));
       if (this.#transport === undefined) {
         throw new InvalidError(
           `key 'listen_address.trtype': there is no VFIOUSER transport (nvmf_create_transport)`,
@@ -628,12 +634,16 @@ export class Target {
     });
   }
 
-  #planSocket(subsystem: Subsystem, traddr: string): string {
+  async #planSocket(subsystem: Subsystem, traddr: string): Promise<string> {
     const key = `key 'listen_address.traddr'`;
     if (!isAbsolute(traddr)) {
       throw new InvalidError(`${key} must be the absolute path of a folder`);
     }
-    if (statSync(traddr, { throwIfNoEntry: false })?.isDirectory() !== true) {
+    const stats = await subsystem.unlessLeaving(statPath(subsystem.calls, traddr));
+    if (subsystem.leaving) {
+      throw new InvalidError(`key 'nqn': ${subsystem.nqn} is being deleted`);
+    }
+    if (stats?.kind !== 'folder') {
       throw new InvalidError(`${key}: there is no folder ${traddr}`);
     }
     const socketPath = join(traddr, SOCKET_NAME);
@@ -763,7 +773,15 @@ export class Target {
       await gone;
     }
     await sync();
-    await this.#try(`closing bdev '${bdev.name}'`, () => this.bdevs.remove(bdev));
+    await this.#closed(bdev, this.bdevs.remove(bdev));
+  }
+
+  /** Its file is closed; or its file system does not answer: that is nobody's concern any more. */
+  async #closed({ name }: Disk, closing: Promise<void>): Promise<void> {
+    const words = 'its file is not closed yet: the file system does not answer';
+    await patiently(closing, CLOSE_MS, words).catch((error: unknown) =>
+      this.#bdevLog.warn({ bdev: name, reason: describeError(error) }, 'gone'),
+    );
   }
 
   async #try(what: string, operation: () => Promise<void> | void): Promise<void> {

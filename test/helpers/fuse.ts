@@ -52,6 +52,7 @@ export class FuseDisk {
     const child = fork(SERVER, args, { execArgv: [], env: { PATH } });
     const over = new Promise((resolve) => child.once('exit', resolve));
     t.teardown(async () => {
+      child.kill('SIGCONT');
       // First: to start a program closes descriptors of ours, which may wait for the file system.
       if (child.connected) {
         child.disconnect();
@@ -136,5 +137,14 @@ export class FuseDisk {
   /** The server dies: what waits fails, and so does everything after. */
   die(): void {
     this.#child.kill('SIGKILL');
+  }
+
+  /** From now on nothing of the whole file system is answered, until `resume`. */
+  freeze(): void {
+    this.#child.kill('SIGSTOP');
+  }
+
+  resume(): void {
+    this.#child.kill('SIGCONT');
   }
 }

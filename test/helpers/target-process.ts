@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { native } from '../../src/native/index.ts';
 import { callRpc } from '../../src/rpc/client.ts';
-import { Doorbell } from './rpc-process.ts';
+import { Doorbell, type Outcome } from './rpc-process.ts';
 import type { Test } from './target.ts';
 
 /** What a process has of the system. */
@@ -58,6 +58,11 @@ export class TargetProcess {
   /** Of the HTTP server; ends with a slash. */
   async httpUrl(): Promise<string> {
     return (await this.#process.printed(/^HTTP: +(\S+)$/m))[1];
+  }
+
+  /** Once it is over. */
+  get outcome(): Promise<Outcome> {
+    return this.#process.outcome;
   }
 
   signal(name: NodeJS.Signals): void {

@@ -1,5 +1,5 @@
 /** The methods that make files for disks and folders for sockets. */
-import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { shortFolder, startRpcTarget } from '../helpers/rpc.ts';
@@ -52,4 +52,36 @@ t.test('a folder of a socket is for its user only, and may be there', async (t) 
     code: -32602,
     message: /absolute/,
   });
+});
+
+t.test('a folder that cannot be made has an end', async (t) => {
+  const { call, refusal } = await startRpcTarget(t);
+  const parent = shortFolder(t);
+  symlinkSync(join(parent, 'loop'), join(parent, 'loop'));
+  symlinkSync(join(parent, 'nowhere'), join(parent, 'dangling'));
+  for (const [folder, codes] of [
+    // The folder above is there, and the system says that it is not.
+    ['/proc/x', [-2]],
+    ['/proc/x/y', [-2]],
+    ['/proc/self/x', [-2]],
+    ['/sys/x', [-1, -2, -13]],
+    ['/sys/x/y/z', [-1, -2, -13]],
+    [join(parent, 'loop'), [-40]],
+    [join(parent, 'loop', 'x'), [-40]],
+    [join(parent, 'dangling'), [-2]],
+    [join(parent, 'dangling', 'x'), [-2]],
+    [join(parent, 'n'.repeat(256)), [-36]],
+    [join(parent, 'n'.repeat(256), 'x'), [-36]],
+    [`/${'é/'.repeat(2000)}`, [-36]],
+  ] as const) {
+    const { code, message } = await refusal('doorbell_create_socket_folder', { folder });
+    t.ok(
+      codes.some((known) => known === code),
+      `${folder.slice(-20)}: ${code} ${message.slice(0, 60)}`,
+    );
+  }
+  const deep = join(parent, ...Array.from({ length: 200 }, (_, i) => `d${i}`));
+  t.equal(await call('doorbell_create_socket_folder', { folder: deep }), true);
+  t.ok(statSync(deep).isDirectory());
+  t.equal(await call('doorbell_create_socket_folder', { folder: '/' }), true, 'it is there');
 });

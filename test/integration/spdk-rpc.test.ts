@@ -105,7 +105,7 @@ t.test('a configuration that SPDK saved', async (t) => {
   await t.test('is loaded by --config', async (t) => {
     const file = join(folder, 'spdk.json');
     writeFileSync(file, JSON.stringify(saved));
-    const { plan, ignored } = checkFiles([file], methodTable(), true);
+    const { plan, ignored } = await checkFiles([file], methodTable(), true);
     t.strictSame([...plan.bdevs.keys()], ['Malloc0', 'Null0', 'Aio0', 'Uring0']);
     const [subsystem] = plan.subsystems.values();
     t.equal(subsystem.namespaces.size, 3);

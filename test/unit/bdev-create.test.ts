@@ -46,7 +46,7 @@ t.test('null', async (t) => {
   t.throws(() => bdev.setNumBlocks(0), { name: 'InvalidError' });
   t.equal(bdev.numBlocks, 20);
   await bdev.sync();
-  bdev.close();
+  await bdev.close();
 });
 
 t.test('geometry', async (t) => {
@@ -81,8 +81,8 @@ t.test('malloc: zeros, taken when written, given back at close', async (t) => {
   bytes.subarray(0, 32 * MIB).fill(1);
   t.ok(residentKiB() - before >= 32 * 1024, 'resident once written');
   await bdev.sync();
-  bdev.close();
-  bdev.close();
+  await bdev.close();
+  await bdev.close();
   t.ok(residentKiB() - before < 1024, 'given back');
   t.equal(bytes[0], 0, 'a late reader sees zeros, and is not killed');
 });
@@ -90,7 +90,7 @@ t.test('malloc: zeros, taken when written, given back at close', async (t) => {
 t.test('malloc: a size that is not whole pages', async (t) => {
   const bdev = new MallocBdev(identity, { blockSize: 512, numBlocks: 9 });
   t.equal(bdev.backend.memory.byteLength, 8192);
-  bdev.close();
+  await bdev.close();
 });
 
 t.test('malloc: more than there are addresses', async (t) => {
@@ -102,7 +102,7 @@ t.test('file: size, block size, descriptors', async (t) => {
   const path = join(shortFolder(t), 'disk');
   writeFileSync(path, Buffer.alloc(10_000, 7));
   const before = openFds();
-  const bdev = FileBdev.open(identity, { module: 'uring', filename: path }, context);
+  const bdev = await FileBdev.open(identity, { module: 'uring', filename: path }, context);
   t.match(bdev, { blockSize: 512, numBlocks: 19, readonly: false, productName: 'URING bdev' });
   t.match(bdev.backend, { kind: 'uring', fds: [Number, Number], alignment: 1 });
   t.strictSame(bdev.driverSpecific, {
@@ -111,38 +111,42 @@ t.test('file: size, block size, descriptors', async (t) => {
   t.equal(openFds(), before + 4, 'the file for main and each reactor, and its lock');
   t.equal(fstatSync(bdev.backend.fds[0]).size, 10_000, 'the file keeps its size');
   await bdev.sync();
-  bdev.close();
-  bdev.close();
+  await bdev.close();
+  await bdev.close();
   await bdev.sync();
   t.equal(openFds(), before);
   t.strictSame(readFileSync(path), Buffer.alloc(10_000, 7), 'and its content');
 
-  const large = FileBdev.open(
+  const large = await FileBdev.open(
     identity,
     { module: 'aio', filename: path, blockSize: 4096 },
     context,
   );
   t.match(large, { blockSize: 4096, numBlocks: 2, productName: 'AIO disk' });
   t.match(large.driverSpecific, { aio: { block_size_override: true, fallocate: false } });
-  large.close();
+  await large.close();
 });
 
 t.test('file: the size is read again', async (t) => {
   const path = join(shortFolder(t), 'disk');
   writeFileSync(path, Buffer.alloc(8192));
-  const bdev = FileBdev.open(identity, { module: 'aio', filename: path }, context);
+  const bdev = await FileBdev.open(identity, { module: 'aio', filename: path }, context);
   truncateSync(path, 20_000);
-  t.equal(bdev.currentBlocks(), 39);
+  t.equal(await bdev.currentBlocks(), 39);
   t.equal(bdev.numBlocks, 16, 'until it is set');
   truncateSync(path, 100);
-  t.throws(() => bdev.currentBlocks(), { code: 'EINVAL' });
-  bdev.close();
+  await t.rejects(bdev.currentBlocks(), { code: 'EINVAL' });
+  await bdev.close();
 });
 
 t.test('file: read only', async (t) => {
   const path = join(shortFolder(t), 'disk');
   writeFileSync(path, Buffer.alloc(8192));
-  const bdev = FileBdev.open(identity, { module: 'aio', filename: path, readonly: true }, context);
+  const bdev = await FileBdev.open(
+    identity,
+    { module: 'aio', filename: path, readonly: true },
+    context,
+  );
   t.equal(bdev.readonly, true);
   const flags = /flags:\s+(\d+)/.exec(
     readFileSync(`/proc/self/fdinfo/${bdev.backend.fds[0]}`, 'utf8'),
@@ -150,14 +154,18 @@ t.test('file: read only', async (t) => {
   t.equal(Number.parseInt(flags?.[1] ?? '', 8) & 3, 0, 'O_RDONLY');
   t.throws(() => ftruncateSync(bdev.backend.fds[0], 0), { code: 'EINVAL' });
   await bdev.sync();
-  bdev.close();
+  await bdev.close();
 });
 
 t.test('file: O_DIRECT', async (t) => {
   const path = join(shortFolder(t), 'disk');
   writeFileSync(path, Buffer.alloc(8192));
   const before = openFds();
-  const bdev = FileBdev.open(identity, { module: 'uring', filename: path, direct: true }, context);
+  const bdev = await FileBdev.open(
+    identity,
+    { module: 'uring', filename: path, direct: true },
+    context,
+  );
   const {
     fds: [fd],
     alignment,
@@ -166,7 +174,7 @@ t.test('file: O_DIRECT', async (t) => {
   t.equal(openFds(), before + 4, 'the file for main and each reactor, and its lock');
   const flags = /flags:\s+(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1] ?? '';
   t.equal(Number.parseInt(flags, 8) & 0o40000, 0o40000);
-  bdev.close();
+  await bdev.close();
   t.equal(openFds(), before);
 });
 
@@ -205,8 +213,8 @@ t.test('file: what is refused leaves nothing open', async (t) => {
   ] as const;
   for (const [options, error] of bad) {
     for (const direct of [false, true]) {
-      t.throws(
-        () => FileBdev.open(identity, { module: 'aio', direct, ...options }, context),
+      await t.rejects(
+        FileBdev.open(identity, { module: 'aio', direct, ...options }, context),
         error,
         JSON.stringify(options),
       );
@@ -227,11 +235,15 @@ t.test('block device', async (t) => {
   }
   const device = made.stdout.trim();
   t.teardown(() => losetup('--detach', device));
-  const bdev = FileBdev.open(identity, { module: 'aio', filename: device, direct: true }, context);
+  const bdev = await FileBdev.open(
+    identity,
+    { module: 'aio', filename: device, direct: true },
+    context,
+  );
   t.match(bdev, { blockSize: 4096, numBlocks: 768, backend: { alignment: 4096 } });
-  bdev.close();
-  t.throws(
-    () => FileBdev.open(identity, { module: 'aio', filename: device, blockSize: 512 }, context),
+  await bdev.close();
+  await t.rejects(
+    FileBdev.open(identity, { module: 'aio', filename: device, blockSize: 512 }, context),
     {
       name: 'InvalidError',
       message: /4096/,

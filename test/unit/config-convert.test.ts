@@ -1,6 +1,6 @@
 /** One form of a configuration in the other: nothing is lost that is not told, and what is told is what is lost. */
 import { deepStrictEqual, ok } from 'node:assert';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
@@ -8,7 +8,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { stringify } from 'yaml';
 import { completePlan } from '../../src/app/config/complete.ts';
-import { type ConvertOptions, convertFile } from '../../src/app/config/convert.ts';
+import { type ConvertOptions, convertSource } from '../../src/app/config/convert.ts';
 import { foldCalls, isFoldable } from '../../src/app/config/fold.ts';
 import { compileSources } from '../../src/app/config/load.ts';
 import { methodTable } from '../../src/app/config/methods.ts';
@@ -26,8 +26,7 @@ const FILE = join(folder, 'file');
 const plan = (text: string): Plan => compileSources([parseSource(text, FILE)], methods).plan;
 
 function convert(text: string, options?: ConvertOptions): { text: string; losses: string[] } {
-  writeFileSync(FILE, text);
-  const converted = convertFile(FILE, methods, options);
+  const converted = convertSource(parseSource(text, FILE), methods, options);
   return {
     text: converted.text,
     losses: converted.losses.map((loss) => formatProblem(loss).replace(FILE, '')),

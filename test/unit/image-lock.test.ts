@@ -11,7 +11,7 @@ import { spawnTied } from '../helpers/tied.ts';
 
 const IN_USE = { code: 'EBUSY', message: /is in use: another process has locked it/ };
 
-function open(filename: string, readonly = false): FileBdev {
+function open(filename: string, readonly = false): Promise<FileBdev> {
   const identity = { index: 0, name: 'b', uuid: '00112233-4455-6677-8899-aabbccddeeff' };
   const context = { reactors: 1, failed: new FailedFiles(() => {}) };
   return FileBdev.open(identity, { module: 'uring', filename, readonly }, context);
@@ -33,33 +33,33 @@ function canLock(file: string, exclusive: boolean): boolean {
 
 t.test('a bdev that may be written excludes others', async (t) => {
   const file = makeFile(t);
-  const bdev = open(file);
+  const bdev = await open(file);
   t.equal(canLock(file, false), false);
-  bdev.close();
+  await bdev.close();
   t.equal(canLock(file, true), true, 'until it is closed');
 });
 
 t.test('one that is only read excludes who writes', async (t) => {
   const file = makeFile(t);
-  const bdev = open(file, true);
+  const bdev = await open(file, true);
   t.equal(canLock(file, true), false);
   t.equal(canLock(file, false), true);
-  bdev.close();
+  await bdev.close();
   t.equal(canLock(file, true), true);
 });
 
 t.test('bdevs of one process share a file', async (t) => {
   const file = makeFile(t);
-  const reader = open(file, true);
-  const writer = open(file);
+  const reader = await open(file, true);
+  const writer = await open(file);
   t.equal(canLock(file, false), false, 'as the one that asks for more');
-  reader.close();
+  await reader.close();
   t.equal(canLock(file, false), false);
-  const another = open(file);
-  writer.close();
+  const another = await open(file);
+  await writer.close();
   t.equal(canLock(file, false), false);
-  another.close();
-  another.close();
+  await another.close();
+  await another.close();
   t.equal(canLock(file, true), true, 'the last one lets go');
 });
 
@@ -68,21 +68,21 @@ t.test('a file that others use is refused', async (t) => {
   const fd = openSync(file, 'r+');
   const before = readdirSync('/proc/self/fd').length;
   native.lockFile(fd, true);
-  t.throws(() => open(file), IN_USE);
-  t.throws(() => open(file, true), IN_USE);
+  await t.rejects(open(file), IN_USE);
+  await t.rejects(open(file, true), IN_USE);
   t.equal(readdirSync('/proc/self/fd').length, before, 'nothing stays open');
 
   native.lockFile(fd, false);
-  t.throws(() => open(file), IN_USE, 'to write it');
-  const reader = open(file, true);
-  t.throws(() => open(file), IN_USE, 'the same beside a bdev that reads it');
+  await t.rejects(open(file), IN_USE, 'to write it');
+  const reader = await open(file, true);
+  await t.rejects(open(file), IN_USE, 'the same beside a bdev that reads it');
   t.equal(canLock(file, true), false, 'which keeps its lock');
   closeSync(fd);
   t.equal(canLock(file, true), false);
-  const writer = open(file);
+  const writer = await open(file);
   t.equal(canLock(file, false), false);
-  reader.close();
-  writer.close();
+  await reader.close();
+  await writer.close();
   t.equal(readdirSync('/proc/self/fd').length, before - 1);
 });
 
@@ -94,13 +94,13 @@ t.test('a process that is killed lets go', async (t) => {
     const { FileBdev } = await import('${href}file.js');
     const context = { reactors: 1, failed: new FailedFiles(() => {}) };
     const options = { module: 'aio', filename: ${JSON.stringify(file)} };
-    FileBdev.open({ index: 0, name: 'b', uuid: '' }, options, context);
+    await FileBdev.open({ index: 0, name: 'b', uuid: '' }, options, context);
     console.log('locked');
     setInterval(() => {}, 1000);`;
   const child = spawnTied(process.execPath, ['--input-type=module', '-e', script]);
   await once(child.stdout, 'data');
-  t.throws(() => open(file), IN_USE);
+  await t.rejects(open(file), IN_USE);
   child.kill('SIGKILL');
   await once(child, 'exit');
-  open(file).close();
+  await (await open(file)).close();
 });

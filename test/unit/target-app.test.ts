@@ -9,6 +9,7 @@ import { chooseCpus, parseCpuList, parseCpuMask } from '../../src/app/cpus.ts';
 import { parseSize } from '../../src/app/size.ts';
 import { defaultSocketFolder, prepareSocketFolder } from '../../src/app/socket-folder.ts';
 import { createDiskImage } from '../../src/bdev/image.ts';
+import { BlockingCalls } from '../../src/native/blocking-calls.ts';
 import { describeError, ErrnoError, strerror } from '../../src/util/errors.ts';
 import { shortFolder } from '../helpers/rpc.ts';
 
@@ -96,26 +97,30 @@ t.test("the VMM's commands", async (t) => {
 
 t.test('a default disk is made once, sparse, and never touched again', async (t) => {
   const path = join(shortFolder(t), 'disk.img');
-  t.equal(createDiskImage(path, 2 ** 30), true);
+  const calls = new BlockingCalls();
+  t.equal(await createDiskImage(calls, path, 2 ** 30), true);
   t.match(statSync(path), { size: 2 ** 30, blocks: 0 });
   t.equal(statSync(path).mode & 0o777, 0o600);
   writeFileSync(path, 'precious');
-  t.equal(createDiskImage(path, 2 ** 30), false);
+  t.equal(await createDiskImage(calls, path, 2 ** 30), false);
   t.equal(readFileSync(path, 'utf8'), 'precious');
-  t.throws(() => createDiskImage('/none/disk', 4096), { code: 'ENOENT', message: /\/none\/disk/ });
+  await t.rejects(createDiskImage(calls, '/none/disk', 4096), {
+    code: 'ENOENT',
+    message: /\/none\/disk/,
+  });
   const huge = join(shortFolder(t), 'huge');
-  t.throws(() => createDiskImage(huge, Number.MAX_SAFE_INTEGER), { code: 'EFBIG' });
+  await t.rejects(createDiskImage(calls, huge, Number.MAX_SAFE_INTEGER), { code: 'EFBIG' });
   t.notOk(existsSync(huge), 'nothing is left of one that could not be made');
 });
 
 t.test('the folder of the socket', async (t) => {
   const base = shortFolder(t);
-  const folder = prepareSocketFolder(join(base, 'a/b'));
+  const folder = await prepareSocketFolder(join(base, 'a/b'));
   t.equal(folder, join(base, 'a/b'));
   t.equal(lstatSync(folder).mode & 0o777, 0o700);
-  t.equal(prepareSocketFolder(folder), folder, 'again');
+  t.equal(await prepareSocketFolder(folder), folder, 'again');
   writeFileSync(join(base, 'file'), '');
-  t.throws(() => prepareSocketFolder(join(base, 'file')), { code: 'EEXIST' });
+  await t.rejects(prepareSocketFolder(join(base, 'file')), { code: 'EEXIST' });
 
   const { XDG_RUNTIME_DIR } = process.env;
   t.teardown(() => {
@@ -127,12 +132,12 @@ t.test('the folder of the socket', async (t) => {
   });
   process.env.XDG_RUNTIME_DIR = base;
   t.equal(defaultSocketFolder(), join(base, 'doorbell'));
-  t.equal(prepareSocketFolder(undefined), join(base, 'doorbell'));
+  t.equal(await prepareSocketFolder(undefined), join(base, 'doorbell'));
   const open = join(base, 'open');
   mkdirSync(join(open, 'doorbell'), { recursive: true, mode: 0o777 });
   spawnSync('chmod', ['777', join(open, 'doorbell')]);
   process.env.XDG_RUNTIME_DIR = open;
-  t.throws(() => prepareSocketFolder(undefined), { name: 'FailedError' });
+  await t.rejects(prepareSocketFolder(undefined), { name: 'FailedError' });
 });
 
 t.test('errors in words', async (t) => {

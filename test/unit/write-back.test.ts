@@ -79,7 +79,12 @@ t.test('a file is one, however many bdevs are on it', async (t) => {
   const { registry, told, open, make, changes } = files(t);
   make('a');
   make('b');
-  const [one, other, reader, stranger] = [open('a'), open('a'), open('a', true), open('b')];
+  const [one, other, reader, stranger] = await Promise.all([
+    open('a'),
+    open('a'),
+    open('a', true),
+    open('b'),
+  ]);
   t.equal(one.backend.writeBack, other.backend.writeBack);
   t.not(one.backend.fds[0], other.backend.fds[0], 'each has descriptions of its own');
   new WriteBack(one.backend.writeBack).fail(ENOSPC);
@@ -98,23 +103,23 @@ t.test('a file is one, however many bdevs are on it', async (t) => {
   t.equal(changes(), 1);
 
   for (const bdev of [one, other, reader]) {
-    bdev.close();
+    await bdev.close();
   }
   t.equal(registry.list().length, 1, 'without a bdev, too');
-  const again = open('a');
+  const again = await open('a');
   t.match(again.failure, { errno: ENOSPC });
   t.equal(new WriteBack(again.backend.writeBack).failed, true);
   t.equal(registry.list().length, 1);
-  again.close();
-  stranger.close();
+  await again.close();
+  await stranger.close();
 });
 
 t.test('a failure that main finds while the bdev goes', async (t) => {
   const { registry, open, make, changes } = files(t);
   make('a');
-  const bdev = open('a');
+  const bdev = await open('a');
   new WriteBack(bdev.backend.writeBack).fail(EIO);
-  bdev.close();
+  await bdev.close();
   t.equal(registry.list().length, 1);
   t.equal(changes(), 1);
 });
@@ -122,27 +127,31 @@ t.test('a failure that main finds while the bdev goes', async (t) => {
 t.test('after a restart', async (t) => {
   const first = files(t);
   first.make('a');
-  const bdev = first.open('a');
+  const bdev = await first.open('a');
   new WriteBack(bdev.backend.writeBack).fail(EIO);
-  bdev.close();
+  await bdev.close();
   const [failure] = JSON.parse(JSON.stringify(first.registry.list())) as FailedFile[];
 
-  const open = (known: FailedFile) => {
+  const open = async (known: FailedFile) => {
     const context = { reactors: 1, failed: new FailedFiles(() => {}) };
     context.failed.restore([known]);
     const options = { module: 'aio', filename: join(first.folder, 'a') } as const;
-    const again = FileBdev.open({ index: 0, name: 'x', uuid: '' }, options, context);
+    const again = await FileBdev.open({ index: 0, name: 'x', uuid: '' }, options, context);
     const known_ = again.failure !== undefined;
-    again.close();
+    await again.close();
     return known_;
   };
-  t.equal(open(failure), true);
-  t.equal(open({ ...failure, device: '1' }), true, 'the device has another number: the same path');
-  t.equal(open({ ...failure, path: '/x' }), true, 'it was named otherwise');
-  t.equal(open({ ...failure, device: '1', path: '/x' }), false);
-  t.equal(open({ ...failure, inode: '1' }), false, 'another file at this path');
+  t.equal(await open(failure), true);
+  t.equal(
+    await open({ ...failure, device: '1' }),
+    true,
+    'the device has another number: the same path',
+  );
+  t.equal(await open({ ...failure, path: '/x' }), true, 'it was named otherwise');
+  t.equal(await open({ ...failure, device: '1', path: '/x' }), false);
+  t.equal(await open({ ...failure, inode: '1' }), false, 'another file at this path');
   renameSync(join(first.folder, 'a'), join(first.folder, 'old'));
   first.make('a');
-  t.equal(open(failure), false, 'restored from elsewhere');
+  t.equal(await open(failure), false, 'restored from elsewhere');
   rmSync(join(first.folder, 'a'));
 });

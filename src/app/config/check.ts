@@ -3,7 +3,7 @@ import { checkReach, readTokenFile } from '../../http/access.ts';
 import { native } from '../../native/index.ts';
 import { describeError } from '../../util/errors.ts';
 import { chooseCpus } from '../cpus.ts';
-import { completePlan } from './complete.ts';
+import { askBlockSizes, completePlan } from './complete.ts';
 import { foldCalls, type Part, placeKey } from './fold.ts';
 import { checkHost, type Sizes } from './host.ts';
 import { compileSources, type LoadedConfig, readSources } from './load.ts';
@@ -37,7 +37,7 @@ export function placeFinder(
 }
 
 /** Adds what is wrong to `problems`: a plan that contradicts itself (files and JSON-RPC may want the same thing), or cannot be made here. */
-export function checkIntent(check: IntentCheck, problems: Problem[]): void {
+export async function checkIntent(check: IntentCheck, problems: Problem[]): Promise<void> {
   const { plan, placeOf } = check;
   const calls = planDocument(plan).subsystems.flatMap(({ config }) => config ?? []);
   foldCalls(
@@ -49,25 +49,27 @@ export function checkIntent(check: IntentCheck, problems: Problem[]): void {
     }),
     problems,
   );
-  checkHost(check, problems);
+  await checkHost(check, problems);
 }
 
 /**
- * Reads files and checks them as `doorbell serve --config` does. Throws ConfigError with all that is wrong. Without `host` disks and
+ * Reads files and checks them as `doorbell serve --config` does. Rejects with ConfigError with all that is wrong. Without `host` disks and
  * folders are not looked at.
  */
-export function checkFiles(
+export async function checkFiles(
   files: readonly string[],
   methods: MethodTable,
   host: boolean,
-): LoadedConfig {
-  const sources = readSources(files);
+): Promise<LoadedConfig> {
+  const sources = await readSources(files);
   const loaded = compileSources(sources, methods);
   if (host) {
     const problems: Problem[] = [];
     checkSettings(loaded.settings, sources, problems);
-    const plan = completePlan(loaded.plan, EMPTY_PLAN);
-    checkIntent({ plan, sizes: loaded.sizes, placeOf: placeFinder([loaded.places]) }, problems);
+    const blockSizes = await askBlockSizes(loaded.plan, EMPTY_PLAN);
+    const plan = completePlan(loaded.plan, EMPTY_PLAN, blockSizes);
+    const placeOf = placeFinder([loaded.places]);
+    await checkIntent({ plan, sizes: loaded.sizes, placeOf }, problems);
     refuse(problems);
   }
   return loaded;

@@ -2,9 +2,9 @@
  * Fills in what a plan leaves open, so that it says of everything what it will be: as it is in the target that runs, or else as the
  * target would choose it.
  */
-import { closeSync, openSync, statSync } from 'node:fs';
-import { native } from '../../native/index.ts';
+import { blockDevicePath, statPath } from '../../native/paths.ts';
 import { randomUuid, uuidFromName } from '../../util/uuid.ts';
+import { askPath } from './host-files.ts';
 import {
   type BdevPlan,
   baseOf,
@@ -13,11 +13,17 @@ import {
   type SubsystemPlan,
 } from './plan.ts';
 
-/** `current`: what runs. NSIDs that a namespace has are kept, so that disks that come and go leave the others alone. */
-export function completePlan(plan: Plan, current: Plan): Plan {
+/** Logical block sizes of devices, by their paths. */
+export type BlockSizes = ReadonlyMap<string, number>;
+
+/**
+ * `current`: what runs. NSIDs that a namespace has are kept, so that disks that come and go leave the others alone. `blockSizes`: of the
+ * files that are devices, see `askBlockSizes`.
+ */
+export function completePlan(plan: Plan, current: Plan, blockSizes: BlockSizes = new Map()): Plan {
   const bdevs = new Map<string, BdevPlan>();
   for (const [name, bdev] of plan.bdevs) {
-    bdevs.set(name, completeBdev(bdev, bdevs, current.bdevs.get(name)));
+    bdevs.set(name, completeBdev(bdev, bdevs, current.bdevs.get(name), blockSizes));
   }
   const subsystems = new Map(
     [...plan.subsystems].map(([nqn, subsystem]) => [
@@ -32,6 +38,7 @@ function completeBdev(
   bdev: BdevPlan,
   below: ReadonlyMap<string, BdevPlan>,
   current: BdevPlan | undefined,
+  blockSizes: BlockSizes,
 ): BdevPlan {
   const { filename, block_size, uuid, ...rest } = bdev.params;
   const base = below.get(baseOf(bdev) ?? '');
@@ -42,23 +49,35 @@ function completeBdev(
   const params = {
     ...rest,
     ...(filename !== undefined && { filename }),
-    ...(base === undefined && { block_size: block_size ?? logicalBlockSize(String(filename)) }),
+    ...(base === undefined && {
+      block_size: block_size ?? blockSizes.get(String(filename)) ?? 512,
+    }),
     uuid: uuid ?? defaultUuid(),
   };
   return { ...bdev, params };
 }
 
-/** What a bdev has if nobody says otherwise. A file that is missing will be a regular one. */
-function logicalBlockSize(filename: string): number {
-  if (statSync(filename, { throwIfNoEntry: false })?.isBlockDevice() !== true) {
-    return 512;
-  }
-  const fd = openSync(filename, 'r');
-  try {
-    return native.blockDeviceInfo(fd).logicalBlockSize;
-  } finally {
-    closeSync(fd);
-  }
+/**
+ * What the bdevs of a plan have if nobody says otherwise. A file that is missing will be a regular one. One that does not answer is as it
+ * is in the target that runs.
+ */
+export async function askBlockSizes({ bdevs }: Plan, current: Plan): Promise<BlockSizes> {
+  const unknown = [...bdevs.values()].filter(
+    ({ params }) => typeof params.filename === 'string' && params.block_size === undefined,
+  );
+  const found = await Promise.all(
+    unknown.map(async ({ name, params }): Promise<[string, number]> => {
+      const filename = String(params.filename);
+      const before = current.bdevs.get(name)?.params;
+      const known = before?.filename === filename ? Number(before.block_size) : 512;
+      const size = await askPath(filename, async (calls) => {
+        const isDevice = (await statPath(calls, filename))?.kind === 'block-device';
+        return isDevice ? (await blockDevicePath(calls, filename)).logicalBlockSize : 512;
+      }).catch(() => known);
+      return [filename, size];
+    }),
+  );
+  return new Map(found);
 }
 
 function completeSubsystem(

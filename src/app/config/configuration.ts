@@ -10,13 +10,16 @@ import { type ConfigCall, saveConfig } from '../../rpc/save-config.ts';
 import { DEFAULT_MAX_SUBSYSTEMS, type Target } from '../../target/target.ts';
 import { describeError, FailedError } from '../../util/errors.ts';
 import type { Logger } from '../../util/log.ts';
+import { patiently } from '../../util/patience.ts';
 import { Serial } from '../../util/serial.ts';
 import { emptiedDisks, planChanges } from './changes.ts';
 import { checkIntent, type Intent, placeFinder } from './check.ts';
-import { completePlan } from './complete.ts';
+import { askBlockSizes, completePlan } from './complete.ts';
 import { FailureFile } from './failure-file.ts';
 import { planOf } from './fold.ts';
+import { type GroupedCalls, groupCalls } from './groups.ts';
 import { prepareHost, type Sizes } from './host.ts';
+import { askPath } from './host-files.ts';
 import { type LoadedConfig, loadConfig } from './load.ts';
 import { mergePlans } from './merge.ts';
 import { describeCall, EMPTY_PLAN, type Plan, planDocument, same } from './plan.ts';
@@ -24,6 +27,11 @@ import { type Place, type Problem, refuse } from './problem.ts';
 import type { Settings } from './short.ts';
 import type { MethodTable } from './spdk.ts';
 import { type State, StateFile } from './state.ts';
+
+/** How long a reload waits for one of its calls. Milliseconds. */
+const RELOAD_CALL_MS = 10_000;
+/** How long a call waits until what it changed is on stable storage. Milliseconds. */
+const KEEP_MS = 5000;
 
 export interface ConfigurationOptions {
   readonly files: readonly string[];
@@ -75,23 +83,37 @@ export class Configuration {
   /** The last attempt to keep it failed. */
   #complained = false;
 
-  /** Reads and checks everything. Throws ConfigError with all that is wrong, FailedError if the state folder is in use. */
-  constructor(options: ConfigurationOptions) {
+  /** Reads and checks everything. Rejects with ConfigError with all that is wrong, FailedError if the state folder is in use. */
+  static async open(options: ConfigurationOptions): Promise<Configuration> {
+    const loaded = await load(options);
+    const { stateDir, methods } = options;
+    const state = stateDir === undefined ? undefined : await StateFile.open(stateDir);
+    const configuration = new Configuration(options, loaded, state);
+    try {
+      configuration.#failed = configuration.#failures?.read() ?? [];
+      const kept = state?.read(methods);
+      configuration.#restores = kept !== undefined;
+      configuration.#start = await configuration.#plan(kept);
+    } catch (error) {
+      void configuration.close();
+      throw error;
+    }
+    return configuration;
+  }
+
+  private constructor(
+    options: ConfigurationOptions,
+    loaded: LoadedConfig,
+    state: StateFile | undefined,
+  ) {
     this.#options = options;
     this.#log = options.log;
-    this.#loaded = this.#load();
-    const { stateDir, methods } = options;
-    this.#state =
-      stateDir === undefined ? undefined : new StateFile(stateDir, () => this.#content());
+    this.#loaded = loaded;
+    this.#state = state;
+    const { stateDir } = options;
     this.#failures = stateDir === undefined ? undefined : new FailureFile(stateDir, this.#log);
-    try {
-      this.#failed = this.#failures?.read() ?? [];
-      const state = this.#state?.read(methods);
-      this.#restores = state !== undefined;
-      this.#start = this.#plan(state);
-    } catch (error) {
-      void this.close();
-      throw error;
+    if (state !== undefined) {
+      state.content = () => this.#content();
     }
   }
 
@@ -104,18 +126,14 @@ export class Configuration {
     return this.#loaded.settings;
   }
 
-  #load(): LoadedConfig {
-    const { files, methods } = this.#options;
-    return loadConfig(files, methods, this.#options);
-  }
-
   /** What is to be made at the start. */
-  #plan(state: State | undefined): Intent {
+  async #plan(state: State | undefined): Promise<Intent> {
     const { plan: wanted, places } = this.#loaded;
     const merged = state === undefined ? wanted : mergePlans(state.base, wanted, state.plan);
-    const plan = completePlan(merged, state?.plan ?? EMPTY_PLAN);
+    const current = state?.plan ?? EMPTY_PLAN;
+    const plan = completePlan(merged, current, await askBlockSizes(merged, current));
     const sizes = sizesOf(this.#loaded, plan);
-    check({ plan, sizes }, [places, state?.places]);
+    await check({ plan, sizes }, [places, state?.places]);
     if (state !== undefined) {
       for (const { name, create } of plan.bdevs.values()) {
         if (create === 'bdev_malloc_create' && state.plan.bdevs.has(name)) {
@@ -144,7 +162,7 @@ export class Configuration {
     for (const { method } of this.#loaded.ignored) {
       this.#log.info({ method }, 'has no effect here');
     }
-    prepareHost(plan, sizes, this.#log);
+    await prepareHost(plan, sizes, this.#log);
     // What there is stays: disks of the command line, and what an earlier attempt made.
     const current = planOf(target);
     const changes = planChanges(current, mergePlans(EMPTY_PLAN, plan, current, true));
@@ -164,23 +182,23 @@ export class Configuration {
     if (running === undefined || this.#options.files.length === 0) {
       throw new FailedError('There is no configuration file to read again (--config)');
     }
-    const loaded = this.#load();
+    const loaded = await load(this.#options);
     const current = planOf(running.target);
     const base = this.#loaded.plan;
-    const merge = (all: boolean) =>
-      completePlan(mergePlans(base, loaded.plan, current, all), current);
-    const plan = merge(overwrite);
+    const merge = async (all: boolean) => {
+      const merged = mergePlans(base, loaded.plan, current, all);
+      return completePlan(merged, current, await askBlockSizes(merged, current));
+    };
+    const plan = await merge(overwrite);
     const sizes = sizesOf(loaded, plan);
-    check({ plan, sizes }, [loaded.places], current);
-    const kept = planChanges(plan, merge(true)).map(describeCall);
+    await check({ plan, sizes }, [loaded.places], current);
+    const kept = planChanges(plan, await merge(true)).map(describeCall);
 
-    prepareHost(plan, sizes, this.#log);
-    const calls = planChanges(current, plan, grownFiles(running.target, loaded.plan));
+    await prepareHost(plan, sizes, this.#log, current);
+    const grown = await grownFiles(running.target, loaded.plan, this.#log);
+    const calls = planChanges(current, plan, grown);
     try {
-      for (const call of calls) {
-        await this.#make(call);
-        this.#log.info({ change: describeCall(call) }, 'reload');
-      }
+      await this.#makeAll(groupCalls(calls, current, plan));
     } catch (error) {
       // What was made so far is the files': else the next reload would take it, or its absence, for a change through JSON-RPC.
       const taken = mergePlans(current, planOf(running.target), base);
@@ -195,6 +213,28 @@ export class Configuration {
     this.#kept = -1;
     await this.keep();
     return { changes: calls.map(describeCall), kept, needsRestart };
+  }
+
+  /**
+   * What a guest or a disk holds up keeps no other VM waiting, nor the next reload: it goes on by itself, and what was to come after it is left
+   * out. Rejects with FailedError that names each call that failed or does not end.
+   */
+  async #makeAll({ first, groups }: GroupedCalls): Promise<void> {
+    const makeInOrder = async (calls: readonly ConfigCall[]) => {
+      for (const call of calls) {
+        const words = `${describeCall(call)}: not done after ${RELOAD_CALL_MS / 1000} s; it goes on, what depends on it was left out`;
+        await patiently(this.#make(call), RELOAD_CALL_MS, words);
+        this.#log.info({ change: describeCall(call) }, 'reload');
+      }
+    };
+    await makeInOrder(first);
+    const outcomes = await Promise.allSettled(groups.map(makeInOrder));
+    const failures = outcomes.flatMap((outcome) =>
+      outcome.status === 'rejected' ? [outcome.reason as unknown] : [],
+    );
+    if (failures.length > 0) {
+      throw new FailedError(failures.map(describeError).join('; '), { cause: failures[0] });
+    }
   }
 
   async #make({ method, params = {} }: ConfigCall): Promise<void> {
@@ -225,7 +265,10 @@ export class Configuration {
       return;
     }
     try {
-      this.#kept = Math.max(this.#kept, await state.save());
+      const saved = state.save().then((revision) => {
+        this.#kept = Math.max(this.#kept, revision);
+      });
+      await patiently(saved, KEEP_MS, `${state.path} was not written after ${KEEP_MS / 1000} s`);
       this.#complained = false;
     } catch (error) {
       const reason = describeError(error);
@@ -268,15 +311,19 @@ function sizesOf({ plan: wanted, sizes }: LoadedConfig, plan: Plan): Sizes {
   return new Map([...sizes].filter(([name]) => file(wanted, name) === file(plan, name)));
 }
 
-/** Throws ConfigError if a plan contradicts itself, cannot be made here, or would empty RAM disks. */
-function check(
+function load(options: ConfigurationOptions): Promise<LoadedConfig> {
+  return loadConfig(options.files, options.methods, options);
+}
+
+/** Rejects with ConfigError if a plan contradicts itself, cannot be made here, or would empty RAM disks. */
+async function check(
   { plan, sizes }: Intent,
   places: readonly (ReadonlyMap<string, Place> | undefined)[],
   current: Plan = EMPTY_PLAN,
-): void {
+): Promise<void> {
   const problems: Problem[] = [];
   const placeOf = placeFinder(places);
-  checkIntent({ plan, sizes, placeOf, current }, problems);
+  await checkIntent({ plan, sizes, placeOf, current }, problems);
   for (const { name } of emptiedDisks(current, plan)) {
     const message = `the RAM disk '${name}' would lose what is in it: give the new one another 'name', or remove it first`;
     problems.push({ place: placeOf('bdev', name), message });
@@ -284,13 +331,22 @@ function check(
   refuse(problems);
 }
 
-/** Bdevs of the files whose file has become longer than they are. */
-function grownFiles(target: Target, plan: Plan): Set<string> {
-  const grown = [...plan.bdevs.keys()].filter((name) => {
+/** Bdevs of the files whose file has become longer than they are, as far as that can be told. */
+async function grownFiles(target: Target, plan: Plan, log: Logger): Promise<Set<string>> {
+  const grown = [...plan.bdevs.keys()].map(async (name) => {
     const bdev = target.bdevs.find(name);
-    return bdev instanceof FileBdev && bdev.currentBlocks() > bdev.numBlocks;
+    if (!(bdev instanceof FileBdev)) {
+      return [];
+    }
+    try {
+      const blocks = await askPath(bdev.filename, () => bdev.currentBlocks());
+      return blocks > bdev.numBlocks ? [name] : [];
+    } catch (error) {
+      log.warn({ bdev: name, reason: describeError(error) }, 'its size was not looked at');
+      return [];
+    }
   });
-  return new Set(grown);
+  return new Set((await Promise.all(grown)).flat());
 }
 
 function changedSettings(

@@ -31,13 +31,22 @@ const CONTENT = [
   ...['trap-doorbells', 'map-file-memory'],
 ];
 
-/** Throws ConfigError with all that is wrong with the file. The same form again is the same content in another format. */
-export function convertFile(
+/** Rejects with ConfigError with all that is wrong with the file. The same form again is the same content in another format. */
+export async function convertFile(
   file: string,
+  methods: MethodTable,
+  options?: ConvertOptions,
+): Promise<Converted> {
+  return convertSource(await readSource(file), methods, options);
+}
+
+/** The same of a file that was read. Throws ConfigError. */
+export function convertSource(
+  source: Source,
   methods: MethodTable,
   options: ConvertOptions = {},
 ): Converted {
-  const source = readSource(file);
+  const { file } = source;
   const loaded = compileSources([source], methods);
   const from: Form = isSpdkForm(source.value) ? 'spdk' : 'short';
   const to = options.to ?? (from === 'short' ? 'spdk' : 'short');

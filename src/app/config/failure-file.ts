@@ -3,9 +3,10 @@
  * A file of its own beside the configuration, for it is written also while the target ends. Owned by main.
  */
 import { readFileSync } from 'node:fs';
-import { open, rename } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { FailedFile, FailedFiles } from '../../bdev/failed-files.ts';
+import { BlockingCalls } from '../../native/blocking-calls.ts';
+import { replaceFile } from '../../native/paths.ts';
 import { describeError, FailedError, withErrnoDetail } from '../../util/errors.ts';
 import type { Logger } from '../../util/log.ts';
 import { Serial } from '../../util/serial.ts';
@@ -19,6 +20,7 @@ const TEXTS = ['device', 'inode', 'born', 'path', 'time'] as const;
 export class FailureFile {
   readonly path: string;
   readonly #log: Logger;
+  readonly #calls = new BlockingCalls({ limit: 1 });
   readonly #writes = new Serial();
   #waits = false;
   #list: () => readonly FailedFile[] = () => [];
@@ -61,7 +63,8 @@ export class FailureFile {
     void this.#writes.run(async () => {
       this.#waits = false;
       try {
-        await this.#write(JSON.stringify({ version: FORMAT, files: this.#list() }, null, 1));
+        const text = JSON.stringify({ version: FORMAT, files: this.#list() }, null, 1);
+        await replaceFile(this.#calls, this.path, text, 0o600);
       } catch (error) {
         this.#log.error(
           { err: error, file: this.path },
@@ -69,25 +72,6 @@ export class FailureFile {
         );
       }
     });
-  }
-
-  /** The file is replaced whole: after a crash at any moment there is the old one or the new one. */
-  async #write(text: string): Promise<void> {
-    const temporary = `${this.path}.new`;
-    const file = await open(temporary, 'w', 0o600);
-    try {
-      await file.writeFile(text);
-      await file.datasync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, this.path);
-    const folder = await open(dirname(this.path), 'r');
-    try {
-      await folder.sync();
-    } finally {
-      await folder.close();
-    }
   }
 
   /** Resolves when all is kept that was known when it was called, or could not be. */

@@ -17,22 +17,22 @@ export interface LoadedConfig extends Folded {
   readonly ignored: readonly PlacedCall[];
 }
 
-/** Throws ConfigError with all that is wrong. `choices`: whatever the files say. */
-export function loadConfig(
+/** Rejects with ConfigError with all that is wrong. `choices`: whatever the files say. */
+export async function loadConfig(
   files: readonly string[],
   methods: MethodTable,
   choices: TransportChoices = {},
-): LoadedConfig {
-  return compileSources(readSources(files), methods, choices);
+): Promise<LoadedConfig> {
+  return compileSources(await readSources(files), methods, choices);
 }
 
-/** Throws ConfigError with what is wrong with any of them. */
-export function readSources(files: readonly string[]): Source[] {
+/** Rejects with ConfigError with what is wrong with any of them. */
+export async function readSources(files: readonly string[]): Promise<Source[]> {
   const problems: Problem[] = [];
   const sources: Source[] = [];
   for (const file of files) {
     try {
-      sources.push(readSource(file));
+      sources.push(await readSource(file));
     } catch (error) {
       if (!(error instanceof ConfigError)) {
         throw error;

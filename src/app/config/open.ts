@@ -31,7 +31,7 @@ export async function openConfiguration<T extends ConfigOptions & DiskOptions>(
     import('./configuration.ts'),
     import('./methods.ts'),
   ]);
-  const configuration = new Configuration({
+  const configuration = await Configuration.open({
     files: config,
     stateDir,
     trapDoorbells,

@@ -1,5 +1,4 @@
 /** A configuration file as data, with the line and column of each part of it. YAML; JSON is YAML, too, and may have comments. */
-import { readFileSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import {
   type Document,
@@ -11,7 +10,9 @@ import {
   parseDocument,
   visit,
 } from 'yaml';
+import { readTextFile } from '../../native/paths.ts';
 import { describeError, withErrnoDetail } from '../../util/errors.ts';
+import { askPath } from './host-files.ts';
 import { ConfigError, type Path, type Place } from './problem.ts';
 
 /** More is no configuration. Bytes. */
@@ -25,21 +26,17 @@ export interface Source {
   place(path: Path): Place;
 }
 
-/** Throws ConfigError. */
-export function readSource(file: string): Source {
-  const fail = (error: unknown): never => {
-    const message = describeError(withErrnoDetail(error, ''));
-    throw new ConfigError([{ place: { file, path: [] }, message }]);
-  };
-  let text: string;
+/** Rejects with ConfigError. */
+export async function readSource(file: string): Promise<Source> {
+  let text: string | undefined;
+  let message = `not a file of at most ${MAX_BYTES / 1024 / 1024} MiB`;
   try {
-    const stats = statSync(file);
-    if (!stats.isFile() || stats.size > MAX_BYTES) {
-      fail(`not a file of at most ${MAX_BYTES / 1024 / 1024} MiB`);
-    }
-    text = readFileSync(file, 'utf8');
+    text = await askPath(file, (calls) => readTextFile(calls, file, MAX_BYTES));
   } catch (error) {
-    return error instanceof ConfigError ? fail(error.problems[0].message) : fail(error);
+    message = describeError(withErrnoDetail(error, ''));
+  }
+  if (text === undefined) {
+    throw new ConfigError([{ place: { file, path: [] }, message }]);
   }
   return parseSource(text, file);
 }

@@ -2,10 +2,11 @@
  * The state folder: the configuration as it was last, in SPDK's format, so that it outlives the process. The file is replaced whole:
  * after a crash at any moment there is the old one or the new one. One process a folder. Owned by main.
  */
-import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
-import { open, rename } from 'node:fs/promises';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { BlockingCalls } from '../../native/blocking-calls.ts';
 import { native } from '../../native/index.ts';
+import { makeFolder, replaceFile } from '../../native/paths.ts';
 import type { ConfigDocument } from '../../rpc/save-config.ts';
 import { describeError, FailedError, withErrnoDetail } from '../../util/errors.ts';
 import { VERSION } from '../../util/version.ts';
@@ -36,30 +37,40 @@ type Content = () => {
 
 export class StateFile {
   readonly path: string;
-  readonly #folder: string;
+  /** What is to be written. */
+  content: Content | undefined;
   /** Held as long as the process lives. */
   readonly #lock: number;
-  readonly #content: Content;
+  readonly #calls: BlockingCalls;
   #writing: Promise<unknown> = Promise.resolve();
   /** The write that has not begun: it will have all that is there when it does. */
   #next: Promise<number> | undefined;
   #closed = false;
+  /** What a write has that begins after the end did: nothing of that. */
+  #last: ReturnType<Content> | undefined;
 
-  /** Makes the folder if it is not there, and locks it. Throws FailedError if another process has it, and what the system says. */
-  constructor(folder: string, content: Content) {
-    this.#folder = resolve(folder);
-    this.path = join(this.#folder, 'state.json');
-    this.#content = content;
+  /** Makes the folder if it is not there, and locks it. Rejects with FailedError if another process has it, and with what the system says. */
+  static async open(folder: string): Promise<StateFile> {
+    const path = resolve(folder);
+    const calls = new BlockingCalls({ limit: 1 });
+    await makeFolder(calls, path, 0o700);
+    let lock: number;
     try {
-      mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
-      this.#lock = openSync(join(this.#folder, 'lock'), 'a', 0o600);
+      lock = openSync(join(path, 'lock'), 'a', 0o600);
     } catch (error) {
-      throw withErrnoDetail(error, this.#folder);
+      throw withErrnoDetail(error, path);
     }
-    if (!native.lockFile(this.#lock, true)) {
-      closeSync(this.#lock);
-      throw new FailedError(`another target uses the state folder ${this.#folder}`);
+    if (!native.lockFile(lock, true)) {
+      closeSync(lock);
+      throw new FailedError(`another target uses the state folder ${path}`);
     }
+    return new StateFile(path, lock, calls);
+  }
+
+  private constructor(folder: string, lock: number, calls: BlockingCalls) {
+    this.path = join(folder, 'state.json');
+    this.#lock = lock;
+    this.#calls = calls;
   }
 
   /** What was written last; undefined if nothing was. Throws ConfigError if it cannot be understood. */
@@ -95,6 +106,9 @@ export class StateFile {
   /** Waits for the last write, so that nothing of the target's end is written. */
   async stop(): Promise<void> {
     this.#closed = true;
+    if (this.#next !== undefined) {
+      this.#last ??= this.content?.();
+    }
     await (this.#next ?? this.#writing).catch(() => {});
   }
 
@@ -105,28 +119,14 @@ export class StateFile {
   }
 
   async #write(): Promise<number> {
-    const { document, base, revision } = this.#content();
-    const text = JSON.stringify({ version: FORMAT, doorbell: VERSION, ...document, base }, null, 1);
-    const temporary = `${this.path}.new`;
-    try {
-      const file = await open(temporary, 'w', 0o600);
-      try {
-        await file.writeFile(text);
-        await file.datasync();
-      } finally {
-        await file.close();
-      }
-      await rename(temporary, this.path);
-      const folder = await open(this.#folder, 'r');
-      try {
-        await folder.sync();
-      } finally {
-        await folder.close();
-      }
-      return revision;
-    } catch (error) {
-      throw withErrnoDetail(error, temporary);
+    const content = this.#last ?? this.content?.();
+    if (content === undefined) {
+      throw new FailedError('there is nothing to keep yet');
     }
+    const { document, base, revision } = content;
+    const text = JSON.stringify({ version: FORMAT, doorbell: VERSION, ...document, base }, null, 1);
+    await replaceFile(this.#calls, this.path, text, 0o600);
+    return revision;
   }
 }
 

@@ -24,7 +24,7 @@ Examples:
     )
     .action(async (files: string[], flags: CheckFlags) => {
       const { runCheck } = await import('../config/check.ts');
-      runCheck(files, flags);
+      await runCheck(files, flags);
     });
   config
     .command('convert')
@@ -49,6 +49,6 @@ Examples:
     )
     .action(async (file: string, flags: ConvertFlags) => {
       const { runConvert } = await import('../config/convert.ts');
-      runConvert(file, flags);
+      await runConvert(file, flags);
     });
 }

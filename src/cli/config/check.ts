@@ -12,8 +12,11 @@ export interface CheckFlags {
 }
 
 /** Rejects with a CliError if something is wrong; what it is has been printed then. */
-export function runCheck(files: readonly string[], { json, host }: CheckFlags): void {
-  const { loaded, problems } = check(files, host);
+export async function runCheck(
+  files: readonly string[],
+  { json, host }: CheckFlags,
+): Promise<void> {
+  const { loaded, problems } = await check(files, host);
   if (json) {
     printJson({
       ok: problems.length === 0,
@@ -41,12 +44,12 @@ export function runCheck(files: readonly string[], { json, host }: CheckFlags): 
   }
 }
 
-function check(
+async function check(
   files: readonly string[],
   host: boolean,
-): { loaded?: LoadedConfig; problems: readonly Problem[] } {
+): Promise<{ loaded?: LoadedConfig; problems: readonly Problem[] }> {
   try {
-    return { loaded: checkFiles(files, methodTable(), host), problems: [] };
+    return { loaded: await checkFiles(files, methodTable(), host), problems: [] };
   } catch (error) {
     if (error instanceof ConfigError) {
       return { problems: error.problems };

@@ -10,10 +10,13 @@ export interface ConvertFlags extends ConvertOptions {
   readonly output?: string;
 }
 
-/** Throws a CliError. What the other form cannot say is told on stderr, and is no error. */
-export function runConvert(file: string, { output, ...options }: ConvertFlags): void {
+/** Rejects with a CliError. What the other form cannot say is told on stderr, and is no error. */
+export async function runConvert(
+  file: string,
+  { output, ...options }: ConvertFlags,
+): Promise<void> {
   try {
-    const { text, losses } = convertFile(file, methodTable(), options);
+    const { text, losses } = await convertFile(file, methodTable(), options);
     if (output === undefined) {
       process.stdout.write(text);
     } else {

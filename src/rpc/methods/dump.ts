@@ -1,6 +1,6 @@
 /** A report on disk about what every guest is doing, without ending anything: a method of our own. */
 import { Type } from 'typebox';
-import { Asked, writeReport } from '../../target/report.ts';
+import { Asked, saveReport } from '../../target/report.ts';
 import type { Target } from '../../target/target.ts';
 import { method } from '../dispatcher.ts';
 import { Text } from '../schema.ts';
@@ -13,7 +13,7 @@ export function dumpMethods(target: Target) {
         'Writes a report of the state into a file, as a crash or SIGQUIT does. Result: its path, on the host of the target.',
       params: Type.Object({}),
       result: Type.Object({ path: Text('of the file') }),
-      call: () => ({ path: writeReport(target, target.reportFolder, Asked.RPC) }),
+      call: async () => ({ path: await saveReport(target, target.reportFolder, Asked.RPC) }),
     }),
   ];
 }
