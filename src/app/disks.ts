@@ -4,8 +4,10 @@ import { fileIdentity } from '../bdev/file.ts';
 import { createDiskImage } from '../bdev/image.ts';
 import { BlockingCalls } from '../native/blocking-calls.ts';
 import type { PassedSocket } from '../native/index.ts';
+import { statPath } from '../native/paths.ts';
 import { largestTransport } from '../rpc/methods/transport.ts';
 import type { Target } from '../target/target.ts';
+import { InvalidError } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';
 import { uuidFromName } from '../util/uuid.ts';
 import type { Listening } from './banner.ts';
@@ -109,13 +111,36 @@ async function servePaths(
 }
 
 async function chooseDisks(options: DiskOptions, log: Logger): Promise<readonly string[]> {
-  const { disks, defaultDisk, diskSize } = options;
+  const { disks, defaultDisk, diskSize, readonly } = options;
   if (disks.length > 0 || defaultDisk === undefined) {
-    return disks.map((path) => resolve(path));
+    const paths = disks.map((path) => resolve(path));
+    if (!readonly) {
+      await refuseTwins(paths);
+    }
+    return paths;
   }
   const path = resolve(defaultDisk);
   if (await createDiskImage(new BlockingCalls(), path, diskSize)) {
     log.info({ path, bytes: diskSize }, 'sparse disk image created');
   }
   return [path];
+}
+
+/** Rejects with InvalidError if two paths are one file, by symbolic or hard links, too. What is not there is told of when it is opened. */
+async function refuseTwins(paths: readonly string[]): Promise<void> {
+  const known = new Map<string, string>();
+  for (const path of paths) {
+    const stats = await statPath(new BlockingCalls({ limit: 1 }), path).catch(() => undefined);
+    const identity =
+      stats?.kind === 'block-device'
+        ? `device ${stats.rdev}`
+        : stats && `file ${stats.dev}:${stats.ino}`;
+    const twin = known.get(identity ?? path);
+    if (twin !== undefined) {
+      throw new InvalidError(
+        `--disk ${path} is --disk ${twin}, too: two disks that write the same file destroy it`,
+      );
+    }
+    known.set(identity ?? path, path);
+  }
 }

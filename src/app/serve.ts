@@ -134,9 +134,6 @@ export class Service {
       const initialize = async (): Promise<void> => {
         if (configuration?.restores === true) {
           disks = { disks: [] };
-          if (options.disks.length > 0) {
-            log.warn('there is a kept configuration: --disk has no effect');
-          }
         } else {
           disks = await serveDisks(target, options, passed.disk, log);
         }

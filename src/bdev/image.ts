@@ -3,6 +3,7 @@ import { constants } from 'node:fs';
 import type { BlockingCalls } from '../native/blocking-calls.ts';
 import { statPath, withOpen } from '../native/paths.ts';
 import { ErrnoError, withErrnoDetail } from '../util/errors.ts';
+import { refuseDevicePath } from './device-path.ts';
 
 /**
  * Makes a sparse file of `bytes`, for this user only, unless there is one of that name. True if it made one. Rejects with what the system
@@ -16,6 +17,7 @@ export async function createDiskImage(
   if ((await statPath(calls, path)) !== undefined) {
     return false;
   }
+  await refuseDevicePath(calls, path);
   try {
     const fd = await calls.run(
       'open',

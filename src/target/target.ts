@@ -339,8 +339,11 @@ export class Target {
     }
   }
 
-  /** Takes over the size that the file has now. Guests that use it are told. */
-  async rescan(name: string, module: 'aio' | 'uring'): Promise<void> {
+  /**
+   * Takes over the size that the file has now. Guests that use it are told. Rejects with EBUSY if it is in use and would shrink, unless
+   * forced.
+   */
+  async rescan(name: string, module: 'aio' | 'uring', force = false): Promise<void> {
     const making = this.bdevs.making(name);
     if (making !== undefined) {
       await making;
@@ -349,15 +352,30 @@ export class Target {
     if (bdev instanceof FileBdev) {
       // Not in the bdev's order: where the file system does not answer, the bdev can be deleted all the same.
       const blocks = await bdev.currentBlocks();
-      await this.#changeBdev(bdev, () => this.#resize(bdev, blocks));
+      await this.#changeBdev(bdev, () => {
+        this.#checkShrink(bdev, blocks, force);
+        return this.#resize(bdev, blocks);
+      });
     }
   }
 
-  /** `mebibytes`: the new size. Guests that use it are told. */
-  async resizeNull(name: string, mebibytes: number): Promise<void> {
-    await this.#changeBdev(this.#bdevOf(name, 'null'), (bdev) =>
-      this.#resize(bdev, Math.floor((mebibytes * MIB) / bdev.blockSize)),
-    );
+  /** `mebibytes`: the new size. The same. */
+  async resizeNull(name: string, mebibytes: number, force = false): Promise<void> {
+    await this.#changeBdev(this.#bdevOf(name, 'null'), (bdev) => {
+      const blocks = Math.floor((mebibytes * MIB) / bdev.blockSize);
+      this.#checkShrink(bdev, blocks, force);
+      return this.#resize(bdev, blocks);
+    });
+  }
+
+  /** A guest that uses the end of a disk would lose it. */
+  #checkShrink(bdev: Disk, numBlocks: number, force: boolean): void {
+    if (numBlocks < bdev.numBlocks && !force && this.bdevs.userOf(bdev) !== undefined) {
+      throw new ErrnoError(
+        'EBUSY',
+        `bdev '${bdev.name}' has ${bdev.numBlocks} blocks, is in use, and would have ${numBlocks}: 'force' shrinks it all the same`,
+      );
+    }
   }
 
   /** Changes the rate limits that are given; 0: no limit. Rejects with ENODEV, or EPERM if another bdev is on top. */

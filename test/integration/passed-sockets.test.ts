@@ -133,7 +133,8 @@ t.test('what is no fit socket is refused', async (t) => {
   const file = join(folder, 'file');
   writeFileSync(file, '');
   const refusal = async (fds: number[], names: string | undefined, ...args: string[]) => {
-    const { outcome } = start(t, folder, fds, names, '--rpc-socket', join(folder, 'r'), ...args);
+    const rpc = args.includes('--rpc-fd') ? [] : ['--rpc-socket', join(folder, 'r')];
+    const { outcome } = start(t, folder, fds, names, ...rpc, ...args);
     const { code, stderr } = await outcome;
     t.equal(code, 1, stderr);
     return stderr;

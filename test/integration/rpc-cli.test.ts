@@ -162,6 +162,11 @@ t.test('help, version, wrong options', async (t) => {
     [['serve', '--max-sleep-us', '-1'], /--max-sleep-us/],
     [['serve', '--spin-us', '1.5'], /--spin-us/],
     [['serve', '--log-level', 'loud'], /--log-level/],
+    [['serve', '--disk', 'x', '--disk-size', '1M'], /--disk-size is .* --default-disk/],
+    [['serve', '--http-token-file', 'x'], /--http-token-file goes with --http/],
+    [['serve', '--http-origin', 'https://x'], /--http-origin goes with --http/],
+    [['serve', '--rpc-fd', '3', '--rpc-socket', 'x'], /--rpc-socket does not go with --rpc-fd/],
+    [['serve', '--rpc-fd', '3', '--rpc-socket-mode', '600'], /--rpc-socket-mode does not go/],
     [['rpc', 'x', '-t', '0'], /--timeout/],
   ];
   for (const [args, message] of bad) {

@@ -320,6 +320,15 @@ t.test('claims', async (t) => {
   t.equal(await call('bdev_aio_rescan', { name: 'A' }), true, 'while a namespace uses it');
   t.match(await call('bdev_get_bdevs', { name: 'A' }), [{ block_size: 512, num_blocks: 4096 }]);
   t.equal(await call('bdev_null_resize', { name: 'N', new_size: 3 }), true);
+  truncateSync(image, MIB);
+  for (const [method, params] of [
+    ['bdev_aio_rescan', { name: 'A' }],
+    ['bdev_null_resize', { name: 'N', new_size: 1 }],
+  ] as const) {
+    t.match(await refusal(method, params), { code: -16, message: /in use.*'force'/ });
+    t.equal(await call(method, { ...params, force: true }), true);
+    t.match(await call('bdev_get_bdevs', { name: params.name }), [{ num_blocks: 2048 }]);
+  }
   await call('nvmf_subsystem_remove_ns', { nqn: NQN, nsid: 1 });
   t.match(await call('bdev_get_bdevs', { name: 'A' }), [{ claimed: false, claim_type: undefined }]);
   t.equal(await call('bdev_aio_rescan', { name: 'A' }), true);

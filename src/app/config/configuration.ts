@@ -122,6 +122,11 @@ export class Configuration {
     return this.#restores;
   }
 
+  /** What is going to be made at the start. */
+  get plan(): Plan {
+    return this.#start.plan;
+  }
+
   get settings(): Settings {
     return this.#loaded.settings;
   }

@@ -1,6 +1,7 @@
 /** A plan and the host that it is for: whether disks and folders are there or can be made, and making them. */
 import { constants } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { refuseDevicePath } from '../../bdev/device-path.ts';
 import { createDiskImage, growDiskImage } from '../../bdev/image.ts';
 import { checkKind } from '../../bdev/open-file.ts';
 import type { BlockingCalls } from '../../native/blocking-calls.ts';
@@ -112,7 +113,11 @@ const isSpdk = ({ path }: Place): boolean => path[0] === 'subsystems';
 
 async function identify(calls: BlockingCalls, filename: string): Promise<string> {
   const stats = await statPath(calls, filename);
-  return stats === undefined ? filename : `${stats.dev}:${stats.ino}`;
+  if (stats === undefined) {
+    return filename;
+  }
+  // Two nodes of one device are one disk.
+  return stats.kind === 'block-device' ? `device ${stats.rdev}` : `${stats.dev}:${stats.ino}`;
 }
 
 async function checkFile(
@@ -128,6 +133,7 @@ async function checkFile(
         `${filename} does not exist: bring it back, give a size to have it made, or take the entry out`,
       );
     }
+    await refuseDevicePath(calls, filename);
     const folder = dirname(filename);
     if ((await statPath(calls, folder))?.kind !== 'folder') {
       throw new Error(`${filename} cannot be made: there is no folder ${folder}`);

@@ -1,8 +1,8 @@
 /** The configuration that the command line asks for, and what it says of the process. */
-import { InvalidError } from '../../util/errors.ts';
 import { componentLogger, type Logger } from '../../util/log.ts';
 import type { DiskOptions } from '../disks.ts';
 import type { Configuration } from './configuration.ts';
+import { refuseBeside, refuseUnusable } from './unusable.ts';
 
 export interface ConfigOptions {
   readonly config?: readonly string[] | undefined;
@@ -17,14 +17,10 @@ export async function openConfiguration<T extends ConfigOptions & DiskOptions>(
   options: T,
   log: Logger,
 ): Promise<{ readonly configuration: Configuration | undefined; readonly options: T }> {
-  const { config = [], stateDir, given, disks, trapDoorbells, mapFileMemory } = options;
+  const { config = [], stateDir, given, trapDoorbells, mapFileMemory } = options;
+  refuseUnusable(options);
   if (config.length === 0 && stateDir === undefined) {
     return { configuration: undefined, options };
-  }
-  if (config.length > 0 && disks.length > 0) {
-    throw new InvalidError(
-      "disks of the command line (--disk) do not go with --config: write 'disks: [PATH]' into the file",
-    );
   }
   // Loaded when needed: the parser and the schemas take time.
   const [{ Configuration }, { methodTable }] = await Promise.all([
@@ -39,6 +35,12 @@ export async function openConfiguration<T extends ConfigOptions & DiskOptions>(
     methods: methodTable(),
     log: componentLogger(log, 'app'),
   });
+  try {
+    refuseBeside(options, configuration.plan, configuration.restores);
+  } catch (error) {
+    await configuration.close();
+    throw error;
+  }
   const settings = Object.entries(configuration.settings).filter(
     ([name]) => given?.has(name) !== true,
   );

@@ -178,6 +178,7 @@ Examples:
 Ctrl-C stops cleanly; a second one at once.`,
     )
     .action(async (flags: ServeFlags, command: Command) => {
+      refuseAlone(flags, command);
       // Loaded when needed: a client needs neither the addon nor the reactors.
       const { runTarget } = await import('../../app/main.ts');
       outliveReader();
@@ -213,6 +214,31 @@ Ctrl-C stops cleanly; a second one at once.`,
         { level: flags.logLevel, format: flags.logFormat },
       );
     });
+}
+
+/** Options that say how another option is meant, without it; or beside one that makes them pointless. */
+function refuseAlone(flags: ServeFlags, command: Command): void {
+  const given = (name: string) => command.getOptionValueSource(name) === 'cli';
+  if (given('diskSize') && flags.defaultDisk === undefined) {
+    command.error('error: --disk-size is the size of a --default-disk, and there is none');
+  }
+  for (const [name, flag] of [
+    ['httpTokenFile', '--http-token-file'],
+    ['httpOrigin', '--http-origin'],
+  ] as const) {
+    if (given(name) && flags.http === undefined) {
+      command.error(`error: ${flag} goes with --http, which is not given`);
+    }
+  }
+  for (const [name, flag] of [
+    ['rpcSocket', '--rpc-socket'],
+    ['rpcSocketMode', '--rpc-socket-mode'],
+    ['rpcSocketOwner', '--rpc-socket-owner'],
+  ] as const) {
+    if (given(name) && flags.rpcFd !== undefined) {
+      command.error(`error: ${flag} does not go with --rpc-fd, a socket that is there already`);
+    }
+  }
 }
 
 /** Options of the target that the command line sets: configuration files do not change them. */

@@ -3,6 +3,8 @@
 import { type FileHandle, open, unlink } from 'node:fs/promises';
 import { constants } from 'node:os';
 import cliProgress from 'cli-progress';
+import { refuseDevicePath } from '../../bdev/device-path.ts';
+import { BlockingCalls } from '../../native/blocking-calls.ts';
 import { describeError, errnoOf, withErrnoDetail } from '../../util/errors.ts';
 import { CliError, Exit, print, printJson } from '../output.ts';
 import { binarySize } from '../size.ts';
@@ -29,6 +31,7 @@ export async function createDisk(
   progress: Progress = () => {},
   signal?: AbortSignal,
 ): Promise<void> {
+  await refuseDevicePath(new BlockingCalls(), path);
   try {
     const file = await open(path, 'wx', 0o600);
     try {

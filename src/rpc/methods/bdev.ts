@@ -22,6 +22,8 @@ const Name = Type.Object({ name: Text('name or UUID of the bdev') });
 const BLOCK_SIZE = Type.Enum(BLOCK_SIZES, { description: 'logical block size in bytes' });
 const Optional = Type.Optional;
 
+const Force = Optional(Bool('shrink it also while it is in use (not in SPDK)'));
+
 /** Parameters that bdev_aio_create and bdev_uring_create share; `direct` is our own. */
 const FILE = {
   name: Text('name of the new bdev'),
@@ -149,11 +151,12 @@ export function bdevMethods(target: Target) {
   const rescan = <const M extends 'aio' | 'uring'>(module: M) =>
     method({
       name: `bdev_${module}_rescan`,
-      summary: 'Takes over the size that the file has now; guests that use it are told.',
-      params: Name,
+      summary:
+        'Takes over the size that the file has now; guests that use it are told. -16 if it is in use and would shrink.',
+      params: Type.Object({ name: Text('name or UUID of the bdev'), force: Force }),
       result: DONE,
-      call: async ({ name }) => {
-        await target.rescan(name, module);
+      call: async ({ name, force }) => {
+        await target.rescan(name, module, force);
         return true;
       },
     });
@@ -237,14 +240,16 @@ export function bdevMethods(target: Target) {
     deletion('null'),
     method({
       name: 'bdev_null_resize',
-      summary: 'Changes the size; guests that use it are told.',
+      summary:
+        'Changes the size; guests that use it are told. -16 if it is in use and would shrink.',
       params: Type.Object({
         name: Text('name or UUID of the bdev'),
         new_size: Uint('MiB', U32_MAX, 1),
+        force: Force,
       }),
       result: DONE,
-      call: async ({ name, new_size }) => {
-        await target.resizeNull(name, new_size);
+      call: async ({ name, new_size, force }) => {
+        await target.resizeNull(name, new_size, force);
         return true;
       },
     }),
