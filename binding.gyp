@@ -13,6 +13,8 @@
         "addon/service.cc",
         "addon/poll.cc",
         "addon/event.cc",
+        "addon/eventfd-signal.cc",
+        "addon/release.cc",
         "addon/uring.cc",
         "addon/submit.cc",
         "addon/clock.cc",

@@ -1,13 +1,15 @@
-// eventfds: how threads, the kernel and the VM wake each other.
+// eventfds: how threads, the kernel and the VM wake each other. How one is signalled is in eventfd-signal.cc.
 #include <fcntl.h>
 #include <limits.h>
 #include <sys/eventfd.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstring>
 
 #include "args.h"
+#include "eventfd-signal.h"
 #include "module.h"
 
 namespace doorbell {
@@ -19,7 +21,7 @@ Napi::Value EventfdCreate(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), fd);
 }
 
-// Another process's eventfd, to be signalled here: nothing else, and never to block on.
+// Another process's eventfd, to be signalled here: nothing else. Nothing here asks the file itself, which may not answer.
 Napi::Value EventfdAdopt(const Napi::CallbackInfo& info) {
   Args args(info);
   int fd = args.Descriptor(0, "fd");
@@ -44,13 +46,8 @@ int Descriptor(napi_env env, napi_callback_info info) {
 }
 
 napi_value EventfdSignal(napi_env env, napi_callback_info info) {
-  uint64_t one = 1;
-  int fd = Descriptor(env, info);
-  ssize_t written;
-  do written = write(fd, &one, sizeof(one));
-  while (written < 0 && errno == EINTR);
   napi_value result = nullptr;
-  napi_create_int32(env, written < 0 ? -errno : 0, &result);
+  napi_create_int32(env, Signal(Descriptor(env, info)), &result);
   return result;
 }
 
@@ -58,7 +55,9 @@ napi_value EventfdRead(napi_env env, napi_callback_info info) {
   uint64_t value = 0;
   int fd = Descriptor(env, info);
   ssize_t count;
-  do count = read(fd, &value, sizeof(value));
+  iovec into = {&value, sizeof(value)};
+  // Not a plain read: it waits if the other process has cleared O_NONBLOCK and been faster to read.
+  do count = preadv2(fd, &into, 1, -1, RWF_NOWAIT);
   while (count < 0 && errno == EINTR);
   napi_value result = nullptr;
   if (count < 0 && errno != EAGAIN) napi_create_int32(env, -errno, &result);
@@ -66,11 +65,14 @@ napi_value EventfdRead(napi_env env, napi_callback_info info) {
   return result;
 }
 
+Napi::Value CannotBlock(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), SignalCannotBlock()); }
+
 }  // namespace
 
 void InitEvent(Napi::Env env, Napi::Object exports) {
   Export<EventfdCreate>(env, exports, "eventfdCreate");
   Export<EventfdAdopt>(env, exports, "eventfdAdopt");
+  Export<CannotBlock>(env, exports, "eventfdSignalCannotBlock");
   ExportHot(env, exports, "eventfdSignal", EventfdSignal);
   ExportHot(env, exports, "eventfdRead", EventfdRead);
 }

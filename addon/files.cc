@@ -73,6 +73,17 @@ Work Close(Args& args) {
   return [=] { return Plain(close(fd), "close"); };
 }
 
+// Errors are nobody's here: the files are not ours.
+Work CloseAll(Args& args) {
+  Napi::Array list = args.Array(0, "fds");
+  std::vector<int> fds(args.failed() ? 0 : list.Length());
+  for (uint32_t i = 0; i < fds.size(); i++) fds[i] = static_cast<int>(args.Element(list, i, "fds", 0, INT32_MAX));
+  return [=] {
+    for (int fd : fds) close(fd);
+    return Done();
+  };
+}
+
 // Pages that are clean and that nobody maps or locks just now.
 Work DropCache(Args& args) {
   int fd = args.Descriptor(0);
@@ -204,7 +215,7 @@ std::vector<Call> FileCalls() {
       {"open", Open},           {"close", Close},   {"stat", Stat},     {"lstat", Lstat}, {"fstat", Fstat},
       {"fsync", Fsync},         {"pread", Pread},   {"pwrite", Pwrite}, {"mkdir", Mkdir}, {"unlink", Unlink},
       {"fdatasync", Fdatasync}, {"dropCache", DropCache}, {"rename", Rename}, {"ftruncate", Ftruncate},
-      {"access", Access},       {"birth", Birth},
+      {"access", Access},       {"birth", Birth}, {"closeAll", CloseAll},
   };
 }
 

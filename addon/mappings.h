@@ -33,6 +33,10 @@ int FindMapping(uintptr_t address, size_t length, Mapping* found);
 // Puts private zero pages over [base, base + length) in place. 0 or errno. Async-signal-safe.
 int ReplaceWithZeros(uintptr_t base, size_t length);
 
+// Keeps the file of a mapping open until `ReleaseFile`, which ends it in another thread. Null, and nothing, if that cannot be.
+void* HoldFile(const Mapping& mapping);
+void ReleaseFile(void* held);
+
 // Installs the SIGBUS handler, once in the life of the process. 0 or errno.
 int GuardAgainstSigbus();
 // Mappings that were lost: the handler has put zeros over them.

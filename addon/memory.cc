@@ -88,7 +88,9 @@ Napi::Value Revoke(const Napi::CallbackInfo& info) {
     args.Range("view", "must cover exactly one whole mapping of this addon");
   }
   if (args.failed()) return {};
+  void* held = HoldFile(mapping);
   int error = ReplaceWithZeros(mapping.base, mapping.mapped);
+  ReleaseFile(held);
   if (error != 0) return ThrowErrno(info.Env(), error, "mmap");
   NoteRevoked(mapping.mapped);
   return info.Env().Undefined();

@@ -1,7 +1,9 @@
 // Bytes and descriptors over UNIX stream sockets.
+#include <sys/resource.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstring>
 
 #include "args.h"
@@ -11,6 +13,16 @@ namespace doorbell {
 namespace {
 
 constexpr size_t kMaxFds = 253;  // the kernel's SCM_MAX_FD
+
+// RLIMIT_NOFILE as it is, and as it is while a message is received. 0: no reserve was made.
+std::atomic<rlim_t> usualLimit{0};
+rlim_t liftedLimit = 0;
+
+// A process-wide setting, so whatever opens a file in another thread at this moment may go beyond the limit, too.
+void SetLimit(rlim_t limit) {
+  rlimit limits = {limit, liftedLimit};
+  setrlimit(RLIMIT_NOFILE, &limits);
+}
 
 // A message of one data buffer and room for descriptors.
 struct Message {
@@ -66,13 +78,18 @@ Napi::Value Receive(const Napi::CallbackInfo& info) {
   message.header.msg_control = message.control;
   message.header.msg_controllen = sizeof(message.control);
   fds.data[0] = 0;
+  rlim_t limit = usualLimit.load(std::memory_order_relaxed);
+  if (limit != 0) SetLimit(liftedLimit);
   ssize_t received;
   do received = recvmsg(fd, &message.header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   while (received < 0 && errno == EINTR);
+  int error = errno;
+  if (limit != 0) SetLimit(limit);
   if (received < 0) {
-    if (errno == EAGAIN) return Napi::Number::New(info.Env(), -1);
-    return ThrowErrno(info.Env(), errno, "recvmsg");
+    if (error == EAGAIN) return Napi::Number::New(info.Env(), -1);
+    return ThrowErrno(info.Env(), error, "recvmsg");
   }
+  bool tooMany = (message.header.msg_flags & MSG_CTRUNC) != 0;
   size_t count = 0;
   for (cmsghdr* c = CMSG_FIRSTHDR(&message.header); c != nullptr; c = CMSG_NXTHDR(&message.header, c)) {
     if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
@@ -80,12 +97,25 @@ Napi::Value Receive(const Napi::CallbackInfo& info) {
     std::memcpy(fds.data + 1 + count, CMSG_DATA(c), bytes);
     count += bytes / sizeof(int);
   }
-  if ((message.header.msg_flags & MSG_CTRUNC) != 0) {
-    for (size_t i = 1; i <= count; i++) close(fds.data[i]);
-    return ThrowErrno(info.Env(), EMFILE, "recvmsg", "descriptors sent by the peer could not be received");
-  }
   fds.data[0] = static_cast<int32_t>(count);
+  for (size_t i = 1; i <= count && limit != 0; i++) tooMany = tooMany || static_cast<rlim_t>(fds.data[i]) >= limit;
+  if (tooMany) return ThrowErrno(info.Env(), EMFILE, "recvmsg", "descriptors sent by the peer are too many");
   return Napi::Number::New(info.Env(), static_cast<double>(received));
+}
+
+Napi::Value ReserveDescriptors(const Napi::CallbackInfo& info) {
+  Args args(info);
+  rlim_t count = static_cast<rlim_t>(args.Integer(0, "count", 1, INT32_MAX));
+  rlimit limits;
+  if (args.failed()) return {};
+  if (getrlimit(RLIMIT_NOFILE, &limits) != 0) return ThrowErrno(info.Env(), errno, "getrlimit");
+  // Limits that small leave nothing to reserve.
+  if (usualLimit.load() != 0 || limits.rlim_max <= 2 * count) return info.Env().Undefined();
+  liftedLimit = limits.rlim_max;
+  rlim_t usual = std::min(limits.rlim_cur, limits.rlim_max - count);
+  SetLimit(usual);
+  usualLimit.store(usual);
+  return info.Env().Undefined();
 }
 
 }  // namespace
@@ -93,6 +123,7 @@ Napi::Value Receive(const Napi::CallbackInfo& info) {
 void InitMessage(Napi::Env env, Napi::Object exports) {
   Export<Send>(env, exports, "socketSend");
   Export<Receive>(env, exports, "socketReceive");
+  Export<ReserveDescriptors>(env, exports, "reserveDescriptors");
 }
 
 }  // namespace doorbell

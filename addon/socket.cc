@@ -85,6 +85,15 @@ Napi::Value Connect(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), fd);
 }
 
+Napi::Value Shutdown(const Napi::CallbackInfo& info) {
+  Args args(info);
+  int fd = args.Descriptor(0);
+  if (args.failed()) return {};
+  // ENOTCONN: the peer was faster.
+  if (shutdown(fd, SHUT_RDWR) != 0 && errno != ENOTCONN) return ThrowErrno(info.Env(), errno, "shutdown");
+  return info.Env().Undefined();
+}
+
 Napi::Value Pair(const Napi::CallbackInfo& info) {
   int fds[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0) {
@@ -102,6 +111,7 @@ void InitSocket(Napi::Env env, Napi::Object exports) {
   Export<Listen>(env, exports, "socketListen");
   Export<Accept>(env, exports, "socketAccept");
   Export<Connect>(env, exports, "socketConnect");
+  Export<Shutdown>(env, exports, "socketShutdown");
   Export<Pair>(env, exports, "socketPair");
 }
 

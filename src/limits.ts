@@ -60,6 +60,19 @@ export const MAX_OWNER_CALLS = 4;
 export const MAX_BLOCKING_CALLS = MAX_BDEVS + 512;
 export const MAX_FURTHER_CALLS = 256;
 
+/** Times that a client may unmask INTx by its eventfd in a period of so many ms; what comes beyond counts as one, when the period is over. */
+export const MAX_UNMASKS = 200;
+export const UNMASK_PERIOD_MS = 10;
+
+/** Descriptors that a VMM sent and that are not closed yet: from so many on, its messages are not read. Its end may add those it has in use. */
+export const MAX_PENDING_CLOSES = 256;
+/** Descriptors that one thread closes, one after the other. */
+export const MAX_CLOSE_BATCH = 16;
+/** Descriptors that came with messages which wait to be carried out. A message more may come with as many as one can. */
+export const MAX_KEPT_DESCRIPTORS = 64;
+/** Descriptors beyond what the process may have otherwise: for what comes with a message, so that the kernel closes none of it itself. */
+export const DESCRIPTOR_RESERVE = 256;
+
 /** JSON-RPC: bytes of one request, and clients at the same time (as SPDK). */
 export const MAX_RPC_REQUEST_BYTES = 256 * 1024;
 export const MAX_RPC_CLIENTS = 64;

@@ -1,5 +1,7 @@
 /** The process of a target: start, signals, exit codes (docs/operations.md). */
 import { closeSync, openSync } from 'node:fs';
+import { DESCRIPTOR_RESERVE } from '../limits.ts';
+import { native } from '../native/index.ts';
 import { Asked } from '../target/report.ts';
 import { describeError } from '../util/errors.ts';
 import { createLogger, type Logger, type LoggerOptions } from '../util/log.ts';
@@ -29,6 +31,7 @@ export async function runTarget(options: ServeOptions, logOptions: LoggerOptions
   const manager = new Manager(log);
   const end = new EndRequest(log);
   const reloader = new Reloading(log, () => end.ask('the terminal is gone'));
+  prepareForHostilePeers(log);
   let service: Service;
   try {
     service = await Service.start(options, log, control, () => end.ask('its only client is gone'));
@@ -147,4 +150,14 @@ function die(signal: NodeJS.Signals): never {
   process.removeAllListeners(signal);
   process.kill(process.pid, signal);
   throw new Error(`${signal} does not end us`);
+}
+
+/** What has to be so before the first client comes. */
+function prepareForHostilePeers(log: Logger): void {
+  native.reserveDescriptors(DESCRIPTOR_RESERVE);
+  if (!native.eventfdSignalCannotBlock()) {
+    log.warn(
+      'the kernel gives no asynchronous I/O (io_setup): a VMM can hang its reactor by an eventfd that is full',
+    );
+  }
 }

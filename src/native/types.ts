@@ -97,10 +97,17 @@ export interface NativeAddon {
   socketSend(fd: number, data: Uint8Array, fds: readonly number[]): number;
   /**
    * Receives into `buffer`. Bytes received, 0 at the end of the stream, -1 if it would block. Received descriptors are
-   * close-on-exec; `fds[0]` is set to their count, `fds[1..]` to the descriptors. `fds` needs room for 254. Descriptors the
-   * kernel could not deliver (MSG_CTRUNC) make it close those it did deliver and throw EMFILE: the message is lost.
+   * close-on-exec; `fds[0]` is set to their count, `fds[1..]` to the descriptors. `fds` needs room for 254. EMFILE if there were more than
+   * the process may have: the message is lost, and `fds` holds those that came, to be closed.
    */
   socketReceive(fd: number, buffer: Uint8Array, fds: Int32Array): number;
+  /** Ends the connection for both sides at once. What was received and not read stays with the descriptor until it is closed. */
+  socketShutdown(fd: number): void;
+  /**
+   * Lowers how many descriptors the process may have (RLIMIT_NOFILE) by `count`, and lets `socketReceive` alone go beyond: where none is left
+   * the kernel would close what it cannot deliver itself, in the receiving thread, and that may wait for ever. Once, before threads run.
+   */
+  reserveDescriptors(count: number): void;
 
   // --- what a service manager passes ------------------------------------------------------------------------------
 
@@ -121,9 +128,14 @@ export interface NativeAddon {
   eventfdCreate(): number;
   /** Makes an eventfd that another process passed non-blocking. EINVAL if the descriptor is anything but an eventfd. */
   eventfdAdopt(fd: number): void;
-  /** Hot. Adds 1. 0, or -errno (-EAGAIN: the counter is full, which still wakes the reader). */
+  /**
+   * Hot. Adds 1, and wakes the reader also if the counter is full. 0, or -errno (-EINVAL: no eventfd). Never waits, whatever other processes
+   * do with flags and counter, if `eventfdSignalCannotBlock`.
+   */
   eventfdSignal(fd: number): number;
-  /** Hot. Reads and clears: the count (up to 2^53 exact), 0 if not signalled, or -errno. */
+  /** False if the kernel has no asynchronous I/O for this thread (io_setup): then a signal is an ordinary write. */
+  eventfdSignalCannotBlock(): boolean;
+  /** Hot. Reads and clears: the count (up to 2^53 exact), 0 if not signalled, or -errno. Never waits. */
   eventfdRead(fd: number): number;
 
   // --- io_uring ---------------------------------------------------------------------------------------------------
@@ -195,6 +207,8 @@ export interface BlockingFunctions {
   open(path: string, flags: number, mode: number): Promise<number>;
   /** The descriptor is gone whatever comes back: an error tells of earlier writes. */
   close(fd: number): Promise<void>;
+  /** One after the other; errors are ignored. For descriptors of others (`DescriptorCloser`). */
+  closeAll(fds: readonly number[]): Promise<void>;
   stat(path: string): Promise<FileStatus>;
   /** Of a symbolic link itself. */
   lstat(path: string): Promise<FileStatus>;

@@ -3,7 +3,7 @@
  *
  * MSI-X counts as enabled while the client has any of its vectors connected; the client emulates the table and the mask bits.
  */
-import { closeSync } from 'node:fs';
+import { MAX_UNMASKS, UNMASK_PERIOD_MS } from '../limits.ts';
 import { type FdPoll, native } from '../native/index.ts';
 
 const NONE = -1;
@@ -18,6 +18,9 @@ export interface InterruptsDiagnosis {
   }[];
 }
 
+/** Closes descriptors that a client sent; -1 stands for none. */
+export type CloseDescriptors = (fds: readonly number[]) => void;
+
 export class Interrupts {
   readonly #msix: number[];
   #intx = NONE;
@@ -26,13 +29,15 @@ export class Interrupts {
   #intxDisabled = false;
   /** INTMS: vectors masked while interrupts are pin-based. */
   #pinMask = 0;
-  #resample: { readonly fd: number; readonly poll: FdPoll } | undefined;
+  #resample: Resample | undefined;
   readonly #onUnmask: () => void;
+  readonly #close: CloseDescriptors;
 
   /** `onUnmask`: the client says that INTx may fire again. */
-  constructor(vectors: number, onUnmask: () => void) {
+  constructor(vectors: number, onUnmask: () => void, close: CloseDescriptors) {
     this.#msix = new Array(vectors).fill(NONE);
     this.#onUnmask = onUnmask;
+    this.#close = close;
   }
 
   /** The eventfd of each vector as things stand, or -1. */
@@ -98,19 +103,16 @@ export class Interrupts {
 
   /** The eventfd that the client signals to unmask INTx. */
   setResample(fd: number | undefined): void {
-    this.#resample?.poll.close();
     if (this.#resample !== undefined) {
-      closeSync(this.#resample.fd);
+      this.#resample.close();
+      this.#close([this.#resample.fd]);
       this.#resample = undefined;
     }
     if (fd !== undefined) {
-      const poll = new native.FdPoll(fd, () => {
-        native.eventfdRead(fd);
+      this.#resample = new Resample(fd, () => {
         this.#intxMasked = false;
         this.#onUnmask();
       });
-      poll.start(true, false);
-      this.#resample = { fd, poll };
     }
   }
 
@@ -122,26 +124,61 @@ export class Interrupts {
 }
 
 /**
+ * Listens to an eventfd of the client, which decides how often that is heard: it may signal without end, or pass a semaphore
+ * (EFD_SEMAPHORE), which stays readable for as many reads as its count. So there is an end to what is heard in a period; the rest of it
+ * counts as one signal.
+ */
+class Resample {
+  readonly fd: number;
+  readonly #poll: FdPoll;
+  readonly #onSignal: () => void;
+  #heard = 0;
+  #period: NodeJS.Timeout | undefined;
+
+  constructor(fd: number, onSignal: () => void) {
+    this.fd = fd;
+    this.#onSignal = onSignal;
+    this.#poll = new native.FdPoll(fd, () => this.#hear());
+    this.#poll.start(true, false);
+  }
+
+  #hear(): void {
+    this.#period ??= setTimeout(() => this.#nextPeriod(), UNMASK_PERIOD_MS);
+    this.#heard += 1;
+    if (this.#heard === MAX_UNMASKS) {
+      this.#poll.stop();
+    }
+    native.eventfdRead(this.fd);
+    this.#onSignal();
+  }
+
+  #nextPeriod(): void {
+    this.#period = undefined;
+    if (this.#heard >= MAX_UNMASKS) {
+      this.#poll.start(true, false);
+    }
+    this.#heard = 0;
+  }
+
+  /** The descriptor is the caller's again. */
+  close(): void {
+    clearTimeout(this.#period);
+    this.#poll.close();
+  }
+}
+
+/**
  * Takes over descriptors that a client passed. Refuses all of them, and closes them, if one is no eventfd: anything else could block
  * the thread that signals it.
  */
-export function adoptEventfds(fds: readonly (number | undefined)[]): void {
+export function adoptEventfds(fds: readonly (number | undefined)[], close: CloseDescriptors): void {
   const given = fds.filter((fd) => fd !== undefined);
   try {
     given.forEach((fd) => {
       native.eventfdAdopt(fd);
     });
   } catch (error) {
-    closeEventfds(given);
+    close(given);
     throw error;
-  }
-}
-
-/** Closes what `setMsix` and its like returned. */
-export function closeEventfds(fds: readonly number[]): void {
-  for (const fd of fds) {
-    if (fd !== NONE) {
-      closeSync(fd);
-    }
   }
 }

@@ -1,8 +1,7 @@
 /** The interrupts of one client's device, between its eventfds, the reactors that signal them, and the admin queue. Owned by main. */
-import { closeSync } from 'node:fs';
 import { native } from '../native/index.ts';
 import type { Controller } from '../nvme/controller.ts';
-import { adoptEventfds, closeEventfds, type Interrupts } from '../pci/interrupts.ts';
+import { adoptEventfds, type CloseDescriptors, type Interrupts } from '../pci/interrupts.ts';
 import { PciIrq } from '../spec/vfio-user.ts';
 import type { IoQueues } from './queues.ts';
 
@@ -10,33 +9,40 @@ export class DeviceVectors {
   readonly #interrupts: Interrupts;
   readonly #queues: IoQueues;
   readonly #controller: Controller;
+  readonly #close: CloseDescriptors;
 
-  constructor(interrupts: Interrupts, queues: IoQueues, controller: Controller) {
+  constructor(
+    interrupts: Interrupts,
+    queues: IoQueues,
+    controller: Controller,
+    close: CloseDescriptors,
+  ) {
     this.#interrupts = interrupts;
     this.#queues = queues;
     this.#controller = controller;
+    this.#close = close;
   }
 
   /** The client connects eventfds. Resolves when those before are no longer signalled. */
   async connect(index: number, start: number, fds: readonly (number | undefined)[]): Promise<void> {
-    adoptEventfds(fds);
+    adoptEventfds(fds, this.#close);
     if (index === PciIrq.MSIX) {
       await this.#replaced(this.#interrupts.setMsix(start, fds));
     } else if (index === PciIrq.INTX) {
       await this.#replaced(this.#interrupts.setIntx(fds[0]));
     } else {
       // ERR and REQ: this device has no errors to report outside NVMe, and never asks to be removed.
-      closeEventfds(fds.filter((fd) => fd !== undefined));
+      this.#close(fds.filter((fd) => fd !== undefined));
     }
   }
 
   /** The eventfd by which a client says that INTx may come again. */
   connectUnmask(index: number, fd: number | undefined): void {
-    adoptEventfds([fd]);
+    adoptEventfds([fd], this.#close);
     if (index === PciIrq.INTX) {
       this.#interrupts.setResample(fd);
     } else if (fd !== undefined) {
-      closeSync(fd);
+      this.#close([fd]);
     }
   }
 
@@ -70,7 +76,7 @@ export class DeviceVectors {
   /** The vectors' eventfds are others now; the old ones are closed when no reactor signals them any more. */
   async #replaced(old: readonly number[]): Promise<void> {
     await this.#queues.eventfdsChanged();
-    closeEventfds(old);
+    this.#close(old);
     this.#resignalAdmin();
   }
 

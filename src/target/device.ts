@@ -6,12 +6,13 @@ import { closeSync } from 'node:fs';
 import type { Tally } from '../bdev/tally.ts';
 import { DOORBELLS_BYTES, MAX_IO_QUEUE_PAIRS, MAX_REGIONS, PAGE_SIZE } from '../limits.ts';
 import { GuestMemory, type GuestRegion } from '../memory/guest.ts';
+import type { DescriptorCloser } from '../native/descriptor-closer.ts';
 import { native } from '../native/index.ts';
 import { Controller } from '../nvme/controller.ts';
 import type { ControllerEvent, ControllerHost } from '../nvme/host.ts';
 import type { IoFailure } from '../nvme/io-failures.ts';
 import { ConfigSpace } from '../pci/config-space.ts';
-import { closeEventfds, Interrupts } from '../pci/interrupts.ts';
+import { Interrupts } from '../pci/interrupts.ts';
 import { ADMIN_WORDS_BYTES, AdminWord, NOT_WAITING } from '../reactor/control.ts';
 import type { ReactorPool } from '../reactor/pool.ts';
 import { DOORBELL_OFFSET } from '../spec/nvme.ts';
@@ -46,6 +47,8 @@ export interface DeviceOptions {
   readonly socketPath: string;
   readonly emit: (event: NewEvent) => void;
   readonly reactors: ReactorPool;
+  /** Closes what the client sent. */
+  readonly closer: DescriptorCloser;
   readonly log: Logger;
 }
 
@@ -95,7 +98,8 @@ export class NvmeDevice implements VfioUserDevice {
     const adminSeen = new SharedArrayBuffer(ADMIN_WORDS_BYTES);
     this.#adminSeen = new Int32Array(adminSeen);
     const vectors = transport.maxIoQpairsPerCtrlr + 1;
-    this.#interrupts = new Interrupts(vectors, () => this.#vectors.changed());
+    const close = (fds: readonly number[]) => options.closer.close(fds);
+    this.#interrupts = new Interrupts(vectors, () => this.#vectors.changed(), close);
     this.#config = new ConfigSpace(
       [
         { index: PciRegion.BAR0, size: BAR0_SIZE, is64Bit: true },
@@ -148,7 +152,7 @@ export class NvmeDevice implements VfioUserDevice {
       },
       this.#host(),
     );
-    this.#vectors = new DeviceVectors(this.#interrupts, this.#queues, this.#controller);
+    this.#vectors = new DeviceVectors(this.#interrupts, this.#queues, this.#controller, close);
     this.regions = this.#makeRegions();
     this.irqs = [
       { index: PciIrq.INTX, count: 1, flags: IrqInfoFlag.EVENTFD },
@@ -279,7 +283,7 @@ export class NvmeDevice implements VfioUserDevice {
     reactors.unregister(this.#id);
     revokeRegions(this.#memory.remove(0, IOVA_END), this.#log);
     unwatchMemory(this.#owner);
-    closeEventfds(this.#interrupts.release());
+    this.#options.closer.close(this.#interrupts.release());
     native.revoke(this.#doorbells);
     native.reclaim();
     closeSync(this.#bar0Fd);
@@ -305,7 +309,7 @@ export class NvmeDevice implements VfioUserDevice {
       return;
     }
     if (!this.#options.transport.mapFileMemory && !native.isMemoryFile(fd)) {
-      closeSync(fd);
+      this.#options.closer.close([fd]);
       this.#unshared.add(iova, size);
       this.#tellOfFile(iova, size);
       return;
@@ -317,7 +321,7 @@ export class NvmeDevice implements VfioUserDevice {
       }
       buffer = native.mapFile(fd, offset, size, writable, this.#owner);
     } finally {
-      closeSync(fd);
+      this.#options.closer.close([fd]);
     }
     const region: GuestRegion = { iova, size, buffer, writable };
     mappedRegions += 1;

@@ -1,6 +1,7 @@
 /** One listener: a vfio-user socket, and a new NVMe device for each client that comes. Owned by main. */
 import { Op } from '../bdev/op.ts';
 import type { Tally } from '../bdev/tally.ts';
+import { DescriptorCloser } from '../native/descriptor-closer.ts';
 import type { PassedSocket } from '../native/index.ts';
 import type { ReactorPool } from '../reactor/pool.ts';
 import { VfioUserCommand } from '../spec/vfio-user.ts';
@@ -64,12 +65,14 @@ export class Endpoint implements EndpointView {
     const log = peerLogger(options.log, 'nvme', this.#where);
     const emit = guestEvents(options.events, this.#where);
     this.#emit = emit;
-    this.#current = new CurrentDevice(() => new NvmeDevice({ ...options, log, emit }));
+    const closer = new DescriptorCloser();
+    this.#current = new CurrentDevice(() => new NvmeDevice({ ...options, log, emit, closer }));
     this.#server = new VfioUserServer({
       path: options.socketPath,
       passed: options.passed,
       onExhausted: options.onExhausted,
       device: this.#current,
+      closer,
       onEvent: (event) => this.#tell(event),
     });
   }

@@ -3,6 +3,7 @@
  * backlog; the next one is accepted when the device has dropped everything of the last.
  */
 import { closeSync, lstatSync, type Stats, unlinkSync } from 'node:fs';
+import { DescriptorCloser } from '../native/descriptor-closer.ts';
 import { type FdPoll, native, type PassedSocket, type SystemError } from '../native/index.ts';
 import type { VfioUserDevice } from './device.ts';
 import { Session, type SessionEvent } from './session.ts';
@@ -15,6 +16,8 @@ export interface VfioUserServerOptions {
   /** The only client, of a socket passed connected, is gone. */
   readonly onExhausted?: (() => void) | undefined;
   readonly device: VfioUserDevice;
+  /** Closes what clients send. The device closes with it what it took over. One of the server's own, by default. */
+  readonly closer?: DescriptorCloser;
   /** Told what happens to clients. What a client causes is not limited in rate. */
   readonly onEvent?: (event: SessionEvent) => void;
   /** How long a client may take to agree on a version. ms. */
@@ -35,6 +38,7 @@ export class VfioUserServer {
   /** The socket's file, to know it again. Absent if it is not ours. */
   readonly #file: Stats | undefined;
   readonly #poll: FdPoll | undefined;
+  readonly #closer: DescriptorCloser;
   #session: Session | undefined;
   #retry: NodeJS.Timeout | undefined;
   #closed = false;
@@ -43,7 +47,8 @@ export class VfioUserServer {
   constructor(options: VfioUserServerOptions) {
     this.path = options.path;
     this.#options = options;
-    const { path, passed } = options;
+    const { path, passed, closer = new DescriptorCloser() } = options;
+    this.#closer = closer;
     if (passed?.listening === false) {
       this.#serve(passed.fd);
       return;
@@ -75,7 +80,8 @@ export class VfioUserServer {
       this.#poll?.close();
       this.#removeFile();
       if (this.#options.passed === undefined && this.#listener !== undefined) {
-        closeSync(this.#listener);
+        // Clients that wait may have sent descriptors already. What those before them left behind must not keep it open.
+        new DescriptorCloser().close([this.#listener]);
       }
     }
     await this.disconnect('the server closes');
@@ -99,9 +105,11 @@ export class VfioUserServer {
     this.#poll?.stop();
     const { device, negotiationTimeoutMs } = this.#options;
     const patience = negotiationTimeoutMs ?? NEGOTIATION_TIMEOUT_MS;
-    const session = new Session(fd, device, patience, (event) => this.#emit(event));
+    const session = new Session(fd, device, this.#closer, patience, (event) => this.#emit(event));
     this.#session = session;
-    session.ended.then(() => {
+    session.ended.then(async () => {
+      // What one client's descriptors hold up, another of the same socket must not add to.
+      await this.#closer.space();
       this.#session = undefined;
       if (this.#closed) return;
       if (this.#poll === undefined) this.#options.onExhausted?.();

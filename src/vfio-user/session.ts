@@ -1,9 +1,12 @@
 /**
  * One client: agrees on the version, then carries out its commands one after the other, in the order they came.
  *
- * While a handler waits for the device, what else comes is kept, up to a bound; then reading stops. When the client goes away, the
- * handler is let finish, what was kept is dropped, and the device is told.
+ * While a handler waits for the device, what else comes is kept, up to a bound; then reading stops. It stops, too, while too many of the
+ * client's descriptors are not closed; a client whose closes hang is cut off. When the client goes away, the handler is let finish, what
+ * was kept is dropped, and the device is told.
  */
+import { MAX_KEPT_DESCRIPTORS } from '../limits.ts';
+import type { DescriptorCloser } from '../native/descriptor-closer.ts';
 import { RegionAccess, VfioUserCommand } from '../spec/vfio-user.ts';
 import { encodeError, encodeReply, type Frame, isReply, wantsReply } from './codec.ts';
 import type { VfioUserDevice } from './device.ts';
@@ -12,7 +15,7 @@ import { DmaTable } from './dma-table.ts';
 import { MAX_DATA_XFER_SIZE, negotiate, type Terms } from './negotiate.ts';
 import { errnoOf, Refusal } from './refusal.ts';
 import type { Reply } from './request.ts';
-import { Connection, closeFds } from './transport.ts';
+import { Connection } from './transport.ts';
 
 /** What happens to a client, for the log. */
 export type SessionEvent =
@@ -35,11 +38,14 @@ export const MAX_PAYLOAD = RegionAccess.size + MAX_DATA_XFER_SIZE;
 /** Messages, and bytes of them, kept while another is being carried out. */
 const MAX_KEPT_MESSAGES = 16;
 const MAX_KEPT_BYTES = MAX_PAYLOAD;
+/** How long a client's descriptors may take to close before it is cut off. */
+const CLOSING_PATIENCE_MS = 10_000;
 
 export class Session {
   /** Resolves when the client is gone and the device has dropped everything of it. */
   readonly ended: Promise<void>;
   readonly #device: VfioUserDevice;
+  readonly #closer: DescriptorCloser;
   readonly #emit: (event: SessionEvent) => void;
   readonly #connection: Connection;
   readonly #socket: number;
@@ -52,26 +58,36 @@ export class Session {
   /** Frames that came meanwhile, and the bytes of their payloads. */
   #kept: Frame[] = [];
   #keptBytes = 0;
+  #keptFds = 0;
+  /** Runs while too many descriptors are not closed. */
+  #closing: NodeJS.Timeout | undefined;
   #goneReason: string | undefined;
 
-  /** Serves a connected socket and owns it. The client has `patienceMs` to agree on a version. */
+  /** Serves a connected socket and owns it. The client has `patienceMs` to agree on a version. `closer` closes what it sends. */
   constructor(
     fd: number,
     device: VfioUserDevice,
+    closer: DescriptorCloser,
     patienceMs: number,
     emit: (event: SessionEvent) => void,
   ) {
     this.#device = device;
+    this.#closer = closer;
     this.#socket = fd;
     this.#emit = emit;
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
-    this.#connection = new Connection(fd, MAX_PAYLOAD, {
-      message: (message) => this.#receive(message),
-      malformed: (frame) => this.#receive(frame),
-      closed: (reason) => this.#onClosed(reason),
-    });
+    this.#connection = new Connection(
+      fd,
+      MAX_PAYLOAD,
+      {
+        message: (message) => this.#receive(message),
+        malformed: (frame) => this.#receive(frame),
+        closed: (reason) => this.#onClosed(reason),
+      },
+      (fds) => this.#close(fds),
+    );
     // By way of the loop's poll phase: what came in time is looked at before, even if this thread was late.
     this.#deadline = setTimeout(() => setImmediate(() => this.#expire()), patienceMs);
   }
@@ -91,12 +107,43 @@ export class Session {
       return;
     }
     this.#kept.push(frame);
-    this.#keptBytes += frame.kind === 'message' ? frame.payload.length : 0;
+    this.#count(frame, 1);
     if (this.#isFull) this.#connection.pause();
   }
 
+  #count(frame: Frame, sign: 1 | -1): void {
+    if (frame.kind === 'message') {
+      this.#keptBytes += sign * frame.payload.length;
+      this.#keptFds += sign * frame.fds.length;
+    }
+  }
+
   get #isFull(): boolean {
-    return this.#kept.length >= MAX_KEPT_MESSAGES || this.#keptBytes >= MAX_KEPT_BYTES;
+    return (
+      this.#closer.full ||
+      this.#kept.length >= MAX_KEPT_MESSAGES ||
+      this.#keptBytes >= MAX_KEPT_BYTES ||
+      this.#keptFds >= MAX_KEPT_DESCRIPTORS
+    );
+  }
+
+  /** Closes descriptors of the client. If it has too many that do not close, nothing more is read until they have. */
+  #close(fds: readonly number[]): void {
+    this.#closer.close(fds);
+    if (this.#closer.full && this.#closing === undefined && this.#goneReason === undefined) {
+      this.#connection.pause();
+      this.#closing = setTimeout(
+        () => this.close('descriptors that it sent do not close'),
+        CLOSING_PATIENCE_MS,
+      );
+      void this.#closer.space().then(() => this.#goOn());
+    }
+  }
+
+  #goOn(): void {
+    clearTimeout(this.#closing);
+    this.#closing = undefined;
+    if (!this.#isFull) this.#connection.resume();
   }
 
   #carryOut(frame: Frame): void {
@@ -129,7 +176,7 @@ export class Session {
     }
     while (!this.#busy && this.#kept.length > 0) {
       const frame = this.#kept.shift()!;
-      this.#keptBytes -= frame.kind === 'message' ? frame.payload.length : 0;
+      this.#count(frame, -1);
       this.#carryOut(frame);
     }
     if (!this.#isFull) this.#connection.resume();
@@ -175,13 +222,14 @@ export class Session {
 
   /** Closes the descriptors that no one took. */
   #release(frame: Frame): void {
-    if (frame.kind === 'message') closeFds(frame.fds.splice(0));
+    if (frame.kind === 'message') this.#close(frame.fds.splice(0));
   }
 
   #onClosed(reason: string): void {
     clearTimeout(this.#deadline);
-    for (const frame of this.#kept.splice(0)) this.#release(frame);
+    clearTimeout(this.#closing);
     this.#goneReason = reason;
+    for (const frame of this.#kept.splice(0)) this.#release(frame);
     if (!this.#busy) this.#leave(reason);
   }
 

@@ -28,7 +28,7 @@ interface Outgoing {
   fds: readonly number[];
 }
 
-/** Closes descriptors. They are known to be open: an error is a bug, and thrown. */
+/** Closes descriptors of a peer that is trusted: one that can be waited for, and whose files do not fail. */
 export function closeFds(fds: readonly number[]): void {
   for (const fd of fds) closeSync(fd);
 }
@@ -36,9 +36,14 @@ export function closeFds(fds: readonly number[]): void {
 // Filled and read within one call: [count, descriptor, …].
 const received = new Int32Array(1 + MAX_FRAME_FDS);
 
+function takeReceived(): number[] {
+  return Array.from(received.subarray(1, 1 + received[0]));
+}
+
 export class Connection {
   readonly #fd: number;
   readonly #handler: ConnectionHandler;
+  readonly #closeFds: (fds: readonly number[]) => void;
   readonly #decoder: FrameDecoder;
   readonly #poll: FdPoll;
   readonly #queue: Outgoing[] = [];
@@ -48,11 +53,20 @@ export class Connection {
   /** What the poll watches for: 0 nothing, 1 readable, 2 writable, 3 both. */
   #interest = 0;
 
-  /** Takes a connected, non-blocking stream socket and owns it. `maxPayload` bounds incoming messages, in bytes without the header. */
-  constructor(fd: number, maxPayload: number, handler: ConnectionHandler) {
+  /**
+   * Takes a connected, non-blocking stream socket and owns it. `maxPayload` bounds incoming messages, in bytes without the header. `close`
+   * closes what the peer sent, and the socket itself, whose queue may hold more of that.
+   */
+  constructor(
+    fd: number,
+    maxPayload: number,
+    handler: ConnectionHandler,
+    close: (fds: readonly number[]) => void = closeFds,
+  ) {
     this.#fd = fd;
     this.#handler = handler;
-    this.#decoder = new FrameDecoder(maxPayload, closeFds);
+    this.#closeFds = close;
+    this.#decoder = new FrameDecoder(maxPayload, close);
     this.#poll = new native.FdPoll(fd, (readable, writable) => this.#onReady(readable, writable));
     this.#watch();
   }
@@ -88,7 +102,8 @@ export class Connection {
     this.#poll.close();
     this.#queue.length = 0;
     this.#decoder.abandon();
-    closeSync(this.#fd);
+    native.socketShutdown(this.#fd);
+    this.#closeFds([this.#fd]);
     this.#handler.closed(reason);
   }
 
@@ -108,6 +123,7 @@ export class Connection {
       try {
         count = native.socketReceive(this.#fd, this.#decoder.space, received);
       } catch (error) {
+        this.#closeFds(takeReceived());
         this.close((error as Error).message);
         return;
       }
@@ -116,8 +132,7 @@ export class Connection {
         this.close('the peer closed the connection');
         return;
       }
-      const fds = Array.from(received.subarray(1, 1 + received[0]));
-      const frame = this.#decoder.received(count, fds);
+      const frame = this.#decoder.received(count, takeReceived());
       if (frame?.kind === 'message') this.#handler.message(frame);
       else if (frame !== undefined) this.#handler.malformed(frame);
     }

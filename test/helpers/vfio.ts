@@ -291,9 +291,26 @@ export class RawPeer {
   }
 }
 
-/** Descriptors that this process has open. */
-export function openFds(): number {
-  return readdirSync('/proc/self/fd').length;
+const countFds = () => readdirSync('/proc/self/fd').length;
+const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+
+/**
+ * Descriptors that this process has open. A server closes what clients sent a little later, in threads of its own: waits until there are
+ * `expected`, but not for ever, or by default until their number rests.
+ */
+export async function openFds(expected?: number): Promise<number> {
+  if (expected !== undefined) {
+    for (let i = 0; i < 1000 && countFds() !== expected; i++) await pause(5);
+    return countFds();
+  }
+  let count = countFds();
+  for (let resting = 0; resting < 3; resting++) {
+    await pause(20);
+    const now = countFds();
+    if (now !== count) resting = 0;
+    count = now;
+  }
+  return count;
 }
 
 /** Bytes from hexadecimal digits; blanks are for the reader. */

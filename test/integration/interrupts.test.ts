@@ -1,6 +1,6 @@
 /** Interrupts: a completion always signals, where the client wants it at that moment. vfio-user: DEVICE_SET_IRQS; NVMe over PCIe 1.0 §3.5. */
 import assert from 'node:assert/strict';
-import { closeSync, readdirSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import t, { type Test } from 'tap';
 import type { NvmeClient } from '../../src/client/nvme.ts';
 import { type FdPoll, native } from '../../src/native/index.ts';
@@ -10,6 +10,7 @@ import { IrqSetAction, IrqSetData, PciIrq, PciRegion } from '../../src/spec/vfio
 import { createPair } from '../helpers/queues.ts';
 import { Random } from '../helpers/random.ts';
 import { MIB, TestTarget } from '../helpers/target.ts';
+import { openFds } from '../helpers/vfio.ts';
 
 const { FLUSH } = NvmOpcode;
 const { INTX, MSIX } = PciIrq;
@@ -329,10 +330,9 @@ t.test('admin completions signal vector 0', async (t) => {
 
 t.test('no descriptor is kept', async (t) => {
   const client = await start(t);
-  const open = () => readdirSync('/proc/self/fd').length;
   const signals = Array.from({ length: 65 }, () => new Signal(t));
   const fds = signals.map(({ fd }) => fd);
-  const before = open();
+  const before = await openFds();
   for (let round = 0; round < 10; round++) {
     await client.vfio.connectIrqs(MSIX, 0, fds);
     await connect(client, INTX, 0, signals[0]);
@@ -340,9 +340,9 @@ t.test('no descriptor is kept', async (t) => {
     await connect(client, MSIX, 3, signals[4]);
     await connect(client, MSIX, 3);
   }
-  t.equal(open(), before + 64 + 2, 'one a vector that is connected');
+  t.equal(await openFds(before + 64 + 2), before + 64 + 2, 'one a vector that is connected');
   await client.vfio.disableIrqs(MSIX);
   await client.vfio.disableIrqs(INTX);
   await client.vfio.setIrqs(INTX, IrqSetData.EVENTFD | UNMASK, 0, 1);
-  t.equal(open(), before);
+  t.equal(await openFds(before), before);
 });

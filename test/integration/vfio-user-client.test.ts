@@ -184,7 +184,7 @@ function playServer(t: Test): { client: VfioClient; server: RawPeer } {
 
 t.test('replies from elsewhere', async (t) => {
   const { client, server } = playServer(t);
-  const before = openFds();
+  const before = await openFds();
   const fd = eventfd(t);
 
   t.test('a bare version', async (t) => {
@@ -250,7 +250,7 @@ t.test('replies from elsewhere', async (t) => {
   });
 
   t.test('nothing is left', async (t) => {
-    t.equal(openFds(), before + 1);
+    t.equal(await openFds(before + 1), before + 1);
     const reset = t.rejects(client.reset(), /size 3/);
     await server.next();
     server.send(words([2, 0], [2, 0], [4, 3], [4, 1], [4, 0]));

@@ -1,17 +1,24 @@
 /** Which eventfd each vector has: MSI-X while any of it is connected, else the pin, unless something keeps that quiet. */
 import { closeSync, readdirSync } from 'node:fs';
 import t, { type Test } from 'tap';
+import { MAX_UNMASKS, UNMASK_PERIOD_MS } from '../../src/limits.ts';
 import { native } from '../../src/native/index.ts';
-import { closeEventfds, Interrupts } from '../../src/pci/interrupts.ts';
+import { Interrupts } from '../../src/pci/interrupts.ts';
 
 const openFds = () => readdirSync('/proc/self/fd').length;
 
+/** -1 stands for none. */
+function closeNow(fds: readonly number[]): void {
+  fds.filter((fd) => fd >= 0).forEach(closeSync);
+}
+
 function start(t: Test, vectors = 4) {
   let unmasked = 0;
-  const interrupts = new Interrupts(vectors, () => {
+  const onUnmask = () => {
     unmasked += 1;
-  });
-  t.teardown(() => closeEventfds(interrupts.release()));
+  };
+  const interrupts = new Interrupts(vectors, onUnmask, closeNow);
+  t.teardown(() => closeNow(interrupts.release()));
   return { interrupts, unmasked: () => unmasked };
 }
 
@@ -28,7 +35,7 @@ t.test('MSI-X and the pin', async (t) => {
   t.strictSame(interrupts.setMsix(2, [undefined]), [a]);
   t.strictSame(interrupts.table(), [pin, pin, pin, pin]);
   t.strictSame(interrupts.setIntx(undefined), [pin]);
-  closeEventfds([pin, -1, a, b]);
+  closeNow([pin, -1, a, b]);
 });
 
 t.test('what keeps the pin quiet', async (t) => {
@@ -74,13 +81,39 @@ t.test('the eventfd that unmasks', async (t) => {
   t.equal(openFds(), before - 1);
 });
 
+t.test('an eventfd that is always signalled is heard so many times in a period', async (t) => {
+  const resample = native.eventfdCreate();
+  let heard = 0;
+  // As a semaphore with a great count, or a client that signals without end.
+  const onUnmask = () => {
+    heard += 1;
+    native.eventfdSignal(resample);
+  };
+  const interrupts = new Interrupts(1, onUnmask, closeNow);
+  interrupts.setResample(resample);
+  native.eventfdSignal(resample);
+  const begin = performance.now();
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  const periods = (performance.now() - begin) / UNMASK_PERIOD_MS + 1;
+  t.ok(heard <= periods * MAX_UNMASKS, `${heard} times`);
+  const before = heard;
+  while (heard === before) {
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  t.pass('and goes on being heard');
+  closeNow(interrupts.release());
+  const after = heard;
+  await new Promise((resolve) => setTimeout(resolve, 3 * UNMASK_PERIOD_MS));
+  t.equal(heard, after, 'until it is let go');
+});
+
 t.test('everything is given back', async (t) => {
   const before = openFds();
-  const interrupts = new Interrupts(3, () => {});
+  const interrupts = new Interrupts(3, () => {}, closeNow);
   interrupts.setMsix(0, [native.eventfdCreate(), undefined, native.eventfdCreate()]);
   interrupts.setIntx(native.eventfdCreate());
   interrupts.setResample(native.eventfdCreate());
-  closeEventfds(interrupts.release());
+  closeNow(interrupts.release());
   t.equal(openFds(), before);
   t.strictSame(interrupts.table(), [-1, -1, -1]);
   const fd = native.eventfdCreate();

@@ -1,4 +1,5 @@
 /** The addon's eventfds. */
+import { spawnSync } from 'node:child_process';
 import { closeSync, readFileSync, writeSync } from 'node:fs';
 import t from 'tap';
 import { native } from '../../src/native/index.ts';
@@ -18,15 +19,46 @@ t.test('signals add up until they are read', async (t) => {
   closeSync(fd);
 });
 
-t.test('a full counter says so, and is cleared by a read', async (t) => {
+t.test('a full counter stays full, and is cleared by a read', async (t) => {
   const fd = native.eventfdCreate();
   const most = Buffer.alloc(8);
   most.writeBigUInt64LE(0xffff_ffff_ffff_fffen);
   writeSync(fd, most);
-  t.equal(native.eventfdSignal(fd), -11, 'EAGAIN');
+  t.equal(native.eventfdSignal(fd), 0);
   t.equal(native.eventfdRead(fd), 2 ** 64, 'as exact as a double is');
   t.equal(native.eventfdSignal(fd), 0);
   closeSync(fd);
+});
+
+t.test('neither a signal nor a read waits, whatever another process does', async (t) => {
+  t.equal(native.eventfdSignalCannotBlock(), true);
+  const fd = native.eventfdCreate();
+  // O_NONBLOCK is of the open file, which a child shares: libuv takes it away from what becomes the child's standard input.
+  spawnSync('true', { stdio: [fd, 'ignore', 'ignore'] });
+  t.match(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'), /^flags:\s+02000\d{3}$/m, 'it blocks');
+  t.equal(native.eventfdRead(fd), 0);
+  const most = Buffer.alloc(8);
+  most.writeBigUInt64LE(0xffff_ffff_ffff_fffen);
+  writeSync(fd, most);
+  for (let i = 0; i < 1000; i++) {
+    t.equal(native.eventfdSignal(fd), 0);
+  }
+  t.equal(native.eventfdRead(fd), 2 ** 64);
+  t.equal(native.eventfdSignal(fd), 0);
+  t.equal(native.eventfdRead(fd), 1);
+  closeSync(fd);
+});
+
+t.test('nothing but an eventfd is signalled', async (t) => {
+  const [a, b] = native.socketPair();
+  const memory = native.memfdCreate('memory', 8);
+  for (const fd of [a, memory]) {
+    t.equal(native.eventfdSignal(fd), -22, 'EINVAL');
+  }
+  t.equal(native.socketReceive(b, Buffer.alloc(8), new Int32Array(254)), -1, 'nothing came');
+  for (const fd of [a, b, memory]) {
+    closeSync(fd);
+  }
 });
 
 t.test('errors are returned', async (t) => {
