@@ -11,15 +11,16 @@ import { run, SetupError, say } from './tools.mjs';
  * What the binary depends on. Part of the addon talks to V8 itself, so a binary serves one ABI only.
  *
  * @param {string} root
+ * @param {string} abi of Node
  */
-function inputs(root) {
+export function addonInputs(root, abi) {
   const files = [...filesBelow(join(root, 'addon')), join(root, 'binding.gyp')];
-  return hashContents(root, files, [process.versions.modules, process.arch]);
+  return hashContents(root, files, [abi, process.arch]);
 }
 
 /**
  * @param {string} root
- * @returns {string} the path of node-gyp.js: our dependency, or the one that npm ships
+ * @returns {string} the path of node-gyp.js: that of a checkout, or the one that npm ships
  */
 function findNodeGyp(root) {
   try {
@@ -28,7 +29,7 @@ function findNodeGyp(root) {
     const shipped = process.env.npm_config_node_gyp;
     if (shipped && existsSync(shipped)) return shipped;
   }
-  throw new SetupError('node-gyp is neither in node_modules nor in npm: run npm ci');
+  throw new SetupError('node-gyp is neither in node_modules nor in npm: run npm install');
 }
 
 /**
@@ -58,7 +59,7 @@ function headers() {
  *   `installTools`: a missing toolchain may be installed
  */
 export function ensureAddon(root, { rebuild, installTools }) {
-  const stamp = inputs(root);
+  const stamp = addonInputs(root, process.versions.modules);
   const stampFile = join(root, 'build', 'addon.stamp');
   const binary = join(root, 'build', 'Release', 'doorbell.node');
   if (!rebuild && readStamp(stampFile) === stamp && existsSync(binary)) return;

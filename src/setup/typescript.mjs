@@ -35,9 +35,29 @@ export function ensureTypeScript(root) {
   const stampFile = join(root, 'dist', 'typescript.stamp');
   if (readStamp(stampFile) === stamp) return;
   say('compiling TypeScript (tsc)');
-  run(process.execPath, [join(root, 'node_modules', 'typescript', 'lib', 'tsc.js'), '-p', '.'], {
-    cwd: root,
-  });
+  tsc(root, '.');
   removeOrphans(root);
   writeStamp(stampFile, stamp);
+}
+
+/**
+ * Writes the declarations of what the package exports, and of what these need. Only the package has a use for them.
+ *
+ * @param {string} root
+ */
+export function ensureTypes(root) {
+  for (const file of filesBelow(join(root, 'dist'))) {
+    if (file.endsWith('.d.ts')) rmSync(file);
+  }
+  say('writing type declarations (tsc)');
+  tsc(root, 'tsconfig.types.json');
+}
+
+/**
+ * @param {string} root
+ * @param {string} project
+ */
+function tsc(root, project) {
+  const compiler = join(root, 'node_modules', 'typescript', 'lib', 'tsc.js');
+  run(process.execPath, [compiler, '-p', project], { cwd: root });
 }

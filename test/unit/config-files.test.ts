@@ -379,7 +379,7 @@ t.test('a plan is the document that it makes', async (t) => {
 // From dist/test/unit.
 const EXAMPLES = fileURLToPath(new URL('../../../config/', import.meta.url));
 const examples = readdirSync(EXAMPLES).filter((name) =>
-  /^(?!prometheus|schema).*\.(yaml|json)$/.test(name),
+  /^(?!prometheus|grafana|schema).*\.(yaml|json)$/.test(name),
 );
 const example = (name: string) => readFileSync(join(EXAMPLES, name), 'utf8');
 

@@ -27,6 +27,8 @@ const at = (path: string): string => join(ROOT, path);
 const DOCUMENTS = [
   'README.md',
   'CHANGELOG.md',
+  'CONTRIBUTING.md',
+  'SECURITY.md',
   'addon/README.md',
   ...readdirSync(at('docs'), { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith('.md'))
@@ -193,7 +195,7 @@ function wrongCommand(words: readonly string[], mentioned: boolean): string | un
 
 /** The same of `npm run` with these words behind it: a script, and perhaps options behind `--`. */
 function wrongScript([name, ...rest]: readonly string[]): string | undefined {
-  if (name === undefined || ['ci', 'install'].includes(name)) {
+  if (name === undefined || ['ci', 'install', 'pack', 'root'].includes(name)) {
     return undefined;
   }
   const script = scripts[name];
@@ -230,8 +232,9 @@ for (const name of readdirSync(at('bench')).filter((file) => file.endsWith('.ts'
     OPTIONS.add(`--${option}`);
   }
 }
-/** Of other programs: Cloud Hypervisor, QEMU, SPDK's rpc.py, Linux. */
+/** Of other programs: Cloud Hypervisor, QEMU, SPDK's rpc.py, Linux, npm. */
 const FOREIGN = [
+  '--build-from-source',
   '--memory',
   ...['--kernel', 'docs/interop/vfio-user.rst'],
   ...['bdev_error_resume_pending', '--server'],

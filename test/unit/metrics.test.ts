@@ -1,6 +1,7 @@
 /** The metrics as text: exact buckets, escaped labels, both formats, what promtool says, and what docs/monitoring.md says of them. */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { FAMILIES } from '../../src/http/families.ts';
@@ -12,6 +13,7 @@ import type { IoTotals } from '../../src/target/snapshot.ts';
 const PROMTOOL = new URL('../../promtool.json', import.meta.url);
 const ALERTS = new URL('../../../config/prometheus-alerts.yml', import.meta.url);
 const CONFIG = new URL('../../../config/prometheus.yml', import.meta.url);
+const GRAFANA = new URL('../../../config/grafana-dashboard.json', import.meta.url);
 const DOCUMENT = new URL('../../../docs/monitoring.md', import.meta.url);
 
 const NQN = 'nqn.2026-11.io.example:"vm"\\0';
@@ -203,6 +205,55 @@ t.test('the table in the document is what there is', async (t) => {
   }
 });
 
+interface Panel {
+  readonly title: string;
+  readonly gridPos: {
+    readonly x: number;
+    readonly y: number;
+    readonly w: number;
+    readonly h: number;
+  };
+  readonly targets: readonly { readonly expr: string; readonly legendFormat: string }[];
+}
+
+const grafanaPanels = (): readonly Panel[] =>
+  (JSON.parse(readFileSync(GRAFANA, 'utf8')) as { panels: readonly Panel[] }).panels;
+
+t.test('the dashboard for Grafana shows metrics and labels that there are', async (t) => {
+  const panels = grafanaPanels();
+  const table = readFileSync(DOCUMENT, 'utf8').matchAll(/^\| `(\w+)` \| \w+ \| ([^|]*) \|/gm);
+  const documented = new Map([...table].map(([, name, labels]) => [name, labels.split(' ')]));
+  const places = new Set<string>();
+  for (const { title, gridPos, targets } of panels) {
+    for (let x = gridPos.x; x < gridPos.x + gridPos.w; x++) {
+      for (let y = gridPos.y; y < gridPos.y + gridPos.h; y++) {
+        t.notOk(places.has(`${x} ${y}`) || x >= 24, `${title}: covers no other`);
+        places.add(`${x} ${y}`);
+      }
+    }
+    for (const { expr, legendFormat } of targets) {
+      const labels = new Set(['instance', 'job', 'le']);
+      for (const [name] of expr.matchAll(/\b(?:doorbell|process)_[a-z_]+\b/g)) {
+        const family = name.replace(/_(?:bucket|sum|count)$/, '');
+        const known = FAMILIES.find((each) => each.name === name || each.name === family);
+        t.ok(known, `${title}: ${name}`);
+        for (const label of documented.get(known?.name ?? '') ?? []) {
+          labels.add(label);
+        }
+      }
+      const used = [
+        ...legendFormat.matchAll(/\{\{(\w+)\}\}/g),
+        ...expr.matchAll(/\bby \(([^)]*)\)/g),
+        ...expr.matchAll(/(\w+)(?==~?")/g),
+      ].flatMap(([, names]) => names.split(', '));
+      t.ok(
+        used.every((label) => labels.has(label)),
+        `${title}: ${used.join(' ')}`,
+      );
+    }
+  }
+});
+
 t.test('promtool finds nothing to complain about', async (t) => {
   const found = existsSync(PROMTOOL) ? JSON.parse(readFileSync(PROMTOOL, 'utf8')) : {};
   if (found.path === undefined || !existsSync(found.path)) {
@@ -215,6 +266,16 @@ t.test('promtool finds nothing to complain about', async (t) => {
   t.match(check(text), { status: 0, stdout: '', stderr: '' });
   const config = spawnSync(found.path, ['check', 'config', fileURLToPath(CONFIG)]);
   t.equal(config.status, 0, `the configuration and the alerts: ${config.stdout}${config.stderr}`);
+  const rules = grafanaPanels().flatMap(({ targets }) =>
+    targets.map(({ expr }, i) => ({
+      record: `panel:${i}`,
+      expr: expr.replaceAll('$__rate_interval', '1m').replaceAll('$instance', '.*'),
+    })),
+  );
+  const file = join(t.testdir(), 'rules.json');
+  writeFileSync(file, JSON.stringify({ groups: [{ name: 'grafana', rules }] }));
+  const queries = spawnSync(found.path, ['check', 'rules', '--lint=none', file]);
+  t.equal(queries.status, 0, `the queries of the dashboard: ${queries.stdout}${queries.stderr}`);
   const bad = check('# TYPE doorbell_ops counter\ndoorbell_ops 1\n');
   t.match(bad, { status: 3, stderr: /_total/ }, 'it does look');
 });
