@@ -52,6 +52,8 @@ function allocate(bytes: number): SharedArrayBuffer {
     return native.mapAnonymous(length, true);
   } catch (error) {
     // Too large for a SharedArrayBuffer at all.
-    throw error instanceof RangeError ? new ErrnoError('ENOMEM') : error;
+    throw error instanceof RangeError
+      ? new ErrnoError('ENOMEM', `a RAM disk of ${bytes} bytes`)
+      : error;
   }
 }

@@ -24,6 +24,16 @@ export const integer = (minimum: number, maximum: number) =>
     return value;
   });
 
-/** The path of the JSON-RPC socket, under the option `flags`. */
+/** The path of the JSON-RPC socket, under the option `flags`; an environment variable has it for all commands. */
 export const rpcSocketOption = (flags: string) =>
-  new Option(`${flags} <path>`, 'path of the JSON-RPC socket').default(DEFAULT_RPC_SOCKET);
+  new Option(`${flags} <path>`, 'path of the JSON-RPC socket')
+    .env('DOORBELL_RPC_SOCKET')
+    .argParser(
+      parsed((path: string) => {
+        if (path === '') {
+          throw new Error('It must not be empty.');
+        }
+        return path;
+      }),
+    )
+    .default(DEFAULT_RPC_SOCKET);

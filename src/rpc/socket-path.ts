@@ -1,6 +1,7 @@
 /** The path of the JSON-RPC socket: its length, and a socket left behind there by a process that is gone. */
-import { type BigIntStats, lstatSync, unlinkSync } from 'node:fs';
+import { type BigIntStats, existsSync, lstatSync, unlinkSync } from 'node:fs';
 import { connect } from 'node:net';
+import { dirname } from 'node:path';
 import { ErrnoError, errnoOf } from '../util/errors.ts';
 import { checkSocketPath } from '../util/socket-path.ts';
 
@@ -30,10 +31,15 @@ function answers(path: string): Promise<boolean> {
 
 /**
  * Makes a path free to be bound: removes a socket that nobody answers at. Rejects with EADDRINUSE if somebody does or if the path
- * is something else than a socket, and with ENAMETOOLONG; the path is left alone then.
+ * is something else than a socket, with ENOENT if its folder is not there, and with ENAMETOOLONG; the path is left alone then.
  */
 export async function claimSocketPath(path: string): Promise<void> {
   checkSocketPath(path);
+  const folder = dirname(path);
+  // Of a folder that is not there Node says that access to it is denied.
+  if (!existsSync(folder)) {
+    throw new ErrnoError('ENOENT', `${path} (there is no folder ${folder})`);
+  }
   const before = lstat(path);
   if (before === undefined) {
     return;

@@ -13,7 +13,6 @@ import { run, SetupError, which } from './tools.mjs';
 
 /** The release that the guest is made of; its backports bring a QEMU with the vfio-user client (10.1 or newer). */
 const RELEASE = 'trixie';
-const DEFAULT_MIRROR = 'http://deb.debian.org/debian';
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 
 /** Why packages cannot be had here, if so. */
@@ -22,11 +21,12 @@ export function packagesUnavailable() {
   for (const tool of ['apt-get', 'apt-cache', 'dpkg-deb']) {
     if (!which(tool)) return `${tool} is not on PATH, so Debian's packages cannot be fetched`;
   }
+  if (mirrors().length === 0) return 'the sources of apt on this machine name no mirror of Debian';
   return undefined;
 }
 
 /**
- * The Debian mirrors to try: those of the machine's own sources first.
+ * The Debian mirrors to try: those of the machine's own sources. No other host is ever asked.
  *
  * @returns {string[]} base addresses without a closing slash
  */
@@ -37,7 +37,7 @@ function mirrors() {
     const match = line.match(/^'(\S+)\/dists\/([a-z]+)\/InRelease'/);
     if (match && /\/debian$|^mirror/.test(/** @type {string} */ (match[1]))) found.add(match[1]);
   }
-  return [...found.add(DEFAULT_MIRROR)];
+  return [...found];
 }
 
 /**

@@ -56,7 +56,7 @@ export class Bdevs {
   get(name: string): Disk {
     const bdev = this.find(name);
     if (bdev === undefined) {
-      throw new ErrnoError('ENODEV');
+      throw new ErrnoError('ENODEV', `there is no bdev '${name}'`);
     }
     return bdev;
   }
@@ -234,7 +234,7 @@ export class Bdevs {
     }
     for (const wanted of [name, uuid]) {
       if (this.find(wanted) !== undefined) {
-        throw new ErrnoError('EEXIST');
+        throw new ErrnoError('EEXIST', `there is a bdev '${wanted}' already`);
       }
       if (this.#makingOf(wanted) !== undefined) {
         throw new ErrnoError('EEXIST', `bdev '${wanted}' is being made`);

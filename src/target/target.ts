@@ -408,7 +408,7 @@ export class Target {
   #bdevOf(name: string, module: Disk['module']): Disk {
     const bdev = this.bdevs.get(name);
     if (bdev.module !== module) {
-      throw new ErrnoError('ENODEV');
+      throw new ErrnoError('ENODEV', `bdev '${name}' is no ${module} bdev but ${bdev.module}`);
     }
     return bdev;
   }
@@ -418,7 +418,7 @@ export class Target {
     return this.#orders.run(bdev, () =>
       this.#change(() => {
         if (!this.bdevs.has(bdev)) {
-          throw new ErrnoError('ENODEV');
+          throw new ErrnoError('ENODEV', `bdev '${bdev.name}' was deleted`);
         }
         return change(bdev);
       }),

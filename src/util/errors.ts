@@ -17,14 +17,14 @@ export class FailedError extends Error {
 
 type ErrnoCode = keyof typeof constants.errno;
 
-/** A failure that has an errno. The message is the system's own text for it, then `: detail`. */
+/** A failure that has an errno. The message is the system's own text for it, then what it is about: `: detail`. */
 export class ErrnoError extends Error {
   override readonly name = 'ErrnoError';
   readonly code: ErrnoCode;
   /** Positive. */
   readonly errno: number;
 
-  constructor(code: ErrnoCode, detail = '') {
+  constructor(code: ErrnoCode, detail: string) {
     const errno = constants.errno[code];
     super(withDetail(strerror(errno), detail));
     this.code = code;
@@ -50,6 +50,7 @@ const TEXT: Partial<Record<ErrnoCode, string>> = {
   ENOTDIR: 'Not a directory',
   EPERM: 'Operation not permitted',
   EROFS: 'Read-only file system',
+  ETIMEDOUT: 'Connection timed out',
 };
 
 const TEXT_BY_ERRNO = new Map(

@@ -23,7 +23,7 @@ t.test('doorbell rpc', async (t) => {
   t.strictSame(await rpc('bdev_null_delete', '{"name":"x"}'), {
     code: 1,
     stdout: '',
-    stderr: 'doorbell: No such device (code -19)\n',
+    stderr: "doorbell: No such device: there is no bdev 'x' (code -19)\n",
   });
   t.match(await rpc('bdev_null_delete', '{"nome":"x"}'), { code: 1, stderr: /'n[ao]me'/ });
   t.match(await rpc('bdev_null_delete', '{name'), { code: 2, stderr: /not JSON/ });
@@ -36,6 +36,31 @@ t.test('doorbell rpc', async (t) => {
     code: 3,
     stdout: '',
     stderr: /^doorbell: cannot reach a target: No such file or directory: .*\/s/,
+  });
+});
+
+t.test('the environment says where the target is, for all commands', async (t) => {
+  const { path } = await startRpcTarget(t);
+  const saved = process.env.DOORBELL_RPC_SOCKET;
+  t.teardown(() => {
+    delete process.env.DOORBELL_RPC_SOCKET;
+    Object.assign(process.env, saved !== undefined && { DOORBELL_RPC_SOCKET: saved });
+  });
+  process.env.DOORBELL_RPC_SOCKET = path;
+  t.match(await doorbell(['rpc', 'framework_wait_init']), { code: 0, stdout: 'true\n' });
+  t.match(await doorbell(['top', '--once', '--json']), { code: 0, stdout: /reactors/ });
+  const other = join(shortFolder(t), 's');
+  t.match(
+    await doorbell(['rpc', 'framework_wait_init', '-s', other]),
+    { code: 3 },
+    'an option wins',
+  );
+  process.env.DOORBELL_RPC_SOCKET = '';
+  t.match(await doorbell(['rpc', 'framework_wait_init']), { code: 2, stderr: /must not be empty/ });
+  process.env.DOORBELL_RPC_SOCKET = join(shortFolder(t), 'no', 's');
+  t.match(await doorbell(['serve']), {
+    code: 1,
+    stderr: /\/no\/s \(there is no folder .*\/no\)\n$/,
   });
 });
 
@@ -93,7 +118,7 @@ t.test('words, batches, suggestions', async (t) => {
     {
       code: 1,
       stdout: 'true\n',
-      stderr: 'doorbell: line 2: No such device (code -19)\n',
+      stderr: "doorbell: line 2: No such device: there is no bdev 'o' (code -19)\n",
     },
   );
   t.match(await batch(['bdev_null_delete name="o']), {

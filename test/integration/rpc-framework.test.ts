@@ -95,6 +95,7 @@ t.test('options before initialisation', async (t) => {
       'nvmf_set_config',
       {
         discovery_filter: 'match_any',
+        discovery_filters: ['transport', 'address'],
         admin_cmd_passthru: { identify_ctrlr: false },
         dhchap_digests: ['sha256', 'sha384'],
         dhchap_dhgroups: ['null', 'ffdhe2048'],

@@ -16,7 +16,8 @@ import {
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import tap, { t } from 'tap';
+import type tap from 'tap';
+import { t } from 'tap';
 import { parseMarkdown } from '../helpers/markdown.ts';
 import type { Test } from '../helpers/target.ts';
 
@@ -50,9 +51,9 @@ function run(
   cwd: string,
   environment: NodeJS.ProcessEnv = {},
 ): Outcome {
-  // Nothing of the npm that runs this test; `node` is the one that is tried.
+  // Nothing of the npm and the tap that run this test; `node` is the one that is tried.
   const inherited = Object.entries(process.env).filter(
-    ([name]) => !/^(npm|NODE|TAP)_?/i.test(name),
+    ([name]) => !/^(?:npm_|TAP|NODE_OPTIONS$)/i.test(name),
   );
   const env = {
     ...Object.fromEntries(inherited),

@@ -145,7 +145,7 @@ t.test('errors in words', async (t) => {
   t.equal(strerror(16), 'Device or resource busy');
   t.match(strerror(71), /protocol/i, 'one that is not in our table');
   t.equal(strerror(9999), 'Unknown error 9999');
-  t.equal(describeError(new ErrnoError('ENODEV')), 'No such device');
+  t.equal(describeError(new ErrnoError('ENODEV', '')), 'No such device');
   t.equal(describeError(new ErrnoError('EBUSY', 'x')), 'Device or resource busy: x');
   t.equal(describeError(new Error('plain')), 'plain');
   t.equal(describeError('text'), 'text');

@@ -241,7 +241,7 @@ function refuseAlone(flags: ServeFlags, command: Command): void {
   }
 }
 
-/** Options of the target that the command line sets: configuration files do not change them. */
+/** Options of the target that the command line or the environment sets: configuration files do not change them. */
 function givenOptions(command: Command): Set<string> {
   const names: Readonly<Record<string, readonly string[]>> = {
     rpcSocket: ['rpcSocket'],
@@ -255,6 +255,8 @@ function givenOptions(command: Command): Set<string> {
     mapFileMemory: ['mapFileMemory'],
     http: ['http'],
   };
-  const given = Object.keys(names).filter((flag) => command.getOptionValueSource(flag) === 'cli');
+  const given = Object.keys(names).filter((flag) =>
+    ['cli', 'env'].includes(command.getOptionValueSource(flag) ?? ''),
+  );
   return new Set(given.flatMap((flag) => names[flag]));
 }

@@ -272,7 +272,9 @@ export function bdevMethods(target: Target) {
       summary: 'All bdevs, or one.',
       params: Type.Object({
         name: Optional(Text('name or UUID; -19 if there is none')),
-        timeout: Optional(Uint('ms to wait for a bdev of that name', 2 ** 31 - 1)),
+        timeout: Optional(
+          Uint('ms to wait for a bdev of that name; -110 if none came', 2 ** 31 - 1),
+        ),
       }),
       result: Type.Array(BdevInfo),
       call: async ({ name, timeout = 0 }) => {
@@ -281,7 +283,9 @@ export function bdevMethods(target: Target) {
         }
         const bdev = await target.bdevs.waitFor(name, timeout);
         if (bdev === undefined) {
-          throw new ErrnoError('ENODEV');
+          throw timeout === 0
+            ? new ErrnoError('ENODEV', `there is no bdev '${name}'`)
+            : new ErrnoError('ETIMEDOUT', `no bdev '${name}' within ${timeout} ms`);
         }
         return [describe(bdev)];
       },

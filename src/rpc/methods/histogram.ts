@@ -66,6 +66,9 @@ export function histogramMethods(target: Target) {
       result: Type.Object({
         histogram: Type.String({ description: 'base64 of 64-bit little-endian counts' }),
         bucket_shift: Type.Integer({ description: 'log2 of the buckets a range' }),
+        granularity: Type.Integer({ description: 'the same, as newer clients call it' }),
+        min_range: Type.Integer({ description: 'the first range that is there' }),
+        max_range: Type.Integer({ description: 'the first one that is not there any more' }),
         tsc_rate: Type.Integer({ description: 'ticks a second' }),
       }),
       call: ({ name }) => {
@@ -84,6 +87,9 @@ export function histogramMethods(target: Target) {
         return {
           histogram: counts.toString('base64'),
           bucket_shift: LATENCY_SHIFT,
+          granularity: LATENCY_SHIFT,
+          min_range: 0,
+          max_range: RANGES,
           tsc_rate: TICK_RATE,
         };
       },

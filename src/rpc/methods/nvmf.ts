@@ -191,7 +191,7 @@ export function nvmfMethods(target: Target) {
         }
         const subsystem = target.findSubsystem(nqn);
         if (subsystem === undefined) {
-          throw new ErrnoError('ENODEV');
+          throw new ErrnoError('ENODEV', `there is no subsystem ${nqn}`);
         }
         return [describeSubsystem(subsystem)];
       },

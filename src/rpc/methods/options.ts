@@ -17,6 +17,12 @@ const NvmfConfig = Type.Object({
   conn_sched: Optional(Text(IGNORED)),
   poll_groups_mask: Optional(Text(`the reactors are chosen at the start; ${IGNORED}`)),
   discovery_filter: Optional(Text(`there is no discovery service; ${IGNORED}`)),
+  discovery_filters: Optional(
+    Type.Union([Type.String(), Type.Array(Type.String(), { maxItems: 64 })], {
+      description: `there is no discovery service; ${IGNORED}`,
+      expected: 'text, or a list of texts',
+    }),
+  ),
   dhchap_digests: IgnoredList(`there is no authentication; ${IGNORED}`),
   dhchap_dhgroups: IgnoredList(`there is no authentication; ${IGNORED}`),
   dup_host_policy: Optional(Text(`a socket has one client; ${IGNORED}`)),

@@ -173,7 +173,7 @@ export function transportMethods(target: Target) {
       call: ({ trtype }) => {
         const { transport } = target;
         if (trtype !== undefined && (!isVfioUser(trtype) || transport === undefined)) {
-          throw new ErrnoError('ENODEV');
+          throw new ErrnoError('ENODEV', `there is no transport '${trtype}'`);
         }
         return transport === undefined ? [] : [transport.report];
       },
