@@ -129,7 +129,7 @@ export class Vms {
 
   /** Makes the disks, and what `calls` make of them. After a failure they are gone again. */
   async #make({ plan, sizes }: LoadedConfig, calls: readonly ConfigCall[]): Promise<void> {
-    prepareHost(plan, sizes, this.#log);
+    await prepareHost(plan, sizes, this.#log);
     const { target } = this.#service;
     if (target.transport === undefined && plan.transport !== undefined) {
       await this.#call({ method: 'nvmf_create_transport', params: plan.transport });
