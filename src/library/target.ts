@@ -112,6 +112,9 @@ export class EmbeddedTarget {
       this.#starting = undefined;
     });
     this.#running = await this.#starting;
+    if (this.#stopped !== undefined) {
+      throw new FailedError('the target was stopped as it started');
+    }
     return this;
   }
 

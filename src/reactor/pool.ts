@@ -76,6 +76,12 @@ const MIN_LIFE_MS = 1000;
 /** How long a report of all reactors is waited for: one that hangs must not hang who watches. Milliseconds. */
 const REPORT_TIMEOUT_MS = 500;
 
+/**
+ * `node --input-type=module -e …`: how a program was given to Node is not how a reactor is, and a thread with that option does not start. In
+ * all other cases a thread has the options of the process by itself; those of V8 could not even be handed on.
+ */
+const isForProgramText = (option: string): boolean => option.startsWith('--input-type');
+
 export class ReactorPool {
   readonly cores: readonly number[];
   readonly #options: ReactorPoolOptions;
@@ -129,8 +135,7 @@ export class ReactorPool {
       recordTiming: false,
       // Reactors only borrow main's descriptors.
       trackUnmanagedFds: false,
-      // How a program was given to Node (`node --input-type=module -e …`) is not how a reactor is.
-      execArgv: process.execArgv.filter((option) => !option.startsWith('--input-type')),
+      ...(process.execArgv.some(isForProgramText) && { execArgv: [] }),
     });
     process.once('exit', this.#abandon);
   }

@@ -164,11 +164,17 @@ t.test('the sockets and signals of the process are left alone', async (t) => {
     await target.stop();
     const after = handlers();
     console.log(JSON.stringify({ before, during, after, listen: process.env.LISTEN_FDS }));`;
-  const { stdout, stderr, status } = spawnSync(
-    process.execPath,
-    ['--input-type=module', '-e', program],
-    { encoding: 'utf8', env: { ...process.env, LISTEN_FDS: '2', LISTEN_FDNAMES: 'a:b' } },
-  );
+  const file = join(t.testdir(), 'program.mjs');
+  writeFileSync(file, program);
+  const run = (...args: string[]) =>
+    spawnSync(process.execPath, args, {
+      encoding: 'utf8',
+      env: { ...process.env, LISTEN_FDS: '2', LISTEN_FDNAMES: 'a:b' },
+    });
+  // However the program is given to Node, its reactors start.
+  const limited = run('--max-old-space-size=300', file);
+  t.equal(limited.status, 0, limited.stderr);
+  const { stdout, stderr, status } = run('--input-type=module', '-e', program);
   t.equal(status, 0, stderr);
   const { before, during, after, listen } = JSON.parse(stdout);
   t.strictSame(during.slice(0, -1), before.slice(0, -1), 'handlers of the process');
