@@ -313,7 +313,7 @@ export class Target {
 
   async #reopen(bdev: FileBdev): Promise<void> {
     if (!this.bdevs.has(bdev)) {
-      throw new ErrnoError('ENODEV');
+      throw new ErrnoError('ENODEV', `bdev '${bdev.name}' was deleted`);
     }
     const before = await reopenFile(this.bdevs.sharing(bdev), this.failedFiles);
     // Also those that were made meanwhile: reactors may know them as failed.
