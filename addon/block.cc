@@ -1,8 +1,9 @@
-// Geometry of block devices; what O_DIRECT asks for; locks.
+// Geometry of block devices; what O_DIRECT asks for; file systems; locks.
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -53,6 +54,15 @@ Work DirectAlignment(Args& args) {
   };
 }
 
+Work FileSystemType(Args& args) {
+  int fd = args.Descriptor(0);
+  return [fd] {
+    struct statfs status;
+    if (fstatfs(fd, &status) != 0) return Failed("fstatfs");
+    return Done([type = static_cast<uint32_t>(status.f_type)](napi_env env) { return ToNumber(env, type); });
+  };
+}
+
 // An OFD lock: it goes with the open file, and so with its process. (QEMU locks its images so.)
 Work LockFile(Args& args) {
   int fd = args.Descriptor(0);
@@ -73,6 +83,7 @@ std::vector<Call> BlockCalls() {
   return {
       {"blockDeviceInfo", BlockDeviceInfo},
       {"directAlignment", DirectAlignment},
+      {"fileSystemType", FileSystemType},
       {"lockFile", LockFile},
   };
 }

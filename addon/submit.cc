@@ -107,6 +107,16 @@ Napi::Value RegisterWorkerCpus(const Napi::CallbackInfo& info) {
   return Register(info.Env(), ring, IORING_REGISTER_IOWQ_AFF, &set, sizeof(set));
 }
 
+// How many of the kernel's threads may work on what blocks, bounded and unbounded kind alike.
+Napi::Value RegisterMaxWorkers(const Napi::CallbackInfo& info) {
+  Args args(info);
+  int ring = args.Descriptor(0, "ring");
+  uint32_t workers = static_cast<uint32_t>(args.Integer(1, "workers", 1, INT32_MAX));
+  if (args.failed()) return {};
+  uint32_t most[2] = {workers, workers};
+  return Register(info.Env(), ring, IORING_REGISTER_IOWQ_MAX_WORKERS, most, 2);
+}
+
 }  // namespace
 
 void InitSubmit(Napi::Env env, Napi::Object exports) {
@@ -115,6 +125,7 @@ void InitSubmit(Napi::Env env, Napi::Object exports) {
   Export<UpdateFile>(env, exports, "uringUpdateFile");
   Export<RegisterBuffers>(env, exports, "uringRegisterBuffers");
   Export<RegisterWorkerCpus>(env, exports, "uringRegisterWorkerCpus");
+  Export<RegisterMaxWorkers>(env, exports, "uringRegisterMaxWorkers");
 }
 
 }  // namespace doorbell

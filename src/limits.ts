@@ -47,12 +47,25 @@ export const MAX_REACTORS = 64;
 export const MAX_BDEVS = 1024;
 /** Namespaces of connected controllers whose I/O is counted (a controller has one row more); those beyond are served, but not counted. */
 export const MAX_COUNTER_ROWS = 4096;
-/** Files a reactor has registered with its ring: one a bdev at most, and the one that takes the place of another just now. */
-export const MAX_REGISTERED_FILES = MAX_BDEVS + 1;
-/** Commands a reactor has in flight at a backend that completes later. */
-export const MAX_INFLIGHT = 2048;
-/** Of these, commands of one controller: a disk that hangs leaves room for the others. */
-export const MAX_CONTROLLER_INFLIGHT = 512;
+/** Files a reactor has registered with its ring: one a bdev, and those of bdevs that are gone but for a request that hangs. */
+export const MAX_REGISTERED_FILES = 2 * MAX_BDEVS;
+/** Requests a reactor has in flight at backends that complete later: its slots. */
+export const MAX_INFLIGHT = 8192;
+/** Of these, requests of one user of one bdev: so many at most, and so many in any case (fewer where there are more than 64 users). */
+export const MAX_SHARE_INFLIGHT = 512;
+export const GUARANTEED_INFLIGHT = 64;
+/** Requests of one owner that wait before they hold a slot: each has room in a completion queue, of which there are no more. */
+export const MAX_PARKED = MAX_IO_QUEUE_PAIRS * MAX_QUEUE_ENTRIES;
+/** 32-bit words of a command that a plane may have the request layer keep: an SQE. */
+export const COMMAND_WORDS = 16;
+/** Writes of one bdev that nobody waits for any more, each with the range that it keeps from others. */
+export const MAX_STALE_WRITES = 64;
+/** Reads and writes under way at a file whose file system may block: each holds a thread of the kernel. */
+export const MAX_BLOCKING_OPS = 8;
+/** Threads of the kernel that a ring may have for what blocks: those of every bdev, one more for its sync, one for writes in order. */
+export const MAX_KERNEL_WORKERS = MAX_BDEVS * (MAX_BLOCKING_OPS + 2);
+/** Messages of main that a reactor carries out between two looks at its queues. */
+export const MAX_MESSAGES_PER_ROUND = 16;
 
 /** Calls on file systems and descriptors that may wait for ever, each on a thread of its own: of one owner (a bdev, a client) at the same time. */
 export const MAX_OWNER_CALLS = 4;

@@ -1,7 +1,9 @@
-/** Entry of a reactor's thread: binds it to its processor and runs the loop until main stops it. */
+/** Entry of a reactor's thread: binds it to its processor, joins the loop with its plane, and runs it until main stops it. */
 import { native } from '../src/native/index.ts';
+import { NvmePlane } from '../src/nvme/plane/plane.ts';
 import type { ReactorTask } from '../src/reactor/control.ts';
 import { Reactor } from '../src/reactor/loop.ts';
+import { realPlatform } from '../src/reactor/platform.ts';
 
 /** One never-ending task of the pool. */
 export default function reactor(task: ReactorTask): void {
@@ -11,5 +13,5 @@ export default function reactor(task: ReactorTask): void {
   native.setThreadName(`reactor_${task.index}`);
   // Timed sleeps end on time instead of up to 50 µs late.
   native.setTimerSlack(1);
-  new Reactor(task).run();
+  new Reactor(task, realPlatform(task), (parts) => new NvmePlane(parts)).run();
 }

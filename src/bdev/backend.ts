@@ -30,6 +30,17 @@ export const END_OF_FILE = -1;
 /** What `submit` and `complete` return when the command is still under way; anything else is an NVMe status. */
 export const PENDING = -1;
 
+/** What `detach` can say. */
+export const Detached = {
+  /** The request stays its owner's until it ends: it may use the owner's memory. */
+  NO: 0,
+  /** It is over at once, and its slot free. */
+  OVER: 1,
+  /** It goes on alone and ends by `complete`, without touching memory that is not the backend's own. */
+  ALONE: 2,
+} as const;
+export type Detached = (typeof Detached)[keyof typeof Detached];
+
 export interface Backend {
   /** Commands need a slot, and finish through `complete`. */
   readonly async: boolean;
@@ -42,8 +53,12 @@ export interface Backend {
    * namespace goes, it need not be carried out. May be asked again.
    */
   hurry?(slot: number, ends: boolean): void;
-  /** The command of `slot` is held up for good, with a buffer that lies outside this memory: unless it is hurried, nobody has to wait. */
-  stays?(slot: number, memory: HostRanges): boolean;
+  /** Whether the command of `slot` may still read or write any of this memory. Without this method none does. */
+  touches?(slot: number, memory: HostRanges): boolean;
+  /** Whoever asked for the command of `slot` goes, and wants no answer. Without this method: Detached.NO. */
+  detach?(slot: number): Detached;
+  /** Reads and writes that may be under way at a time, where each may hold a thread of the kernel. Undefined: any number. */
+  readonly depth?: number | undefined;
   /** No command uses the backend any more: lets go of what it holds. */
   close(): void;
 }

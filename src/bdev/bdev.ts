@@ -17,6 +17,10 @@ export type BackendDescriptor =
       readonly alignment: number;
       /** See `write-back.ts`. */
       readonly writeBack: SharedArrayBuffer;
+      /** Its file system may wait for somebody in the middle of any call: FUSE, NFS and the like. */
+      readonly mayBlock: boolean;
+      /** Data goes through the reactor's own buffers, so that an operation that hangs can be left to itself. */
+      readonly ownBuffers: boolean;
     }
   /** Another bdev's I/O, later (`delay.ts`) or with errors (`error.ts`). */
   | {
@@ -31,6 +35,10 @@ export type BackendDescriptor =
     };
 
 export interface BdevDescriptor {
+  /** No two bdevs ever have the same, nor a bdev before and after it was opened anew. */
+  readonly generation: number;
+  /** Writes that nobody waits for any more. See `requests/stale-writes.ts`. */
+  readonly stale: SharedArrayBuffer;
   /** Index of the bdev in the counters; unique among live bdevs, below MAX_BDEVS. */
   readonly index: number;
   readonly blockSize: number;

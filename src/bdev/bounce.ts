@@ -1,39 +1,57 @@
 /**
- * O_DIRECT wants every buffer aligned, and a guest may send any dword: what is not aligned goes through memory of our own, a chunk after the
- * other. Never through the page cache, which would not agree with what other commands write past it.
+ * Commands whose data goes through memory of the reactor's own, a chunk after the other, for two reasons.
+ *
+ * O_DIRECT wants every buffer aligned, and a guest may send any dword; and never may it go through the page cache instead, which would not
+ * agree with what other commands write past it. And where the file system may block, an operation that hangs must not hold on to memory of
+ * the guest, which its VM may take away at any time: so it holds on to ours, and can be left to itself.
  */
 import type { CopyBatch } from '../io/copies.ts';
 import { MAX_INFLIGHT } from '../limits.ts';
+import type { HostRanges } from '../memory/host-ranges.ts';
 import { Status } from '../spec/nvme.ts';
 import { RWF_DSYNC } from '../spec/uring.ts';
-import { type Backend, PENDING, type Request } from './backend.ts';
+import { type Backend, Detached, PENDING, type Request } from './backend.ts';
 import { Bounces, CHUNK } from './bounces.ts';
 import type { BackendContext } from './context.ts';
 import { Op } from './op.ts';
+
+export interface BounceOptions {
+  /** Of addresses and lengths that the base takes as they are, a power of two. Bytes. */
+  readonly alignment: number;
+  /** No command may use its own buffers. */
+  readonly ownBuffers: boolean;
+}
 
 export class BounceBackend implements Backend {
   readonly async = true;
   readonly #base: Backend;
   readonly #mask: number;
+  readonly #always: boolean;
   readonly #context: BackendContext;
   readonly #request: Request;
   readonly #copies: CopyBatch;
   #bounces: Bounces | undefined;
   /** By slot: bytes of the chunk under way, 0 if the command does not need this. */
   readonly #chunk = new Int32Array(MAX_INFLIGHT);
+  /** By slot: 1 when nobody waits for it any more, and its own buffers are not to be touched. */
+  readonly #alone = new Uint8Array(MAX_INFLIGHT);
 
-  /** `alignment` of addresses and lengths, a power of two. */
-  constructor(base: Backend, alignment: number, context: BackendContext) {
+  constructor(base: Backend, { alignment, ownBuffers }: BounceOptions, context: BackendContext) {
     this.#base = base;
     this.#mask = alignment - 1;
+    this.#always = ownBuffers;
     this.#context = context;
     this.#request = context.request;
     this.#copies = context.copies;
   }
 
+  get depth(): number | undefined {
+    return this.#base.depth;
+  }
+
   /** Hot. */
   submit(op: Op, slot: number): number {
-    if (op === Op.FLUSH || this.#aligned()) {
+    if (op === Op.FLUSH || !(this.#always || this.#unaligned())) {
       return this.#base.submit(op, slot);
     }
     this.#context.bounces ??= new Bounces();
@@ -47,13 +65,13 @@ export class BounceBackend implements Backend {
     return this.#next(this.#bounces, slot);
   }
 
-  #aligned(): boolean {
+  #unaligned(): boolean {
     const { segments } = this.#request;
     let bits = 0;
     for (let i = 0; i < segments.count; i++) {
       bits |= segments.address[i] | segments.length[i];
     }
-    return (bits & this.#mask) === 0;
+    return (bits & this.#mask) !== 0;
   }
 
   /** The next chunk becomes the command under way. */
@@ -82,6 +100,10 @@ export class BounceBackend implements Backend {
       return status;
     }
     this.#chunk[slot] = 0;
+    if (this.#alone[slot] === 1) {
+      this.#alone[slot] = 0;
+      return status;
+    }
     if (status !== Status.SUCCESS) {
       return status;
     }
@@ -96,6 +118,21 @@ export class BounceBackend implements Backend {
 
   hurry(slot: number, ends: boolean): void {
     this.#base.hurry?.(slot, ends);
+  }
+
+  touches(slot: number, memory: HostRanges): boolean {
+    return this.#chunk[slot] === 0
+      ? this.#base.touches?.(slot, memory) === true
+      : this.#bounces?.transfers.touches(slot, memory) === true;
+  }
+
+  /** What is under way uses our memory. Chunks that were not begun are left out. */
+  detach(slot: number): Detached {
+    if (this.#chunk[slot] === 0) {
+      return this.#base.detach?.(slot) ?? Detached.NO;
+    }
+    this.#alone[slot] = 1;
+    return Detached.ALONE;
   }
 
   close(): void {

@@ -1,10 +1,10 @@
-/** Aligned memory of a reactor, for commands whose buffers are not: see bounce.ts. */
+/** Memory of a reactor's own for commands that must not use that of their hosts: see bounce.ts. */
 import { MAX_INFLIGHT } from '../limits.ts';
 import { native } from '../native/index.ts';
 import { Transfers } from './transfers.ts';
 
 /** A slot's share. What was never used takes no memory. Bytes. */
-export const CHUNK = 32 * 1024;
+export const CHUNK = 64 * 1024;
 
 /** A reactor's memory for this, made when the first command needs it. */
 export class Bounces {

@@ -5,6 +5,8 @@ import type { Ring } from '../io/ring.ts';
 import type { Timers } from '../io/timers.ts';
 import type { Request } from './backend.ts';
 import type { Bounces } from './bounces.ts';
+import type { EndedSlots } from './requests/ended.ts';
+import type { SyncLinks } from './requests/syncs.ts';
 import type { Transfers } from './transfers.ts';
 
 /** What a reactor lends to its backends. */
@@ -17,6 +19,8 @@ export interface BackendContext {
   readonly request: Request;
   readonly transfers: Transfers;
   readonly timers: Timers;
+  readonly syncs: SyncLinks;
+  readonly ended: EndedSlots;
   /** None until a command needs it. */
   bounces: Bounces | undefined;
 }

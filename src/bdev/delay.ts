@@ -5,7 +5,7 @@
 import type { Timers } from '../io/timers.ts';
 import { MAX_INFLIGHT } from '../limits.ts';
 import type { HostRanges } from '../memory/host-ranges.ts';
-import { type Backend, PENDING } from './backend.ts';
+import { type Backend, Detached, PENDING } from './backend.ts';
 import type { BackendContext } from './context.ts';
 import { Op } from './op.ts';
 
@@ -104,8 +104,19 @@ export class DelayBackend implements Backend {
     }
   }
 
-  stays(slot: number, memory: HostRanges): boolean {
-    return this.#state[slot] === State.BELOW && this.#base.stays?.(slot, memory) === true;
+  /** What is held back is a completion: its data was moved. */
+  touches(slot: number, memory: HostRanges): boolean {
+    return this.#state[slot] === State.BELOW && this.#base.touches?.(slot, memory) === true;
+  }
+
+  detach(slot: number): Detached {
+    return this.#state[slot] === State.BELOW
+      ? (this.#base.detach?.(slot) ?? Detached.NO)
+      : Detached.NO;
+  }
+
+  get depth(): number | undefined {
+    return this.#base.depth;
   }
 
   close(): void {

@@ -3,6 +3,7 @@ import { InvalidError } from '../util/errors.ts';
 import type { BackendDescriptor, Bdev } from './bdev.ts';
 import type { FailedFile } from './failed-files.ts';
 import { LIMITS, makeLimits, NO_LIMITS, type RateLimits, writeLimits } from './limiter.ts';
+import { makeStaleWrites } from './requests/stale-writes.ts';
 
 /** Logical block sizes that a namespace can have. Bytes. */
 export const BLOCK_SIZES = [512, 4096] as const;
@@ -21,7 +22,11 @@ export interface Geometry {
   readonly numBlocks: number;
 }
 
+let generations = 0;
+
 export abstract class Disk implements Bdev {
+  #generation = ++generations;
+  readonly stale = makeStaleWrites();
   readonly index: number;
   readonly name: string;
   readonly uuid: string;
@@ -47,6 +52,15 @@ export abstract class Disk implements Bdev {
     this.aliases = [identity.uuid];
     this.blockSize = blockSize;
     this.#numBlocks = numBlocks;
+  }
+
+  get generation(): number {
+    return this.#generation;
+  }
+
+  /** It is opened anew. */
+  protected renew(): void {
+    this.#generation = ++generations;
   }
 
   get numBlocks(): number {

@@ -10,7 +10,7 @@ import type { HostRanges } from '../memory/host-ranges.ts';
 import { native } from '../native/index.ts';
 import { Status } from '../spec/nvme.ts';
 import { RWF_DSYNC } from '../spec/uring.ts';
-import { type Backend, PENDING, type Request } from './backend.ts';
+import { type Backend, Detached, PENDING, type Request } from './backend.ts';
 import type { BackendContext } from './context.ts';
 import { INJECTED_ERRORS, Injections } from './injections.ts';
 import { Op } from './op.ts';
@@ -214,15 +214,41 @@ export class ErrorBackend implements Backend {
     }
   }
 
-  stays(slot: number, memory: HostRanges): boolean {
+  touches(slot: number, memory: HostRanges): boolean {
     switch (this.#state[slot]) {
       case State.HELD:
-        return !this.#transfers.touches(slot, memory);
+      case State.WAITS:
+      case State.GOES:
+        return this.#transfers.touches(slot, memory);
       case State.BELOW:
-        return this.#base.stays?.(slot, memory) === true;
+        return this.#corrupts(slot, memory) || this.#base.touches?.(slot, memory) === true;
       default:
         return false;
     }
+  }
+
+  #corrupts(slot: number, memory: HostRanges): boolean {
+    return (
+      this.#corrupt[slot] !== 0 && memory.overlaps(this.#corrupt[slot], this.#corrupt[slot] + 1)
+    );
+  }
+
+  detach(slot: number): Detached {
+    // A read whose byte is to be changed would be changed in its owner's memory.
+    if (this.#state[slot] !== State.BELOW || this.#corrupt[slot] !== 0) {
+      return Detached.NO;
+    }
+    const detached = this.#base.detach?.(slot) ?? Detached.NO;
+    if (detached === Detached.OVER) {
+      this.#inflight -= 1;
+      this.#state[slot] = State.NONE;
+      this.#invert[slot] = 0;
+    }
+    return detached;
+  }
+
+  get depth(): number | undefined {
+    return this.#base.depth;
   }
 
   close(): void {

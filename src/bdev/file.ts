@@ -43,6 +43,9 @@ export class FileBdev extends Disk {
   readonly #options: FileBdevOptions;
   readonly #context: FileContext;
   readonly #alignment: number;
+  readonly #mayBlock: boolean;
+  /** See BackendDescriptor. */
+  readonly ownBuffers: boolean;
   readonly #calls: BlockingCalls;
   readonly #unlock: Unlock;
   #descriptions: Descriptions;
@@ -65,6 +68,8 @@ export class FileBdev extends Disk {
     this.#options = options;
     this.#context = context;
     this.#alignment = file.alignment;
+    this.#mayBlock = file.mayBlock;
+    this.ownBuffers = file.mayBlock;
     this.#calls = calls;
     this.#unlock = unlock;
     this.#descriptions = descriptions;
@@ -100,7 +105,14 @@ export class FileBdev extends Disk {
   get backend() {
     const { reactors: fds } = this.#descriptions;
     const { memory: writeBack } = this.file;
-    return { kind: 'uring', fds, alignment: this.#alignment, writeBack } as const;
+    return {
+      kind: 'uring',
+      fds,
+      alignment: this.#alignment,
+      mayBlock: this.#mayBlock,
+      ownBuffers: this.ownBuffers,
+      writeBack,
+    } as const;
   }
 
   /** The same for two bdevs of the same file or device, by whatever path. */
@@ -159,6 +171,7 @@ export class FileBdev extends Disk {
   replace(descriptions: Descriptions): Descriptions {
     const before = this.#descriptions;
     this.#descriptions = descriptions;
+    this.renew();
     return before;
   }
 

@@ -27,6 +27,8 @@ export interface OpenFile {
   readonly identity: FileIdentity;
   /** What it asks of buffers, a power of two: 1 when buffered. Bytes. */
   readonly alignment: number;
+  /** Its file system may wait for somebody in the middle of any call. */
+  readonly mayBlock: boolean;
   readonly geometry: Geometry;
 }
 
@@ -49,11 +51,24 @@ export async function openFile(
     const geometry = { blockSize: chosen, numBlocks: countBlocks(size, chosen, filename) };
     const alignment = direct ? await directAlignment(calls, fd, chosen, filename) : 1;
     const identity = identifyFile(status, await calls.run('birth', fd), filename);
-    return { fd, flags, identity, alignment, geometry };
+    const mayBlock = status.kind === 'file' && !(await isLocal(calls, fd));
+    return { fd, flags, identity, alignment, mayBlock, geometry };
   } catch (error) {
     await calls.run('close', fd).catch(() => {});
     throw error;
   }
+}
+
+/**
+ * File systems of which a call waits for this machine's own disks at worst, by f_type: ext2 to ext4, XFS, Btrfs, F2FS, tmpfs, ramfs, ZFS,
+ * bcachefs. Any other may wait for a server, in the middle of any call, for as long as that likes.
+ */
+const LOCAL_FILE_SYSTEMS = [
+  0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994, 0x8584_58f6, 0x2fc1_2fc1, 0xca45_1a4e,
+];
+
+async function isLocal(calls: BlockingCalls, fd: number): Promise<boolean> {
+  return LOCAL_FILE_SYSTEMS.includes(await calls.run('fileSystemType', fd));
 }
 
 /** Without access times, which cost every read some work; only the file's owner and root may ask for that. */

@@ -17,9 +17,9 @@ export function openBackend(descriptor: BackendDescriptor, context: BackendConte
       return new MallocBackend(descriptor.memory, context);
     case 'uring': {
       const backend = new UringBackend(descriptor, context);
-      return descriptor.alignment === 1
+      return descriptor.alignment === 1 && !descriptor.ownBuffers
         ? backend
-        : new BounceBackend(backend, descriptor.alignment, context);
+        : new BounceBackend(backend, descriptor, context);
     }
     case 'delay':
       return new DelayBackend(descriptor.latencies, openBackend(descriptor.base, context), context);

@@ -30,6 +30,8 @@ export class Transfers {
   readonly rest = new Int32Array(MAX_INFLIGHT);
   readonly op = new Uint8Array(MAX_INFLIGHT);
   readonly rwFlags = new Uint8Array(MAX_INFLIGHT);
+  /** 1: a sync follows the write. */
+  readonly syncs = new Uint8Array(MAX_INFLIGHT);
 
   constructor() {
     const bytes = Math.ceil((MAX_INFLIGHT * SLOT_WORDS * 4) / PAGE) * PAGE;

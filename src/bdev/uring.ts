@@ -1,15 +1,21 @@
 /**
- * Files and block devices through the reactor's io_uring: READ/WRITE for one segment, READV/WRITEV for several, FSYNC for Flush,
- * RWF_DSYNC for FUA, both only while no write-back of the file has failed (`write-back.ts`). Buffers that O_DIRECT does not take go by way of `bounce.ts`. A short transfer is continued; at the end of the file it is a media error.
+ * Files and block devices through the reactor's io_uring: READ/WRITE for one segment, READV/WRITEV for several, FSYNC for Flush. FUA is
+ * RWF_DSYNC past the page cache; through it, a write and a sync after it, which others share (`requests/syncs.ts`);
+ * Flush and FUA only while no write-back of the file has failed (`write-back.ts`). Buffers that O_DIRECT does
+ * not take, and those of file systems that may block, go by way of `bounce.ts`. A short transfer is continued; at the end of the file it is a
+ * media error.
  */
 import type { RegisteredFiles } from '../io/files.ts';
 import type { Ring } from '../io/ring.ts';
+import { MAX_BLOCKING_OPS } from '../limits.ts';
+import type { HostRanges } from '../memory/host-ranges.ts';
 import { Status } from '../spec/nvme.ts';
-import { RWF_DSYNC, UringOp } from '../spec/uring.ts';
-import { type Backend, END_OF_FILE, PENDING, type Request } from './backend.ts';
+import { IOSQE_ASYNC, RWF_DSYNC, UringOp } from '../spec/uring.ts';
+import { type Backend, Detached, END_OF_FILE, PENDING, type Request } from './backend.ts';
 import type { BackendDescriptor } from './bdev.ts';
 import type { BackendContext } from './context.ts';
 import { Op } from './op.ts';
+import { Syncs } from './requests/syncs.ts';
 import type { Transfers } from './transfers.ts';
 import { syncLost, WriteBack, writeLost } from './write-back.ts';
 
@@ -28,13 +34,19 @@ const EDQUOT = 122;
 
 export class UringBackend implements Backend {
   readonly async = true;
+  readonly depth: number | undefined;
   /** Registered index. */
   readonly #file: number;
   readonly #ring: Ring;
   readonly #files: RegisteredFiles;
   readonly #request: Request;
   readonly #transfers: Transfers;
+  readonly #syncs: Syncs;
   readonly #writeBack: WriteBack;
+  /** Of each operation, in its place beside the opcode: ASYNC where the submission itself might block. */
+  readonly #sqeFlags: number;
+  /** Writes go past the page cache, and RWF_DSYNC costs least. */
+  readonly #direct: boolean;
 
   constructor(descriptor: BackendDescriptor & { kind: 'uring' }, context: BackendContext) {
     this.#files = context.files;
@@ -43,6 +55,10 @@ export class UringBackend implements Backend {
     this.#ring = context.ring;
     this.#request = context.request;
     this.#transfers = context.transfers;
+    this.#syncs = new Syncs(context.ring, this.#file, context.syncs, context.ended);
+    this.#sqeFlags = descriptor.mayBlock ? IOSQE_ASYNC << 8 : 0;
+    this.#direct = descriptor.alignment > 1;
+    this.depth = descriptor.mayBlock ? MAX_BLOCKING_OPS : undefined;
   }
 
   submit(op: Op, slot: number): number {
@@ -53,11 +69,13 @@ export class UringBackend implements Backend {
     }
     if (op === Op.FLUSH) {
       transfers.op[slot] = op;
-      this.#ring.prepareSync(this.#file, slot);
+      this.#syncs.join(slot);
       return PENDING;
     }
+    const fua = request.fua && op === Op.WRITE;
     transfers.start(slot, op, request.segments);
-    transfers.rwFlags[slot] = request.fua && op === Op.WRITE ? RWF_DSYNC : 0;
+    transfers.rwFlags[slot] = fua && this.#direct ? RWF_DSYNC : 0;
+    transfers.syncs[slot] = fua && !this.#direct ? 1 : 0;
     transfers.rest[slot] = request.length;
     const offset = request.offset[0];
     transfers.offset[slot] = offset;
@@ -66,7 +84,7 @@ export class UringBackend implements Backend {
       return PENDING;
     }
     this.#ring.prepareTransfer(
-      op === Op.READ ? UringOp.READ : UringOp.WRITE,
+      (op === Op.READ ? UringOp.READ : UringOp.WRITE) | this.#sqeFlags,
       this.#file,
       request.segments.address,
       0,
@@ -84,7 +102,7 @@ export class UringBackend implements Backend {
     const transfers = this.#transfers;
     const offset = transfers.offset[slot];
     this.#ring.prepareTransfer(
-      transfers.op[slot] === Op.READ ? UringOp.READV : UringOp.WRITEV,
+      (transfers.op[slot] === Op.READ ? UringOp.READV : UringOp.WRITEV) | this.#sqeFlags,
       this.#file,
       transfers.iovecs,
       slot,
@@ -100,23 +118,18 @@ export class UringBackend implements Backend {
     const transfers = this.#transfers;
     const op = transfers.op[slot];
     if (op === Op.FLUSH) {
-      if (result === -EINTR || result === -EAGAIN) {
-        this.#ring.prepareSync(this.#file, slot);
-        return PENDING;
-      }
-      if (result < 0) {
-        this.#request.errno = -result;
-        if (syncLost(-result)) {
-          this.#writeBack.fail(-result);
-        }
-        return Status.WRITE_FAULT_FOR_GOOD;
-      }
-      return this.#durable();
+      return this.#synced(slot, result);
     }
     const rest = transfers.rest[slot];
     const dsync = transfers.rwFlags[slot] !== 0;
     if (result === rest) {
-      return dsync ? this.#durable() : Status.SUCCESS;
+      if (transfers.syncs[slot] === 0) {
+        return dsync ? this.#durable() : Status.SUCCESS;
+      }
+      // From here on it is a flush.
+      transfers.op[slot] = Op.FLUSH;
+      this.#syncs.join(slot);
+      return PENDING;
     }
     if (result > 0 && result < rest) {
       transfers.advance(slot, result);
@@ -139,9 +152,40 @@ export class UringBackend implements Backend {
     return transferStatus(op, -result);
   }
 
+  /** The sync that a slot joined has ended. */
+  #synced(slot: number, result: number): number {
+    if (this.#syncs.leads(slot) && !this.#syncs.finish(slot, result)) {
+      return PENDING;
+    }
+    if (result < 0) {
+      this.#request.errno = -result;
+      if (syncLost(-result)) {
+        this.#writeBack.fail(-result);
+      }
+      return Status.WRITE_FAULT_FOR_GOOD;
+    }
+    return this.#durable();
+  }
+
   /** A sync succeeded: so it says, but another may have been told meanwhile that data is gone. */
   #durable(): number {
     return this.#writeBack.failed ? Status.WRITE_FAULT_FOR_GOOD : Status.SUCCESS;
+  }
+
+  touches(slot: number, memory: HostRanges): boolean {
+    return this.#transfers.touches(slot, memory);
+  }
+
+  /** A flush uses no memory. Reads and writes use that of whoever asked for them, until they end. */
+  detach(slot: number): Detached {
+    if (this.#transfers.op[slot] !== Op.FLUSH) {
+      return Detached.NO;
+    }
+    if (this.#syncs.leads(slot)) {
+      return Detached.ALONE;
+    }
+    this.#syncs.leave(slot);
+    return Detached.OVER;
   }
 
   close(): void {

@@ -18,11 +18,22 @@ import type { Op } from './op.ts';
 export abstract class WrapperDisk extends Disk {
   readonly base: Disk;
   readonly readonly: boolean;
+  #baseGeneration: number;
 
   constructor(identity: BdevIdentity, base: Disk) {
     super(identity, base);
     this.base = base;
     this.readonly = base.readonly;
+    this.#baseGeneration = base.generation;
+  }
+
+  /** Another one with each of its base. */
+  override get generation(): number {
+    if (this.base.generation !== this.#baseGeneration) {
+      this.#baseGeneration = this.base.generation;
+      this.renew();
+    }
+    return super.generation;
   }
 
   override get failure(): FailedFile | undefined {

@@ -9,7 +9,6 @@ export class RegisteredFiles {
   readonly #ring: Ring;
   /** Descriptors by index. */
   readonly #fds = new Int32Array(MAX_REGISTERED_FILES).fill(EMPTY);
-  readonly #uses = new Int32Array(MAX_REGISTERED_FILES);
 
   /** Registers an empty table. */
   constructor(ring: Ring) {
@@ -17,24 +16,20 @@ export class RegisteredFiles {
     native.uringRegisterFiles(ring.fd, this.#fds);
   }
 
-  /** Registers a descriptor, or counts one more use of it. Gives its index. Throws if the table is full. */
+  /**
+   * Registers a descriptor. Gives its index. Throws if the table is full. (The same number may be another file than the one that is
+   * registered under it: that one may have been closed since.)
+   */
   add(fd: number): number {
-    let index = this.#fds.indexOf(fd);
-    if (index < 0) {
-      index = this.#fds.indexOf(EMPTY);
-      native.uringUpdateFile(this.#ring.fd, index, fd);
-      this.#fds[index] = fd;
-    }
-    this.#uses[index] += 1;
+    const index = this.#fds.indexOf(EMPTY);
+    native.uringUpdateFile(this.#ring.fd, index, fd);
+    this.#fds[index] = fd;
     return index;
   }
 
-  /** The ring holds on to the file until its last use is released. */
+  /** The ring lets go of the file. Operations under way keep it. */
   release(index: number): void {
-    this.#uses[index] -= 1;
-    if (this.#uses[index] === 0) {
-      this.#fds[index] = EMPTY;
-      native.uringUpdateFile(this.#ring.fd, index, EMPTY);
-    }
+    this.#fds[index] = EMPTY;
+    native.uringUpdateFile(this.#ring.fd, index, EMPTY);
   }
 }

@@ -40,6 +40,8 @@ const SETUP_FLAGS =
   UringSetup.DEFER_TASKRUN |
   UringSetup.TASKRUN_FLAG;
 
+/** User data of the poll on a reactor's own eventfd. Slots are above it, polls of other descriptors below. */
+export const WAKE = -1;
 /** User data of a completion that nobody waits for: of something taken back too late. */
 export const UNHEARD = -2;
 
@@ -56,6 +58,8 @@ export class Ring {
   readonly #cqesWord: number;
   #sqTail: number;
   #cqHead: number;
+  /** How often the kernel was entered. What was prepared since is not under way. */
+  entered = 0;
   /** SQEs prepared and not yet handed to the kernel. */
   prepared = 0;
   /** Operations handed to the kernel that have not completed, multishot polls excepted. */
@@ -63,12 +67,14 @@ export class Ring {
 
   /**
    * `entries` bounds the SQEs prepared at a time; the completion ring is twice as large. `workerCpus`: where the kernel may run operations
-   * that block. Throws if io_uring is not to be had.
+   * that block; `maxWorkers`: on how many threads at a time. Throws if io_uring is not to be had.
    */
-  constructor(entries: number, workerCpus: readonly number[]) {
+  constructor(entries: number, workerCpus: readonly number[], maxWorkers: number) {
     const region = native.uringSetup(entries, 2 * entries, SETUP_FLAGS);
     this.fd = region.fd;
     native.uringRegisterWorkerCpus(region.fd, workerCpus);
+    // By default four a processor, for all disks together: those of a disk that hangs would leave none to the others.
+    native.uringRegisterMaxWorkers(region.fd, maxWorkers);
     this.#rings = new Int32Array(region.rings);
     this.#sqes = new Int32Array(region.sqes);
     this.#sqMask = this.#rings[region.sqMask / 4];
@@ -210,6 +216,7 @@ export class Ring {
   }
 
   #enter(minComplete: number, timeoutUs: number): void {
+    this.entered = (this.entered + 1) | 0;
     Atomics.store(this.#rings, this.#sqTailWord, this.#sqTail);
     const result = native.uringEnter(
       this.fd,

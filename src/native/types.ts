@@ -165,6 +165,8 @@ export interface NativeAddon {
   uringRegisterBuffers(ring: number, pairs: Float64Array): void;
   /** IORING_REGISTER_IOWQ_AFF: where the kernel's workers for operations that block may run; by default where the ring's thread may. */
   uringRegisterWorkerCpus(ring: number, cpus: readonly number[]): void;
+  /** IORING_REGISTER_IOWQ_MAX_WORKERS: threads of the kernel for operations of this thread's rings that block, of each of its two kinds. */
+  uringRegisterMaxWorkers(ring: number, workers: number): void;
 
   // --- processor ----------------------------------------------------------------------------------------------------
 
@@ -193,6 +195,8 @@ export interface NativeAddon {
   blockDeviceInfo(fd: number): BlockDeviceInfo;
   /** `blocking.directAlignment` in place. */
   directAlignment(fd: number): DirectAlignment | undefined;
+  /** `blocking.fileSystemType` in place. */
+  fileSystemType(fd: number): number;
   /** `blocking.lockFile` in place. */
   lockFile(fd: number, exclusive: boolean): boolean;
 }
@@ -233,6 +237,8 @@ export interface BlockingFunctions {
   blockDeviceInfo(fd: number): Promise<BlockDeviceInfo>;
   /** statx, STATX_DIOALIGN. Undefined if not told. */
   directAlignment(fd: number): Promise<DirectAlignment | undefined>;
+  /** Type of the file system that a file is on (fstatfs, f_type). */
+  fileSystemType(fd: number): Promise<number>;
   /** Locks the whole file (F_OFD_SETLK): false if another open file holds a lock that excludes it. It goes with the descriptor. */
   lockFile(fd: number, exclusive: boolean): Promise<boolean>;
 }

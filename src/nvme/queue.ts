@@ -6,7 +6,6 @@
  * driver that looks at its head entry sees nothing before that.
  */
 import { DOORBELLS_BYTES } from '../limits.ts';
-import { native } from '../native/index.ts';
 import { CQE_SIZE, Cqe, SQE_SIZE } from '../spec/nvme.ts';
 
 export const SQE_WORDS = SQE_SIZE / 4;
@@ -177,13 +176,10 @@ export class CompletionQueue {
     return this.adaptive && unseen > distance(this.#signalled, this.#tail, this.size);
   }
 
-  /** Interrupts the host for all that was published. */
-  signal(): void {
+  /** The host is about to be interrupted for all that was published: by `eventfd`, if that is not -1. */
+  signalled(): void {
     this.needsSignal = false;
     this.#signalled = this.#tail;
-    if (this.eventfd >= 0) {
-      native.eventfdSignal(this.eventfd);
-    }
   }
 
   /** The queue is gone: nothing is signalled any more. */

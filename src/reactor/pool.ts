@@ -8,12 +8,11 @@ import { Piscina } from 'piscina';
 import { COUNTERS_BYTES } from '../bdev/counters.ts';
 import type { Tally } from '../bdev/tally.ts';
 import { native } from '../native/index.ts';
-import type { IoFailure } from '../nvme/io-failures.ts';
 import type { Logger } from '../util/log.ts';
 import {
   CONTROL_BYTES,
-  type ControllerRequest,
   type Message,
+  type PlaneMessage,
   type ReactorTask,
   type Reply,
   type Request,
@@ -34,12 +33,8 @@ export interface ReactorPoolOptions {
 
 /** What reactors tell a controller. */
 export interface ControllerEvents {
-  /** The host rang an admin doorbell. */
-  adminDoorbell(): void;
-  /** The host wrote a tail that lies outside the queue. */
-  badDoorbell(qid: number): void;
-  /** A disk reported an error. Once a second, namespace and reactor at most. */
-  ioFailed(failure: IoFailure): void;
+  /** Its plane tells something. */
+  told(message: PlaneMessage): void;
   /** A reactor died with all that it knew of the controller. */
   reactorLost(reactor: number): void;
 }
@@ -65,8 +60,9 @@ interface ReactorSlot {
   readonly counters: SharedArrayBuffer;
   readonly wakeFd: number;
   thread: Thread | undefined;
-  /** Controllers that count on this reactor, for placement. */
+  /** I/O queue pairs that are there, and admin doorbells that are watched there, for placement. */
   load: number;
+  watches: number;
   /** I/O queue pairs made there. */
   queuePairs: number;
 }
@@ -121,6 +117,7 @@ export class ReactorPool {
         wakeFd: native.eventfdCreate(),
         thread: undefined,
         load: 0,
+        watches: 0,
         queuePairs: 0,
       };
     });
@@ -198,14 +195,8 @@ export class ReactorPool {
         thread.pending.get(reply.id)?.resolve(reply.status);
         thread.pending.delete(reply.id);
         break;
-      case 'admin':
-        this.#controllers.get(reply.controller)?.adminDoorbell();
-        break;
-      case 'bad-doorbell':
-        this.#controllers.get(reply.controller)?.badDoorbell(reply.qid);
-        break;
-      case 'io-failed':
-        this.#controllers.get(reply.failure.controller)?.ioFailed(reply.failure);
+      case 'plane':
+        this.#controllers.get(reply.message.controller)?.told(reply.message);
         break;
     }
   }
@@ -261,16 +252,26 @@ export class ReactorPool {
     return this.#slots.some(({ thread }) => thread !== undefined);
   }
 
-  /** The least loaded reactor; it counts as more loaded from now on, until `unload`. Throws ReactorLostError if none lives. */
+  /** The reactor with the fewest queue pairs; it has one more from now on, until `unload`. Throws ReactorLostError if none lives. */
   place(): number {
-    const [slot] = this.#slots
-      .filter(({ thread }) => thread !== undefined)
-      .sort((a, b) => a.load - b.load);
+    const slot = this.#least((a, b) => a.load - b.load || a.watches - b.watches);
+    slot.load += 1;
+    return slot.index;
+  }
+
+  /** The reactor that watches the fewest admin doorbells, which are next to no work; it watches one more, until `unwatch`. The same. */
+  placeWatch(): number {
+    const slot = this.#least((a, b) => a.watches - b.watches || a.load - b.load);
+    slot.watches += 1;
+    return slot.index;
+  }
+
+  #least(compare: (a: ReactorSlot, b: ReactorSlot) => number): ReactorSlot {
+    const [slot] = this.#slots.filter(({ thread }) => thread !== undefined).sort(compare);
     if (slot === undefined) {
       throw new ReactorLostError(0);
     }
-    slot.load += 1;
-    return slot.index;
+    return slot;
   }
 
   /** Counts an I/O queue pair that was made there. */
@@ -287,12 +288,16 @@ export class ReactorPool {
     this.#slots[reactor].load -= 1;
   }
 
+  unwatch(reactor: number): void {
+    this.#slots[reactor].watches -= 1;
+  }
+
   /**
-   * Asks a reactor; resolves with an NVMe status when it has carried the request out. Rejects with ReactorLostError if the
+   * Asks the plane of a reactor; resolves with a status when it has carried the request out. Rejects with ReactorLostError if the
    * reactor is dead or dies meanwhile.
    */
-  request(reactor: number, request: ControllerRequest): Promise<number> {
-    return this.#send(this.#slots[reactor], request);
+  request(reactor: number, message: PlaneMessage): Promise<number> {
+    return this.#send(this.#slots[reactor], { kind: 'plane', message });
   }
 
   #send(slot: ReactorSlot, request: Request): Promise<number> {
@@ -335,9 +340,9 @@ export class ReactorPool {
   resetIostat(bdevIndex: number, what: 'all' | 'error' | 'maxmin'): void {
     this.rows.reset(bdevIndex, what);
     if (what !== 'error') {
-      for (const { row, controller } of this.rows.rowsOf(bdevIndex)) {
+      for (const { row } of this.rows.rowsOf(bdevIndex)) {
         for (const slot of this.#slots) {
-          this.#send(slot, { kind: 'clear-extremes', controller, row }).catch(() => {});
+          this.#send(slot, { kind: 'clear-extremes', row }).catch(() => {});
         }
       }
     }

@@ -110,6 +110,7 @@ export const Status = {
   /** Retryable: no DNR. */
   INTERNAL_ERROR: 0x06,
   ABORTED_BY_REQUEST: 0x07,
+  ABORTED_SQ_DELETION: 0x08,
   INVALID_NAMESPACE: generic(0x0b),
   COMMAND_SEQUENCE_ERROR: generic(0x0c),
   INVALID_PRP_OFFSET: generic(0x13),

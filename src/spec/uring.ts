@@ -23,6 +23,8 @@ export const UringCqe = struct('io_uring_cqe', 16, {
 
 /** SQE flag: `fd` is an index of the registered files. */
 export const IOSQE_FIXED_FILE = 1 << 0;
+/** SQE flag: not tried within the submission, but by a thread of the kernel. */
+export const IOSQE_ASYNC = 1 << 4;
 /** SQE flag: no CQE if it succeeds. */
 export const IOSQE_CQE_SKIP_SUCCESS = 1 << 6;
 

@@ -3,7 +3,7 @@ import { Op } from '../bdev/op.ts';
 import { Tally } from '../bdev/tally.ts';
 import type { IoTotals } from '../nvme/host.ts';
 import type { Namespace as NvmeNamespace } from '../nvme/namespace.ts';
-import type { NamespaceDescriptor } from '../reactor/control.ts';
+import type { NamespaceDescriptor } from '../nvme/plane/messages.ts';
 import { NO_BDEV, NO_NAMESPACE } from '../reactor/counter-rows.ts';
 import type { ReactorPool } from '../reactor/pool.ts';
 import type { Namespace, SubsystemView } from './types.ts';
@@ -26,7 +26,7 @@ export class DeviceNamespaces {
 
   /** What a reactor needs of a namespace: plain data. */
   describe({ nsid, bdev }: Namespace): NamespaceDescriptor {
-    const { index, blockSize, numBlocks, readonly, backend } = bdev;
+    const { index, generation, blockSize, numBlocks, readonly, backend, stale } = bdev;
     const use = { controller: this.#controller, nsid, bdev: index };
     const row = this.#rows.get(nsid) ?? this.#reactors.rows.take(use);
     this.#rows.set(nsid, row);
@@ -34,7 +34,7 @@ export class DeviceNamespaces {
       nsid,
       row,
       limits: bdev.limits,
-      bdev: { index, blockSize, numBlocks, readonly, backend },
+      bdev: { index, generation, blockSize, numBlocks, readonly, backend, stale },
     };
   }
 

@@ -10,10 +10,15 @@ import type { DescriptorCloser } from '../native/descriptor-closer.ts';
 import { native } from '../native/index.ts';
 import { Controller } from '../nvme/controller.ts';
 import type { ControllerEvent, ControllerHost } from '../nvme/host.ts';
-import type { IoFailure } from '../nvme/io-failures.ts';
+import type { IoFailure } from '../nvme/plane/failure.ts';
+import {
+  ADMIN_WORDS_BYTES,
+  AdminWord,
+  NOT_WAITING,
+  type NvmeEvent,
+} from '../nvme/plane/messages.ts';
 import { ConfigSpace } from '../pci/config-space.ts';
 import { Interrupts } from '../pci/interrupts.ts';
-import { ADMIN_WORDS_BYTES, AdminWord, NOT_WAITING } from '../reactor/control.ts';
 import type { ReactorPool } from '../reactor/pool.ts';
 import { DOORBELL_OFFSET } from '../spec/nvme.ts';
 import { CONFIG_SPACE_SIZE, PciCommand, PciHeader } from '../spec/pci.ts';
@@ -108,12 +113,7 @@ export class NvmeDevice implements VfioUserDevice {
       { vectors, bar: PciRegion.BAR4, tableOffset: 0, pbaOffset: PBA_OFFSET },
     );
     this.#id = reactors.register({
-      adminDoorbell: () => {
-        Atomics.add(this.#adminSeen, AdminWord.TAKEN, 1);
-        this.#controller.adminDoorbell();
-      },
-      badDoorbell: (qid) => this.#badDoorbell(qid),
-      ioFailed: (failure) => this.#ioFailed(failure),
+      told: (message) => this.#told(message as NvmeEvent),
       reactorLost: (reactor) => {
         if (this.#queues.reactorLost(reactor)) {
           this.#controller.fail(`reactor ${reactor} died`);
@@ -503,6 +503,22 @@ export class NvmeDevice implements VfioUserDevice {
   /** Moves an I/O completion queue with its submission queues to another reactor. See `IoQueues.move`. */
   moveQueue(cqid: number, reactor: number): Promise<number> {
     return this.#queues.move(cqid, reactor);
+  }
+
+  /** What a reactor tells of the controller. */
+  #told(event: NvmeEvent): void {
+    switch (event.kind) {
+      case 'admin':
+        Atomics.add(this.#adminSeen, AdminWord.TAKEN, 1);
+        this.#controller.adminDoorbell();
+        break;
+      case 'bad-doorbell':
+        this.#badDoorbell(event.qid);
+        break;
+      case 'io-failed':
+        this.#ioFailed(event.failure);
+        break;
+    }
   }
 
   #ioFailed(failure: IoFailure): void {

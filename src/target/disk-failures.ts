@@ -1,7 +1,7 @@
 /** What the system said when a guest's command failed, in words for an operator: which disk, where, and why. No data. */
 import { END_OF_FILE } from '../bdev/backend.ts';
 import { Op } from '../bdev/op.ts';
-import type { IoFailure } from '../nvme/io-failures.ts';
+import type { IoFailure } from '../nvme/plane/failure.ts';
 import { errnoName, strerror } from '../util/errors.ts';
 
 /** By Op. */

@@ -5,7 +5,7 @@
  * (`release-queues`); the other goes on from there (`adopt-queues`). Between the two, nobody looks at the doorbells: the guest's memory keeps
  * what it writes. Commands that do not end within a bound end the move instead, and the queues go on where they were.
  */
-import type { CqDescriptor, SqDescriptor } from '../reactor/control.ts';
+import type { CqDescriptor, SqDescriptor } from '../nvme/plane/messages.ts';
 import { Status } from '../spec/nvme.ts';
 import { ErrnoError, FailedError, InvalidError } from '../util/errors.ts';
 

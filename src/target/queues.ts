@@ -7,16 +7,16 @@
 import { REGIONS_PER_MESSAGE } from '../limits.ts';
 import type { GuestMemory, GuestRegion } from '../memory/guest.ts';
 import type { CqRequest, SqRequest } from '../nvme/host.ts';
-import type { ShadowPages } from '../nvme/shadow.ts';
 import {
-  type ControllerRequest,
   type CqDescriptor,
   type NamespaceDescriptor,
+  type NvmeRequest,
   QUEUE_WORDS,
   QUEUE_WORDS_BYTES,
   QueueWord,
   type SqDescriptor,
-} from '../reactor/control.ts';
+} from '../nvme/plane/messages.ts';
+import type { ShadowPages } from '../nvme/shadow.ts';
 import { ReactorLostError, type ReactorPool } from '../reactor/pool.ts';
 import { Status } from '../spec/nvme.ts';
 import { ErrnoError } from '../util/errors.ts';
@@ -26,7 +26,7 @@ import { type RecentCommands, recentCommands } from './recent.ts';
 import type { QueuePairInfo } from './types.ts';
 
 /** A request without the controller it is about. */
-type Ask<T = ControllerRequest> = T extends ControllerRequest ? Omit<T, 'controller'> : never;
+type Ask<T = NvmeRequest> = T extends NvmeRequest ? Omit<T, 'controller'> : never;
 
 export interface IoQueuesOptions {
   readonly controller: number;
@@ -69,6 +69,10 @@ export class IoQueues {
   readonly #moves: QueueMoves;
   /** Changes by the guest that are under way: nothing is moved meanwhile. */
   #changing = 0;
+  /** What reactors signal by vector; the message that tells them so, and the one after it. */
+  #connected: readonly number[] = [];
+  #connecting: Promise<void> | undefined;
+  #connectNext: Promise<void> | undefined;
   /** The client's, or -1. */
   socket = -1;
 
@@ -141,7 +145,7 @@ export class IoQueues {
 
   #ask(reactor: number, ask: Ask): Promise<number> {
     const { pool, controller } = this.#options;
-    return pool.request(reactor, { ...ask, controller } as ControllerRequest);
+    return pool.request(reactor, { ...ask, controller } as NvmeRequest);
   }
 
   /** Asks a reactor that may have died: then what was to be taken away is gone. */
@@ -387,7 +391,7 @@ export class IoQueues {
     }
     if (enabled !== this.#watching && pool.alive) {
       this.#watching = enabled;
-      this.#home ??= pool.place();
+      this.#home ??= pool.placeWatch();
       void this.#attach(this.#home);
       void this.#tell(this.#home, { kind: 'watch-admin', enabled, seen }).then((status) => {
         if (status !== Status.SUCCESS) {
@@ -410,10 +414,32 @@ export class IoQueues {
     return this.#mustTellAll({ kind: 'unmap', iova, size }, 'let go of memory');
   }
 
-  /** Vectors were connected, disconnected, masked or unmasked: resolves when the old eventfds are no longer signalled. */
-  async eventfdsChanged(): Promise<void> {
+  /**
+   * Vectors were connected, disconnected, masked or unmasked: resolves when the old eventfds are no longer signalled. A guest can mask and
+   * unmask as often as it likes: reactors get to know how it stands, one message at a time, and nothing if it stands as it did.
+   */
+  eventfdsChanged(): Promise<void> {
+    if (this.#connecting === undefined) {
+      this.#connecting = this.#connect().finally(() => {
+        this.#connecting = undefined;
+      });
+      return this.#connecting;
+    }
+    this.#connectNext ??= this.#connecting
+      .catch(() => {})
+      .then(() => {
+        this.#connectNext = undefined;
+        return this.eventfdsChanged();
+      });
+    return this.#connectNext;
+  }
+
+  async #connect(): Promise<void> {
     const fds = this.#options.eventfds();
-    await this.#mustTellAll({ kind: 'eventfds', fds }, 'change its interrupts');
+    if (fds.length !== this.#connected.length || fds.some((fd, i) => fd !== this.#connected[i])) {
+      this.#connected = fds;
+      await this.#mustTellAll({ kind: 'eventfds', fds }, 'change its interrupts');
+    }
   }
 
   async addNamespace(namespace: NamespaceDescriptor): Promise<void> {
@@ -473,7 +499,7 @@ export class IoQueues {
 
   #leaveHome(): void {
     if (this.#home !== undefined) {
-      this.#options.pool.unload(this.#home);
+      this.#options.pool.unwatch(this.#home);
       this.#home = undefined;
     }
   }

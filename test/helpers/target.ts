@@ -117,6 +117,13 @@ export class TestTarget {
     return name;
   }
 
+  /** The same, on a file system that is taken for a disk of this machine: what hangs there holds on to the memory of its guest. */
+  async pinning(filename: string): Promise<string> {
+    const name = await this.file(filename);
+    Object.assign(this.target.bdevs.get(name), { ownBuffers: false });
+    return name;
+  }
+
   /** A sparse file of this size in the folder. */
   image(bytes: number): string {
     const path = join(this.folder, `${this.#name('image')}.img`);

@@ -175,7 +175,7 @@ t.test(
   async (t) => {
     const disk = await FuseDisk.mount(t, MIB);
     const target = await TestTarget.start(t);
-    const client = await target.connect(await target.serve(await target.file(disk.path)));
+    const client = await target.connect(await target.serve(await target.pinning(disk.path)));
     const admin = new AdminCaller(client);
     const pair = await client.createQueuePair(1, 16);
     await disk.behave({ hold: true });
@@ -214,7 +214,7 @@ t.test(
   async (t) => {
     const disk = await FuseDisk.mount(t, MIB);
     const target = await TestTarget.start(t);
-    const served = await target.serve(await target.file(disk.path));
+    const served = await target.serve(await target.pinning(disk.path));
     const client = await target.connect(served, { adminDepth: 1024 });
     const pair = await client.createQueuePair(1, 16);
     await disk.behave({ hold: true });

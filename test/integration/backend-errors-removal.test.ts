@@ -153,7 +153,7 @@ for (const kind of ['malloc', 'file'] as const) {
 t.test('a bdev is deleted while its disk hangs', { skip: noFuse }, async (t) => {
   const disk = await FuseDisk.mount(t, MIB);
   const target = await TestTarget.start(t);
-  const bdev = await target.file(disk.path);
+  const bdev = await target.pinning(disk.path);
   const client = await target.connect(await target.serve(bdev, await target.malloc(MIB)));
   const pair = await client.createQueuePair(1, 16);
   const prp1 = client.memory.iova + client.memory.allocate(4096);

@@ -44,7 +44,7 @@ for (const opcode of [NvmOpcode.READ, NvmOpcode.WRITE]) {
       async (t) => {
         const disk = await FuseDisk.mount(t, MIB);
         const target = await TestTarget.start(t);
-        const served = await target.serve(await target.file(disk.path));
+        const served = await target.serve(await target.pinning(disk.path));
         const other = await target.connect(await target.serve(await target.malloc(MIB)));
         const client = await target.connect(served);
         const memory = await mapped(t, client, 2 * PAGE);
@@ -87,7 +87,7 @@ t.test('a reactor that gets its first queue while memory goes', { skip: noFuse }
   const disk = await FuseDisk.mount(t, MIB);
   // The admin doorbells are watched by one, the first queue is on the second, the next will be on the third.
   const target = await TestTarget.start(t, { reactors: 3 });
-  const served = await target.serve(await target.file(disk.path), await target.malloc(MIB));
+  const served = await target.serve(await target.pinning(disk.path), await target.malloc(MIB));
   const client = await target.connect(served);
   const memory = await mapped(t, client, PAGE);
   const first = await client.createQueuePair(1, 16);
@@ -162,7 +162,7 @@ t.test('the memory of the admin queue goes and comes back', async (t) => {
 t.test('an admin command outlasts the memory of its queue', { skip: noFuse }, async (t) => {
   const disk = await FuseDisk.mount(t, MIB);
   const target = await TestTarget.start(t);
-  const client = await target.connect(await target.serve(await target.file(disk.path)));
+  const client = await target.connect(await target.serve(await target.pinning(disk.path)));
   const { memory } = client;
   const pair = await client.createQueuePair(1, 16);
   await disk.behave({ hold: true });
@@ -302,7 +302,7 @@ t.test('what was taken away in one message is not written to for the next', asyn
 t.test('one range with commands under way in several regions', { skip: noFuse }, async (t) => {
   const disk = await FuseDisk.mount(t, MIB);
   const target = await TestTarget.start(t);
-  const client = await target.connect(await target.serve(await target.file(disk.path)));
+  const client = await target.connect(await target.serve(await target.pinning(disk.path)));
   const memories = [];
   for (let i = 0; i < 3; i++) {
     memories.push(await mapped(t, client, PAGE, IOVA + i * 4 * PAGE));

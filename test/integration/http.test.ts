@@ -1,7 +1,7 @@
 /** The HTTP server for those who mean well: JSON-RPC, health, files, what it answers to what it does not know. */
 import { request } from 'node:http';
 import t from 'tap';
-import type { ControllerRequest } from '../../src/reactor/control.ts';
+import type { PlaneMessage } from '../../src/reactor/control.ts';
 import { ask, post, startHttp } from '../helpers/http.ts';
 import { shortFolder } from '../helpers/rpc.ts';
 import { Doorbell, doorbell } from '../helpers/rpc-process.ts';
@@ -103,7 +103,7 @@ t.test('health', async (t) => {
   t.equal(well.status, 200);
   t.strictSame(well.json, { status: 'ok' });
   // Within its first second: it is not started again.
-  const death = target.pool.request(0, undefined as unknown as ControllerRequest);
+  const death = target.pool.request(0, undefined as unknown as PlaneMessage);
   await t.rejects(death, { name: 'ReactorLostError' });
   const ill = await ask(`${url}healthz`);
   t.equal(ill.status, 503);

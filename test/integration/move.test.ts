@@ -6,7 +6,7 @@ import { Op } from '../../src/bdev/op.ts';
 import { DelayBdev } from '../../src/bdev/wrapper.ts';
 import { ClientMemory } from '../../src/client/memory.ts';
 import type { NvmeClient, NvmeClientOptions } from '../../src/client/nvme.ts';
-import type { ControllerRequest } from '../../src/reactor/control.ts';
+import type { PlaneMessage } from '../../src/reactor/control.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
 import { Csts, Register } from '../../src/spec/nvme.ts';
 import type { EndpointView } from '../../src/target/types.ts';
@@ -332,7 +332,7 @@ for (const victim of ['from', 'to'] as const) {
     // A reactor that dies in its first second is taken for one that cannot live.
     await sleep(1100);
     const moved = endpoint.moveQueue(1, to);
-    const nonsense = undefined as unknown as ControllerRequest;
+    const nonsense = undefined as unknown as PlaneMessage;
     const died = target.pool.request(victim === 'from' ? from : to, nonsense);
     await t.rejects(died, { name: 'ReactorLostError' });
     await moved.catch(() => {});

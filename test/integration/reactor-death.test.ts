@@ -3,7 +3,7 @@ import t, { type Test } from 'tap';
 import type { NvmeClient } from '../../src/client/nvme.ts';
 import { succeeded } from '../../src/client/nvme.ts';
 import type { QueuePair } from '../../src/client/queue-pair.ts';
-import type { ControllerRequest } from '../../src/reactor/control.ts';
+import type { PlaneMessage } from '../../src/reactor/control.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
 import { Csts, Register } from '../../src/spec/nvme.ts';
 import { MIB, TestTarget } from '../helpers/target.ts';
@@ -12,7 +12,7 @@ import { MIB, TestTarget } from '../helpers/target.ts';
 async function killReactor(t: Test, target: TestTarget, reactor: number): Promise<void> {
   // A reactor that dies in its first second is taken for one that cannot live.
   await new Promise((resolve) => setTimeout(resolve, 1100));
-  await t.rejects(target.pool.request(reactor, undefined as unknown as ControllerRequest), {
+  await t.rejects(target.pool.request(reactor, undefined as unknown as PlaneMessage), {
     name: 'ReactorLostError',
   });
 }

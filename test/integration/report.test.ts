@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import t, { type Test as Tap } from 'tap';
 import { NvmeClient, succeeded } from '../../src/client/nvme.ts';
 import { native } from '../../src/native/index.ts';
-import type { ControllerRequest } from '../../src/reactor/control.ts';
+import type { PlaneMessage } from '../../src/reactor/control.ts';
 import { callRpc } from '../../src/rpc/client.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
 import type { ControllerDiagnosis } from '../../src/target/diagnosis.ts';
@@ -149,7 +149,7 @@ t.test('while reactors are dead, guests gone, folders full', async (t) => {
   const client = await target.connect(await target.serve(await target.malloc(MIB)));
   await work(client);
   await new Promise((resolve) => setTimeout(resolve, 1100));
-  const nothing = undefined as unknown as ControllerRequest;
+  const nothing = undefined as unknown as PlaneMessage;
   await t.rejects(target.pool.request(0, nothing), { name: 'ReactorLostError' });
   const folder = shortFolder(t);
   writeFileSync(join(folder, 'doorbell-report-mine.json'), 'not one of ours');

@@ -94,7 +94,7 @@ for (const [name, reset] of Object.entries(RESETS)) {
   t.test(`${name}: commands under way`, { skip: noFuse }, async (t) => {
     const disk = await FuseDisk.mount(t, MIB);
     const target = await TestTarget.start(t);
-    const client = await target.connect(await target.serve(await target.file(disk.path)));
+    const client = await target.connect(await target.serve(await target.pinning(disk.path)));
     const pair = await client.createQueuePair(1, 16);
     const buffer = client.memory.allocate(4096);
     const bytes = client.memory.bytes(buffer, 4096);
@@ -241,7 +241,7 @@ for (const kind of ['malloc', 'file'] as const) {
 t.test('a reset while admin commands wait', { skip: noFuse }, async (t) => {
   const disk = await FuseDisk.mount(t, MIB);
   const target = await TestTarget.start(t);
-  const client = await target.connect(await target.serve(await target.file(disk.path)));
+  const client = await target.connect(await target.serve(await target.pinning(disk.path)));
   for (let round = 0; round < 5; round++) {
     const pair = await client.createQueuePair(1, 16);
     await disk.behave({ hold: true });

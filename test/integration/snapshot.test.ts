@@ -1,7 +1,7 @@
 /** Events and snapshots of a real target with real clients: each change is told once, and the numbers are what the client did. */
 import t from 'tap';
 import { succeeded } from '../../src/client/nvme.ts';
-import type { ControllerRequest } from '../../src/reactor/control.ts';
+import type { PlaneMessage } from '../../src/reactor/control.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
 import { Cc, Csts, Register } from '../../src/spec/nvme.ts';
 import type { TargetEvent } from '../../src/target/events.ts';
@@ -205,7 +205,7 @@ t.test('a reactor that dies is told, and so is its successor', async (t) => {
   // One that dies in its first second is taken for one that cannot live.
   await new Promise((resolve) => setTimeout(resolve, 1100));
   // A message that is none.
-  const asked = target.pool.request(0, undefined as unknown as ControllerRequest);
+  const asked = target.pool.request(0, undefined as unknown as PlaneMessage);
   await t.rejects(asked, { name: 'ReactorLostError' });
   const told = await untilEvent(target, 'reactor-lost');
   t.match(

@@ -238,7 +238,7 @@ t.test('interrupts held back from a busy host are never lost', async (t) => {
           if (cq.hostBusy) {
             held += 1;
           } else {
-            cq.signal();
+            cq.signalled();
             signalled = true;
           }
         } else if (what === 'consume' && !handling && signalled) {
@@ -271,7 +271,7 @@ t.test('a lone completion interrupts at once', async (t) => {
     cq.stage(0, QID, 0, i, 0);
     cq.publish();
     t.ok(cq.needsSignal && !cq.hostBusy);
-    cq.signal();
+    cq.signalled();
     host.take();
   }
 });

@@ -1,5 +1,5 @@
 /** The time of a poll round, for latencies: read once a round at most, and not at all if nobody needs it. Hot. */
-import { native } from '../native/index.ts';
+import { native } from '../../native/index.ts';
 
 export class RoundClock {
   /** Nanoseconds, at index 0: a double that is returned would be garbage. */

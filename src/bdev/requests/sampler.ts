@@ -2,9 +2,9 @@
  * Latencies of commands that complete within their batch: the clock costs as much as some of them, so one batch in many is timed, and its
  * first command stands for those since the last. Hot.
  */
-import { Op } from '../bdev/op.ts';
-import type { IoNamespace } from './io-view.ts';
-import type { RoundClock } from './round-clock.ts';
+import { Op } from '../op.ts';
+import type { RoundClock } from './clock.ts';
+import type { Share } from './share.ts';
 
 /** Batches of which one is timed. */
 const BATCHES_PER_SAMPLE = 64;
@@ -14,8 +14,8 @@ export class BatchSampler {
   #batches = 0;
   #open = false;
   readonly #start = new Float64Array(1);
-  /** The first command that a namespace took since the sample began. */
-  #namespace: IoNamespace | undefined;
+  /** The first command that a share took since the sample began. */
+  #share: Share | undefined;
   #op: Op = Op.READ;
 
   constructor(clock: RoundClock) {
@@ -34,16 +34,16 @@ export class BatchSampler {
   }
 
   /** A command of the batch has been carried out. */
-  took(namespace: IoNamespace, op: Op): void {
-    if (this.#open && this.#namespace === undefined) {
-      this.#namespace = namespace;
+  took(share: Share, op: Op): void {
+    if (this.#open && this.#share === undefined) {
+      this.#share = share;
       this.#op = op;
     }
   }
 
   /** The completions so far are about to be seen by the host. */
   published(): void {
-    if (this.#namespace !== undefined) {
+    if (this.#share !== undefined) {
       this.end();
     }
   }
@@ -53,12 +53,12 @@ export class BatchSampler {
     if (!this.#open) {
       return;
     }
-    const namespace = this.#namespace;
+    const share = this.#share;
     this.#open = false;
-    this.#namespace = undefined;
-    if (namespace !== undefined) {
+    this.#share = undefined;
+    if (share !== undefined) {
       this.#clock.read();
-      namespace.counters.sample(this.#op, this.#clock.now, this.#start, 0);
+      share.counters.sample(this.#op, this.#clock.now, this.#start, 0);
     }
   }
 }

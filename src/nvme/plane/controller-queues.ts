@@ -2,13 +2,13 @@
  * The I/O queues of a controller, as far as one reactor has them: where they lie in guest memory, where their doorbells are, and how they
  * come from another reactor and go to one. Owned by the reactor. Whatever takes something away is called when nothing of it is in flight.
  */
-import type { GuestRegion, QueueMemory } from '../memory/guest.ts';
-import { native } from '../native/index.ts';
-import type { IoController, IoQueue } from '../nvme/io-view.ts';
-import { CompletionQueue, NO_EVENT_INDEXES, SubmissionQueue } from '../nvme/queue.ts';
-import { ShadowDoorbells, type ShadowPages } from '../nvme/shadow.ts';
-import { CQE_SIZE, SQE_SIZE, Status } from '../spec/nvme.ts';
-import { type CqDescriptor, QUEUE_WORDS, QueueWord, type SqDescriptor } from './control.ts';
+import type { GuestRegion, QueueMemory } from '../../memory/guest.ts';
+import { native } from '../../native/index.ts';
+import { CQE_SIZE, SQE_SIZE, Status } from '../../spec/nvme.ts';
+import { CompletionQueue, NO_EVENT_INDEXES, SubmissionQueue } from '../queue.ts';
+import { ShadowDoorbells, type ShadowPages } from '../shadow.ts';
+import { type CqDescriptor, QUEUE_WORDS, QueueWord, type SqDescriptor } from './messages.ts';
+import { type CommandEngine, type IoController, IoQueue } from './view.ts';
 
 /** A queue's place in guest memory. */
 interface Placement {
@@ -21,33 +21,36 @@ interface Placement {
   suspended: boolean;
 }
 
+/** In place of memory that is unmapped. */
+const NO_MEMORY = new Int32Array(0);
+
 /** Bytes from an IOVA on. */
 interface IovaRange {
   readonly iova: number;
   readonly size: number;
 }
 
-/** In place of memory that is unmapped. */
-const NO_MEMORY = new Int32Array(0);
-
 export class ControllerQueues {
   readonly #controller: IoController;
+  readonly #engine: CommandEngine;
   readonly #doorbells: Int32Array;
   /** See QueueWord. */
   readonly #progress: Int32Array;
   readonly #cqs = new Map<number, { cq: CompletionQueue; placement: Placement }>();
-  readonly #sqs = new Map<number, IoQueue & { placement: Placement }>();
+  readonly #sqs = new Map<number, { queue: IoQueue; placement: Placement }>();
   /** CQs that go to another reactor when their commands have ended; and the ids of the requests to be answered then. */
   readonly #leaving = new Map<number, number>();
   #shadow: ShadowDoorbells | undefined;
 
   constructor(
     controller: IoController,
+    engine: CommandEngine,
     doorbells: Int32Array,
     shadow: ShadowPages | undefined,
     progress: Int32Array,
   ) {
     this.#controller = controller;
+    this.#engine = engine;
     this.#doorbells = doorbells;
     this.#shadow = shadow && new ShadowDoorbells(shadow, controller.memory);
     this.#progress = progress;
@@ -63,19 +66,27 @@ export class ControllerQueues {
     return this.#shadow !== undefined;
   }
 
-  /** Appends the submission queues of which commands are to be taken. */
-  addPolled(polled: IoQueue[]): void {
-    for (const queue of this.#sqs.values()) {
-      if (!this.#leaving.has(queue.sq.cq.qid)) {
-        polled.push(queue);
-      }
-    }
+  /** The submission queues of which commands are to be taken. */
+  polled(): IoQueue[] {
+    return [...this.#sqs.values()]
+      .map(({ queue }) => queue)
+      .filter(({ closing, sq }) => !closing && !this.#leaving.has(sq.cq.qid));
   }
 
-  /** No command that is in flight is to be completed to the host. */
+  /** The queue of this id takes no more commands: it is about to go. */
+  close(qid: number): IoQueue | undefined {
+    const queue = this.#sqs.get(qid)?.queue;
+    if (queue !== undefined) {
+      queue.closing = true;
+    }
+    return queue;
+  }
+
+  /** No command that is in flight is to be completed to the host, and none is taken. */
   discard(): void {
-    for (const { sq } of this.#sqs.values()) {
-      sq.discarded = true;
+    for (const { queue } of this.#sqs.values()) {
+      queue.closing = true;
+      queue.sq.discarded = true;
     }
   }
 
@@ -84,8 +95,8 @@ export class ControllerQueues {
     for (const { cq } of this.#cqs.values()) {
       this.#reportCq(cq);
     }
-    for (const { sq } of this.#sqs.values()) {
-      this.#reportSq(sq);
+    for (const { queue } of this.#sqs.values()) {
+      this.#reportSq(queue.sq);
     }
   }
 
@@ -111,8 +122,8 @@ export class ControllerQueues {
   }
 
   /** Whether the completions of a queue go to this memory. */
-  completesIn({ cq: { qid } }: SubmissionQueue, range: IovaRange): boolean {
-    const found = this.#cqs.get(qid);
+  completesIn({ sq }: IoQueue, range: IovaRange): boolean {
+    const found = this.#cqs.get(sq.cq.qid);
     return found !== undefined && overlaps(found.placement, range);
   }
 
@@ -168,7 +179,8 @@ export class ControllerQueues {
     const words = memory?.words ?? NO_MEMORY;
     const sq = new SubmissionQueue(qid, size, words, this.#doorbells, cq);
     const placement = place(iova, size * SQE_SIZE, false, memory);
-    this.#sqs.set(qid, { sq, controller: this.#controller, placement });
+    const queue = new IoQueue(sq, this.#controller, this.#engine);
+    this.#sqs.set(qid, { queue, placement });
     return sq;
   }
 
@@ -183,8 +195,10 @@ export class ControllerQueues {
     this.#sqs.delete(qid);
   }
 
-  /** Drops all queues, and the shadow of their doorbells. */
-  reset(): void {
+  /** Drops all queues, and the shadow of their doorbells. Returns the ids of `leave` of those that were about to leave. */
+  reset(): number[] {
+    const leaving = [...this.#leaving.values()];
+    this.#leaving.clear();
     for (const qid of this.#sqs.keys()) {
       this.deleteSq(qid);
     }
@@ -192,6 +206,7 @@ export class ControllerQueues {
       this.deleteCq(qid);
     }
     this.#shadow = undefined;
+    return leaving;
   }
 
   // --- queues move from reactor to reactor --------------------------------------------------------------------------
@@ -226,7 +241,7 @@ export class ControllerQueues {
     for (const [cqid, id] of this.#leaving) {
       const { cq } = this.#cqs.get(cqid)!;
       if (cq.idle) {
-        for (const { sq } of this.#sqs.values()) {
+        for (const { sq } of [...this.#sqs.values()].map(({ queue }) => queue)) {
           if (sq.cq === cq) {
             this.#reportSq(sq);
             this.deleteSq(sq.qid);
@@ -312,34 +327,41 @@ export class ControllerQueues {
     for (const { cq } of this.#cqs.values()) {
       cq.doorbells = shadow?.words?.doorbells ?? this.#doorbells;
     }
-    for (const { sq, placement } of this.#sqs.values()) {
+    for (const { queue, placement } of this.#sqs.values()) {
+      const { sq } = queue;
       sq.doorbells = shadow?.words?.doorbells ?? this.#doorbells;
       sq.eventIdx = shadow?.words?.eventIdx ?? NO_EVENT_INDEXES;
       sq.stopped = lost || placement.suspended || this.#cqs.get(sq.cq.qid)!.placement.suspended;
     }
   }
 
-  /** The regions in the range are no longer used when this returns; queues that lie in one rest until their memory is mapped again. */
-  unmap(range: IovaRange): void {
-    this.#controller.memory.remove(range.iova, range.iova + range.size);
-    // What overlaps the range is in one of the regions, or rests already.
-    const hit = (placement: Placement): boolean => overlaps(placement, range);
-    for (const { cq, placement } of this.#cqs.values()) {
-      if (hit(placement)) {
-        release(placement);
-        placement.suspended = true;
-        cq.memory = NO_MEMORY;
-      }
-    }
-    for (const { sq, placement } of this.#sqs.values()) {
-      if (hit(placement)) {
-        release(placement);
-        placement.suspended = true;
-        sq.words = NO_MEMORY;
-      }
+  /**
+   * The memory of this range is about to go, and is out of the table already: queues that lie in it take no more commands until their memory
+   * is mapped again. Commands in flight still complete.
+   */
+  suspend(range: IovaRange): void {
+    const placements = [...this.#cqs.values(), ...this.#sqs.values()];
+    for (const { placement } of placements) {
+      placement.suspended ||= overlaps(placement, range);
     }
     this.#shadow?.find(this.#controller.memory);
     this.#placeDoorbells();
+  }
+
+  /** Nothing uses the memory of suspended queues any more when this returns. */
+  letGo(range: IovaRange): void {
+    for (const { cq, placement } of this.#cqs.values()) {
+      if (overlaps(placement, range)) {
+        release(placement);
+        cq.memory = NO_MEMORY;
+      }
+    }
+    for (const { queue, placement } of this.#sqs.values()) {
+      if (overlaps(placement, range)) {
+        release(placement);
+        queue.sq.words = NO_MEMORY;
+      }
+    }
   }
 
   /** Queues that rested for the regions go on. */
@@ -360,9 +382,9 @@ export class ControllerQueues {
         cq.memory = find(placement);
       }
     }
-    for (const { sq, placement } of this.#sqs.values()) {
+    for (const { queue, placement } of this.#sqs.values()) {
       if (placement.suspended) {
-        sq.words = find(placement);
+        queue.sq.words = find(placement);
       }
     }
     this.#shadow?.find(memory);

@@ -1,0 +1,16 @@
+/** Waiting for some requests of one owner to end, and for no others. */
+
+/** What waits. The slots it waits for are marked with its bit when it begins; each that ends counts down. */
+export interface Drain {
+  /** Of Owner.drains. */
+  readonly bit: number;
+  /** What it waits for need not be carried out. */
+  readonly ends: boolean;
+  /** Marked slots that have not ended. */
+  left: number;
+  /** Called once, at the end of the round in which nothing is left, after all completions of that round were published. */
+  readonly done: () => void;
+}
+
+/** Drains of one owner at a time: a bit of a word each. */
+export const MAX_DRAINS = 31;

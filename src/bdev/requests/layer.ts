@@ -1,0 +1,538 @@
+/**
+ * The request layer: between a plane, which speaks a protocol with its hosts, and the backends of bdevs. It gives requests slots, has those
+ * wait that may not go yet (rate limits, shares, changes under way), counts and times them, tells of failures, and says when those are over
+ * that somebody waits for. It knows no protocol: an owner is a number, a queue keeps room for completions, a command is an id. (SPDK: bdev_io.)
+ *
+ * Hot: `submit` and `finish`. Nothing there allocates per request.
+ */
+import { COMMAND_WORDS, MAX_INFLIGHT } from '../../limits.ts';
+import { Detached, PENDING } from '../backend.ts';
+import type { BackendContext } from '../context.ts';
+import { Op } from '../op.ts';
+import { BdevChannels } from './channel.ts';
+import { RoundClock } from './clock.ts';
+import { type Drain, MAX_DRAINS } from './drain.ts';
+import { Failures } from './failures.ts';
+import type { Owner, RequestQueue } from './owner.ts';
+import { NOBODY } from './parking.ts';
+import { BatchSampler } from './sampler.ts';
+import { type Share, Shares } from './share.ts';
+import { Slots } from './slots.ts';
+
+/** The request could not be taken now, and does not wait either: its owner has too many that do. Beside PENDING and statuses. */
+export const BUSY = -2;
+
+const SUCCESS = 0;
+
+/** Which requests of an owner are to end, or are waited for. */
+export interface Scope {
+  includes(queue: RequestQueue, share: Share, slot: number): boolean;
+  /** They need not be carried out. */
+  readonly ends: boolean;
+  /** Those that may be left to themselves are: they complete with `status` at once. */
+  readonly detaches: boolean;
+  readonly status: number;
+}
+
+export class Requests {
+  readonly clock = new RoundClock();
+  readonly sampler = new BatchSampler(this.clock);
+  readonly slots = new Slots();
+  readonly shares = new Shares();
+  readonly #context: BackendContext;
+  readonly channels: BdevChannels;
+  readonly #failures: Failures;
+  /** Shares with requests that wait. */
+  readonly #waiting: Share[] = [];
+  /** Some of them may go on now. */
+  #look = false;
+  /** Some of them wait for time to pass, or for another reactor: they have to be looked at again and again. */
+  timed = false;
+  /** When a request came that is carried out now, at index 0. */
+  readonly #since = new Float64Array(1);
+  /** Drains that are over. */
+  readonly #drained: Drain[] = [];
+
+  constructor(context: BackendContext) {
+    this.#context = context;
+    this.channels = new BdevChannels(context);
+    this.#failures = new Failures(context.request, this.clock);
+  }
+
+  // --- shares -------------------------------------------------------------------------------------------------------
+
+  open(share: Share): void {
+    this.shares.open(share);
+  }
+
+  /** No more requests come. Those that wait were ended before; those under way keep the channel open. */
+  close(share: Share): void {
+    if (!share.closed) {
+      this.shares.close(share);
+      this.channels.release(share.channel);
+      // What others hold counts anew.
+      this.#look = this.#waiting.length > 0;
+    }
+  }
+
+  /** What waited because the share was held may go. */
+  letGo(share: Share): void {
+    share.held = false;
+    this.#look = true;
+  }
+
+  /** Rate limits, or whether a queue's memory is there, have changed: what waits is to be looked at. */
+  lookAgain(): void {
+    this.#look = true;
+  }
+
+  // --- requests -----------------------------------------------------------------------------------------------------
+
+  /**
+   * Hot. Starts the request in `context.request`, or has it wait. `words`: the plane's own command, at `base`, for the case that it waits.
+   * `resumed`: it has waited. Returns a status, PENDING or BUSY.
+   */
+  submit(
+    queue: RequestQueue,
+    share: Share,
+    op: Op,
+    cid: number,
+    words: Int32Array,
+    base: number,
+    resumed: boolean,
+  ): number {
+    const { channel } = share;
+    const { backend } = channel;
+    if (!resumed && (backend.async || share.limiter !== undefined || share.held)) {
+      this.clock.need();
+      if (!this.#admits(share, op)) {
+        return this.#park(queue, share, op, cid, words, base);
+      }
+      this.#since[0] = this.clock.now[0];
+    }
+    const { length, offset } = this.#context.request;
+    if (!backend.async) {
+      const status = backend.submit(op, NOBODY);
+      if (status !== SUCCESS) {
+        share.counters.failBackend();
+      } else {
+        share.counters.count(op, length);
+        if (resumed || share.limiter !== undefined) {
+          // Every request of a bdev with limits is timed, as those that wait are: samples of the others would not go with them.
+          this.#timed(share, op);
+        } else {
+          this.sampler.took(share, op);
+        }
+      }
+      return status;
+    }
+    const { slots } = this;
+    const slot = slots.next;
+    slots.offset[slot] = offset[0];
+    const status = backend.submit(op, slot);
+    if (status === PENDING) {
+      slots.take(queue, share, op, cid, length);
+      slots.start[slot] = this.#since[0];
+      this.shares.take(share);
+      channel.busy += op === Op.FLUSH ? 0 : 1;
+      queue.reserve();
+      share.owner.inflight += 1;
+    } else if (status === SUCCESS) {
+      share.counters.count(op, length);
+      this.#timed(share, op);
+    } else {
+      share.counters.failBackend();
+    }
+    return status;
+  }
+
+  /** Hot. Whether the request may go now: those of a share go in the order they came. Takes its tokens of a rate limit if so. */
+  #admits(share: Share, op: Op): boolean {
+    if (share.held || share.parked > 0) {
+      return false;
+    }
+    const { request } = this.#context;
+    if (share.channel.backend.async && !this.#hasRoom(share, op)) {
+      return false;
+    }
+    if (op === Op.FLUSH) {
+      return true;
+    }
+    const { stale } = share.channel;
+    if (stale.any && stale.blocks(request.offset[0], request.length)) {
+      this.timed = true;
+      return false;
+    }
+    const { limiter } = share;
+    if (limiter === undefined || limiter.admit(op, request.length, this.clock.now)) {
+      return true;
+    }
+    this.timed = true;
+    return false;
+  }
+
+  /** Hot. A slot, within its share and what the bdev may have under way. */
+  #hasRoom(share: Share, op: Op): boolean {
+    const { channel } = share;
+    return (
+      !this.slots.full &&
+      this.shares.admits(share) &&
+      (op === Op.FLUSH || channel.busy < channel.depth)
+    );
+  }
+
+  /** Adds the time since `#since` of a request that has completed at once. */
+  #timed(share: Share, op: Op): void {
+    this.#context.copies.flush();
+    this.clock.read();
+    share.counters.time(op, this.clock.now, this.#since, 0);
+  }
+
+  /** The ring finished an operation of a slot: its request completes, or goes on. With it those that its backend ends at the same time. */
+  finish(slot: number, result: number): void {
+    this.#finish(slot, result);
+    const { ended } = this.#context;
+    while (ended.any) {
+      const { result } = ended;
+      this.#finish(ended.next(), result);
+    }
+  }
+
+  #finish(slot: number, result: number): void {
+    const { slots } = this;
+    const share = slots.share[slot];
+    if (share === undefined) {
+      throw new Error(`slot ${slot} has no request`);
+    }
+    const op = slots.op(slot);
+    const status = share.channel.backend.complete(slot, result);
+    const queue = slots.queue[slot];
+    if (status === PENDING) {
+      // It goes on; a delay bdev may hold a failed one back.
+      this.#failures.look(share, op);
+      if (slots.marks[slot] !== 0 || queue === undefined) {
+        this.#hurryOn(slot, share);
+      }
+      return;
+    }
+    if (queue === undefined) {
+      this.#failures.look(share, op);
+      this.#endAlone(slot, share, op);
+      return;
+    }
+    this.#free(slot, share, op);
+    this.#leave(slot, queue, share);
+    if (status === SUCCESS) {
+      share.counters.count(op, slots.bytes(slot));
+    } else {
+      share.counters.fail(status);
+      share.counters.failBackend();
+      this.#failures.look(share, op);
+    }
+    share.counters.time(op, this.clock.now, slots.start, slot);
+    if (!queue.discarded) {
+      queue.completed(slots.cid(slot), status);
+    }
+  }
+
+  /** A request that somebody waits for, or nobody any more, goes on: what holds it up next is not to, either. */
+  #hurryOn(slot: number, { owner, channel }: Share): void {
+    const marks = this.slots.marks[slot];
+    const ends = owner.drains.some((drain) => drain?.ends && (marks & (1 << drain.bit)) !== 0);
+    channel.backend.hurry?.(slot, ends || marks === 0);
+  }
+
+  /** The slot is another's to take. */
+  #free(slot: number, share: Share, op: Op): void {
+    const { slots } = this;
+    if (slots.stale[slot] >= 0) {
+      share.channel.stale.remove(slots.stale[slot]);
+      slots.stale[slot] = NOBODY;
+    }
+    share.channel.busy -= op === Op.FLUSH ? 0 : 1;
+    this.shares.give(share);
+    slots.give(slot);
+    if (this.#waiting.length > 0) {
+      this.#look = true;
+    }
+  }
+
+  /** The request is its owner's no more. */
+  #leave(slot: number, queue: RequestQueue, { owner }: Share): void {
+    owner.inflight -= 1;
+    queue.unreserve();
+    const { marks } = this.slots;
+    let left = marks[slot];
+    marks[slot] = 0;
+    while (left !== 0) {
+      const bit = 31 - Math.clz32(left);
+      left &= ~(1 << bit);
+      const drain = owner.drains[bit];
+      if (drain !== undefined) {
+        drain.left -= 1;
+        this.#check(owner, drain);
+      }
+    }
+  }
+
+  /** A request that nobody waited for any more is over. */
+  #endAlone(slot: number, share: Share, op: Op): void {
+    this.#free(slot, share, op);
+    this.channels.release(share.channel);
+  }
+
+  // --- waiting ------------------------------------------------------------------------------------------------------
+
+  /** PENDING or BUSY. */
+  #park(
+    queue: RequestQueue,
+    share: Share,
+    op: Op,
+    cid: number,
+    words: Int32Array,
+    base: number,
+  ): number {
+    const { parking } = share.owner;
+    const place = parking.take(queue, op, cid, words, base);
+    if (place === NOBODY) {
+      return BUSY;
+    }
+    const { request } = this.#context;
+    parking.offset[place] = request.offset[0];
+    parking.length[place] = op === Op.FLUSH ? 0 : request.length;
+    parking.start[place] = this.clock.now[0];
+    queue.reserve();
+    if (!share.listed) {
+      share.listed = true;
+      this.#waiting.push(share);
+    }
+    if (share.parked === 0) {
+      share.first = place;
+    } else {
+      parking.next[share.last] = place;
+    }
+    share.last = place;
+    share.parked += 1;
+    return PENDING;
+  }
+
+  /** Whether `resume` has anything to do now. */
+  get resumes(): boolean {
+    return this.#look || this.timed;
+  }
+
+  /** Carries out what waited and may go by now. Returns how many requests that was. */
+  resume(): number {
+    const waiting = this.#waiting;
+    this.#look = false;
+    this.timed = false;
+    this.clock.read();
+    let resumed = 0;
+    let kept = 0;
+    for (let i = 0; i < waiting.length; i++) {
+      const share = waiting[i];
+      while (share.parked > 0 && this.#mayGo(share)) {
+        this.#go(share);
+        resumed += 1;
+      }
+      share.listed = share.parked > 0;
+      if (share.listed) {
+        waiting[kept++] = share;
+      }
+    }
+    waiting.length = kept;
+    this.#context.copies.flush();
+    return resumed;
+  }
+
+  /** Whether the first that waits may go. Takes its tokens of a rate limit if so. */
+  #mayGo(share: Share): boolean {
+    const { parking } = share.owner;
+    const place = share.first;
+    const queue = parking.queue[place]!;
+    if (share.held || queue.stopped) {
+      return false;
+    }
+    const op = parking.op[place] as Op;
+    if (share.channel.backend.async && !this.#hasRoom(share, op)) {
+      return false;
+    }
+    if (op === Op.FLUSH) {
+      return true;
+    }
+    const length = parking.length[place];
+    if (share.channel.stale.blocks(parking.offset[place], length)) {
+      this.timed = true;
+      return false;
+    }
+    if (share.limiter === undefined || share.limiter.admit(op, length, this.clock.now)) {
+      return true;
+    }
+    this.timed = true;
+    return false;
+  }
+
+  /** Carries out the first that waits. */
+  #go(share: Share): void {
+    const { parking } = share.owner;
+    const place = share.first;
+    const queue = parking.queue[place]!;
+    const cid = parking.cid[place];
+    this.#since[0] = parking.start[place];
+    this.#unpark(share, place, NOBODY);
+    const status = queue.resume(parking.words, place * COMMAND_WORDS);
+    if (status !== PENDING) {
+      queue.completed(cid, status);
+    }
+  }
+
+  /** Carries out what waits in a share, as far as it has room, whatever the rate limits say. */
+  resumeAll(share: Share): void {
+    const { limiter } = share;
+    share.limiter = undefined;
+    this.clock.read();
+    while (share.parked > 0 && this.#mayGo(share)) {
+      this.#go(share);
+    }
+    share.limiter = limiter;
+    this.#context.copies.flush();
+  }
+
+  /** Takes a request out of those of its share that wait; `before` is the one before it. */
+  #unpark(share: Share, place: number, before: number): void {
+    const { parking } = share.owner;
+    const next = parking.next[place];
+    if (before === NOBODY) {
+      share.first = next;
+    } else {
+      parking.next[before] = next;
+    }
+    if (share.last === place) {
+      share.last = before;
+    }
+    share.parked -= 1;
+    parking.queue[place]?.unreserve();
+    parking.give(place);
+  }
+
+  /** Ends the requests of a share that wait, or those of one queue; they complete with `status` where their queue is not discarded. */
+  endWaiting(share: Share, queue: RequestQueue | undefined, status: number): void {
+    const { parking } = share.owner;
+    let before = NOBODY;
+    for (let place = share.first; place !== NOBODY; ) {
+      const next = parking.next[place];
+      const its = parking.queue[place]!;
+      if (queue === undefined || its === queue) {
+        const cid = parking.cid[place];
+        this.#unpark(share, place, before);
+        if (!its.discarded) {
+          share.counters.fail(status);
+          its.completed(cid, status);
+        }
+      } else {
+        before = place;
+      }
+      place = next;
+    }
+  }
+
+  // --- drains -------------------------------------------------------------------------------------------------------
+
+  /**
+   * Has the requests in scope go on that are only held up, leaves those to themselves that may be, and calls `done` when the rest has
+   * ended. False if too many such calls of the owner are under way.
+   */
+  drain(owner: Owner, scope: Scope, done: () => void): boolean {
+    const bit = freeBit(owner);
+    if (bit === NOBODY) {
+      return false;
+    }
+    const drain: Drain = { bit, ends: scope.ends, left: 0, done };
+    owner.drains[bit] = drain;
+    const { slots } = this;
+    for (let slot = 0; slot < slots.end; slot++) {
+      const queue = slots.queue[slot];
+      const share = slots.share[slot];
+      if (queue?.owner !== owner || share === undefined || !scope.includes(queue, share, slot)) {
+        continue;
+      }
+      share.channel.backend.hurry?.(slot, scope.ends);
+      if (!(scope.detaches && this.#detach(slot, queue, share, scope.status))) {
+        slots.marks[slot] |= 1 << bit;
+        drain.left += 1;
+      }
+    }
+    this.#check(owner, drain);
+    return true;
+  }
+
+  #check(owner: Owner, drain: Drain): void {
+    if (drain.left === 0) {
+      owner.drains[drain.bit] = undefined;
+      this.#drained.push(drain);
+    }
+  }
+
+  /** Calls what waited for drains that are over. To be called when all completions so far are published. */
+  settle(): void {
+    for (const { done } of this.#drained.splice(0)) {
+      done();
+    }
+  }
+
+  get settles(): boolean {
+    return this.#drained.length > 0;
+  }
+
+  /** Leaves a request to itself, if its backend can. Its blocks are kept from others until a write is over. */
+  #detach(slot: number, queue: RequestQueue, share: Share, status: number): boolean {
+    const { slots } = this;
+    const op = slots.op(slot);
+    if (op === Op.WRITE && slots.stale[slot] < 0) {
+      slots.stale[slot] = share.channel.stale.add(slots.offset[slot], slots.bytes(slot));
+    }
+    const detached = share.channel.backend.detach?.(slot) ?? Detached.NO;
+    if (detached === Detached.NO) {
+      return false;
+    }
+    this.#leave(slot, queue, share);
+    if (detached === Detached.OVER) {
+      this.#free(slot, share, op);
+    } else {
+      slots.queue[slot] = undefined;
+      share.channel.users += 1;
+    }
+    if (!queue.discarded) {
+      share.counters.fail(status);
+      queue.completed(slots.cid(slot), status);
+    }
+    return true;
+  }
+
+  /** The reactor ends: what is only held up does not last. */
+  hurry(): void {
+    const { slots } = this;
+    for (let slot = 0; slot < MAX_INFLIGHT; slot++) {
+      slots.share[slot]?.channel.backend.hurry?.(slot, true);
+    }
+  }
+
+  /** The queue of each request that is under way or waits: a queue as often as it has requests. For diagnosis. */
+  queues(): RequestQueue[] {
+    const inSlots = this.slots.queue.filter((queue) => queue !== undefined);
+    const owners = new Set(this.#waiting.map(({ owner }) => owner));
+    const waiting = [...owners].flatMap(({ parking }) =>
+      parking.queue.filter((queue) => queue !== undefined),
+    );
+    return [...inSlots, ...waiting];
+  }
+}
+
+function freeBit({ drains }: Owner): number {
+  for (let bit = 0; bit < MAX_DRAINS; bit++) {
+    if (drains[bit] === undefined) {
+      return bit;
+    }
+  }
+  return NOBODY;
+}

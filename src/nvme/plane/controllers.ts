@@ -1,0 +1,338 @@
+/**
+ * The controllers of a reactor, and what main asks about them. Owned by one reactor.
+ *
+ * What takes something away (memory, a queue, a namespace) waits for the commands that are in its way, and for no others: they are counted
+ * when it begins, nothing new comes in its way, and when the last has ended it is carried out and answered. Meanwhile all else goes on.
+ */
+import { Counters } from '../../bdev/counters.ts';
+import { Limiter } from '../../bdev/limiter.ts';
+import type { Scope } from '../../bdev/requests/layer.ts';
+import { UNHEARD } from '../../io/ring.ts';
+import type { PlaneParts } from '../../reactor/plane.ts';
+import { Status } from '../../spec/nvme.ts';
+import { ControllerQueues } from './controller-queues.ts';
+import { EVERYTHING, ofMemory, ofNamespace, ofQueue, ofWrites } from './drains.ts';
+import type { NamespaceDescriptor, NvmeEvent, NvmeRequest } from './messages.ts';
+import { type CommandEngine, IoController, IoNamespace } from './view.ts';
+
+export interface ControllerState {
+  readonly io: IoController;
+  readonly queues: ControllerQueues;
+  readonly doorbells: Int32Array;
+  /** The client cannot map the doorbells: each write that matters wakes the reactor. */
+  readonly trapped: boolean;
+  /** The client's socket, and whether a poll on it is armed. */
+  readonly socket: number;
+  listening: boolean;
+  /** What could not begin to wait, as too much waits already. */
+  readonly backlog: (() => void)[];
+}
+
+/** Controller → user data of the poll on its client's socket, and back: below UNHEARD, slots are above. */
+export function listenData(id: number): number {
+  return UNHEARD - id;
+}
+
+/** In place of a status: the request is answered later. */
+const LATER = -1;
+
+const NEEDS_CONTROLLER = new Set<NvmeRequest['kind']>([
+  'create-cq',
+  'create-sq',
+  'release-queues',
+  'adopt-queues',
+]);
+
+export class Controllers {
+  readonly #parts: PlaneParts;
+  readonly #engine: CommandEngine;
+  readonly #states = new Map<number, ControllerState>();
+
+  constructor(parts: PlaneParts, engine: CommandEngine) {
+    this.#parts = parts;
+    this.#engine = engine;
+  }
+
+  get(id: number): ControllerState | undefined {
+    return this.#states.get(id);
+  }
+
+  all(): IterableIterator<ControllerState> {
+    return this.#states.values();
+  }
+
+  /** Carries out a request, now or when nothing is in its way any more. One that the system refuses (no memory, for example) fails alone. */
+  handle(id: number, request: NvmeRequest): void {
+    let status: number;
+    try {
+      status = this.#perform(id, request);
+    } catch {
+      status = Status.INTERNAL_ERROR;
+    }
+    if (status !== LATER) {
+      this.#parts.answer(id, status);
+    }
+  }
+
+  #perform(id: number, request: NvmeRequest): number {
+    if (request.kind === 'attach') {
+      return this.#attach(request);
+    }
+    const state = this.#states.get(request.controller);
+    if (state === undefined) {
+      // Detached, or never there: nothing is left to change or take away, and no queue can be made or handed over.
+      return NEEDS_CONTROLLER.has(request.kind) ? Status.INTERNAL_ERROR : Status.SUCCESS;
+    }
+    const { io, queues } = state;
+    switch (request.kind) {
+      case 'detach':
+        return this.#end(state, () => {
+          this.#forget(state);
+          this.#parts.reclaim();
+          this.#parts.answer(id, Status.SUCCESS);
+        });
+      case 'reset':
+        return this.#end(state, () => this.#parts.answer(id, Status.SUCCESS));
+      case 'map':
+        queues.map(request.regions);
+        this.#parts.requests.lookAgain();
+        return Status.SUCCESS;
+      case 'unmap':
+        return this.#unmap(state, request, () => this.#parts.answer(id, Status.SUCCESS));
+      case 'create-cq':
+        return queues.createCq(request);
+      case 'create-sq':
+        return queues.createSq(request);
+      case 'delete-cq':
+        queues.deleteCq(request.qid);
+        return Status.SUCCESS;
+      case 'delete-sq':
+        return this.#deleteSq(state, request.qid, () => this.#parts.answer(id, Status.SUCCESS));
+      case 'release-queues':
+        return queues.leave(request.cqid, id) ? LATER : Status.COMPLETION_QUEUE_INVALID;
+      case 'keep-queues': {
+        const kept = queues.stay(request.cqid);
+        if (kept !== undefined) {
+          this.#parts.answer(kept, Status.ABORTED_BY_REQUEST);
+        }
+        return Status.SUCCESS;
+      }
+      case 'adopt-queues':
+        queues.adopt(request.cq, request.sqs);
+        return Status.SUCCESS;
+      case 'eventfds':
+        queues.connect(request.fds);
+        return Status.SUCCESS;
+      case 'add-namespace':
+        return this.#replaceNamespace(state, request.namespace, () =>
+          this.#parts.answer(id, Status.SUCCESS),
+        );
+      case 'remove-namespace':
+        return this.#removeNamespace(state, request.nsid, () =>
+          this.#parts.answer(id, Status.SUCCESS),
+        );
+      case 'limit': {
+        const namespace = io.namespaces[request.nsid - 1];
+        if (namespace !== undefined) {
+          namespace.limiter = request.limits && new Limiter(request.limits);
+          this.#parts.requests.lookAgain();
+        }
+        return Status.SUCCESS;
+      }
+      case 'shadow':
+        queues.setShadow(request.shadow);
+        return Status.SUCCESS;
+      case 'write-through':
+        io.writeThrough = request.enabled;
+        return this.#drain(state, ofWrites(this.#parts.requests.slots), () =>
+          this.#parts.answer(id, Status.SUCCESS),
+        );
+      case 'watch-admin':
+        return Status.SUCCESS;
+    }
+  }
+
+  /** Calls `done` when the commands in scope have ended. Always LATER. */
+  #drain(state: ControllerState, scope: Scope, done: () => void): number {
+    const { requests } = this.#parts;
+    const begun = requests.drain(state.io, scope, () => {
+      done();
+      state.backlog.shift()?.();
+    });
+    if (!begun) {
+      state.backlog.push(() => this.#drain(state, scope, done));
+    }
+    return LATER;
+  }
+
+  // --- controllers --------------------------------------------------------------------------------------------------
+
+  /** Whatever comes of its namespaces, the controller is there: one that cannot be opened is missing. */
+  #attach(request: NvmeRequest & { kind: 'attach' }): number {
+    const { counters, tell } = this.#parts;
+    const { controller, maxTransferBytes, writeThrough } = request;
+    const io = new IoController({
+      id: controller,
+      maxTransferBytes,
+      writeThrough,
+      counters: new Counters(counters, request.row),
+      failed: (failure) => {
+        const event: NvmeEvent = { kind: 'io-failed', controller, failure };
+        tell(event);
+      },
+    });
+    const doorbells = new Int32Array(request.doorbells);
+    const progress = new Int32Array(request.progress);
+    this.#states.set(controller, {
+      io,
+      queues: new ControllerQueues(io, this.#engine, doorbells, request.shadow, progress),
+      doorbells,
+      trapped: request.trapped,
+      socket: request.socket,
+      listening: false,
+      backlog: [],
+    });
+    let status: number = Status.SUCCESS;
+    for (const namespace of request.namespaces) {
+      try {
+        this.#openNamespace(io, namespace);
+      } catch {
+        status = Status.INTERNAL_ERROR;
+      }
+    }
+    return status;
+  }
+
+  /** All queues go: of the commands that use memory of the guest, none is left when `done` is called. None is completed to the host. */
+  #end(state: ControllerState, done: () => void): number {
+    const { io, queues } = state;
+    queues.discard();
+    for (const namespace of io.namespaces) {
+      if (namespace !== undefined) {
+        this.#parts.requests.endWaiting(namespace, undefined, Status.ABORTED_BY_REQUEST);
+      }
+    }
+    return this.#drain(state, EVERYTHING, () => {
+      for (const id of queues.reset()) {
+        this.#parts.answer(id, Status.ABORTED_BY_REQUEST);
+      }
+      done();
+    });
+  }
+
+  #forget(state: ControllerState): void {
+    const { io } = state;
+    for (const namespace of io.namespaces) {
+      if (namespace !== undefined) {
+        this.#parts.requests.close(namespace);
+      }
+    }
+    if (state.listening) {
+      // The poll would keep the socket open.
+      this.#parts.context.ring.preparePollRemove(listenData(io.id), UNHEARD);
+    }
+    this.#states.delete(io.id);
+  }
+
+  // --- queues and memory --------------------------------------------------------------------------------------------
+
+  #deleteSq(state: ControllerState, qid: number, done: () => void): number {
+    const { io, queues } = state;
+    const queue = queues.close(qid);
+    if (queue === undefined) {
+      return Status.SUCCESS;
+    }
+    for (const namespace of io.namespaces) {
+      if (namespace !== undefined) {
+        this.#parts.requests.endWaiting(namespace, queue, Status.ABORTED_SQ_DELETION);
+      }
+    }
+    return this.#drain(state, ofQueue(queue), () => {
+      queues.deleteSq(qid);
+      done();
+    });
+  }
+
+  /** No command that comes from now on finds the memory. */
+  #unmap(
+    state: ControllerState,
+    range: { readonly iova: number; readonly size: number },
+    done: () => void,
+  ): number {
+    const { io, queues } = state;
+    const end = range.iova + range.size;
+    const memory = io.memory.hostRanges(range.iova, end);
+    io.memory.remove(range.iova, end);
+    queues.suspend(range);
+    const scope = ofMemory(memory, (queue) => queues.completesIn(queue, range));
+    return this.#drain(state, scope, () => {
+      queues.letGo(range);
+      this.#parts.reclaim();
+      done();
+    });
+  }
+
+  // --- namespaces ---------------------------------------------------------------------------------------------------
+
+  #openNamespace(io: IoController, { nsid, row, limits, bdev }: NamespaceDescriptor): IoNamespace {
+    const { requests, counters } = this.#parts;
+    const { blockSize, numBlocks, readonly } = bdev;
+    const namespace = new IoNamespace(
+      { nsid, blockSize, numBlocks, readonly },
+      io,
+      requests.channels.open(bdev),
+      new Counters(counters, row),
+      limits && new Limiter(limits),
+    );
+    requests.open(namespace);
+    while (io.namespaces.length < nsid) {
+      io.namespaces.push(undefined);
+    }
+    io.namespaces[nsid - 1] = namespace;
+    return namespace;
+  }
+
+  /** Adds a namespace, or changes the size of one that there is. If its NSID is another bdev's, commands wait until that one is free. */
+  #replaceNamespace(
+    state: ControllerState,
+    descriptor: NamespaceDescriptor,
+    done: () => void,
+  ): number {
+    const { io } = state;
+    const before = io.namespaces[descriptor.nsid - 1];
+    if (before?.channel.generation === descriptor.bdev.generation) {
+      before.numBlocks = descriptor.bdev.numBlocks;
+      return Status.SUCCESS;
+    }
+    const namespace = this.#openNamespace(io, descriptor);
+    if (before === undefined) {
+      return Status.SUCCESS;
+    }
+    namespace.held = true;
+    return this.#retire(state, before, () => {
+      this.#parts.requests.letGo(namespace);
+      done();
+    });
+  }
+
+  #removeNamespace(state: ControllerState, nsid: number, done: () => void): number {
+    const namespace = state.io.namespaces[nsid - 1];
+    if (namespace === undefined) {
+      return Status.SUCCESS;
+    }
+    // What waits for a rate limit was sent in time: it goes now, as far as there is room.
+    this.#parts.requests.resumeAll(namespace);
+    state.io.namespaces[nsid - 1] = undefined;
+    return this.#retire(state, namespace, done);
+  }
+
+  /** No command finds the namespace any more. */
+  #retire(state: ControllerState, namespace: IoNamespace, done: () => void): number {
+    const { requests } = this.#parts;
+    requests.endWaiting(namespace, undefined, Status.INVALID_NAMESPACE);
+    return this.#drain(state, ofNamespace(namespace), () => {
+      requests.close(namespace);
+      done();
+    });
+  }
+}

@@ -1,0 +1,126 @@
+/** Controllers, namespaces and queues as the NVMe plane of a reactor has them. */
+import type { Counters } from '../../bdev/counters.ts';
+import type { Limiter } from '../../bdev/limiter.ts';
+import type { Op } from '../../bdev/op.ts';
+import type { BdevChannel } from '../../bdev/requests/channel.ts';
+import { Owner, type RequestQueue } from '../../bdev/requests/owner.ts';
+import { Share } from '../../bdev/requests/share.ts';
+import { GuestMemory } from '../../memory/guest.ts';
+import type { SubmissionQueue } from '../queue.ts';
+import type { IoFailure } from './failure.ts';
+
+export interface NamespaceGeometry {
+  readonly nsid: number;
+  /** Bytes. */
+  readonly blockSize: number;
+  readonly numBlocks: number;
+  readonly readonly: boolean;
+}
+
+/** A namespace of one controller. */
+export class IoNamespace extends Share {
+  readonly nsid: number;
+  readonly blockShift: number;
+  numBlocks: number;
+  readonly readonly: boolean;
+  readonly #controller: IoController;
+
+  constructor(
+    geometry: NamespaceGeometry,
+    controller: IoController,
+    channel: BdevChannel,
+    counters: Counters,
+    limiter: Limiter | undefined,
+  ) {
+    super(controller, channel, counters, limiter);
+    this.#controller = controller;
+    this.nsid = geometry.nsid;
+    this.blockShift = Math.log2(geometry.blockSize);
+    this.numBlocks = geometry.numBlocks;
+    this.readonly = geometry.readonly;
+  }
+
+  override failed(op: Op, errno: number, offset: number, count: number): void {
+    const { nsid, blockShift } = this;
+    this.#controller.failed({ nsid, op, errno, lba: Math.floor(offset / 2 ** blockShift), count });
+  }
+}
+
+export interface ControllerOptions {
+  readonly id: number;
+  /** Largest transfer of a command. Bytes. */
+  readonly maxTransferBytes: number;
+  readonly writeThrough: boolean;
+  /** Of commands that were refused before a namespace was asked. */
+  readonly counters: Counters;
+  /** Told of errors that a disk reports. */
+  readonly failed: (failure: IoFailure) => void;
+}
+
+export class IoController extends Owner {
+  readonly memory = new GuestMemory();
+  /** By NSID − 1. */
+  readonly namespaces: (IoNamespace | undefined)[] = [];
+  readonly maxTransferBytes: number;
+  /** The host turned the volatile write cache off: each write is made durable. */
+  writeThrough: boolean;
+  readonly counters: Counters;
+  readonly failed: (failure: IoFailure) => void;
+
+  constructor({ id, maxTransferBytes, writeThrough, counters, failed }: ControllerOptions) {
+    super(id);
+    this.maxTransferBytes = maxTransferBytes;
+    this.writeThrough = writeThrough;
+    this.counters = counters;
+    this.failed = failed;
+  }
+}
+
+/** What carries out the commands of queues. */
+export interface CommandEngine {
+  resume(queue: IoQueue, sqes: Int32Array, base: number): number;
+  completed(queue: IoQueue, cid: number, status: number): void;
+}
+
+/** A submission queue and the controller it belongs to. */
+export class IoQueue implements RequestQueue {
+  readonly sq: SubmissionQueue;
+  readonly controller: IoController;
+  readonly #engine: CommandEngine;
+  /** No command is taken any more: it is about to go. */
+  closing = false;
+
+  constructor(sq: SubmissionQueue, controller: IoController, engine: CommandEngine) {
+    this.sq = sq;
+    this.controller = controller;
+    this.#engine = engine;
+  }
+
+  get owner(): IoController {
+    return this.controller;
+  }
+
+  get discarded(): boolean {
+    return this.sq.discarded;
+  }
+
+  get stopped(): boolean {
+    return this.sq.stopped;
+  }
+
+  reserve(): void {
+    this.sq.cq.reserve();
+  }
+
+  unreserve(): void {
+    this.sq.cq.unreserve();
+  }
+
+  completed(cid: number, status: number): void {
+    this.#engine.completed(this, cid, status);
+  }
+
+  resume(words: Int32Array, base: number): number {
+    return this.#engine.resume(this, words, base);
+  }
+}
