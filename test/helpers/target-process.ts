@@ -44,6 +44,11 @@ export class TargetProcess {
     await this.#running.printed(/./);
   }
 
+  /** The JSON-RPC socket. */
+  get rpcPath(): string {
+    return this.#rpc;
+  }
+
   get pid(): number {
     return this.#process.child.pid!;
   }
@@ -67,6 +72,12 @@ export class TargetProcess {
 
   signal(name: NodeJS.Signals): void {
     this.#process.child.kill(name);
+  }
+
+  /** SIGTERM; resolves with the exit code. */
+  async stop(): Promise<number> {
+    this.signal('SIGTERM');
+    return (await this.#process.outcome).code;
   }
 
   async kill(): Promise<void> {

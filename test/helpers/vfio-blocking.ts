@@ -1,8 +1,8 @@
 /** A socket used as clients written in C and Rust use theirs: one call, one wait, no framing. */
 import { closeSync } from 'node:fs';
-import type { Test } from 'tap';
 import { native } from '../../src/native/index.ts';
 import { closeFds } from '../../src/vfio-user/transport.ts';
+import type { Test } from './target.ts';
 
 export class BlockingSocket {
   readonly #fd: number;

@@ -73,7 +73,7 @@ function pathExists(path: string): boolean {
   return readdirSync(at(dirname(path))).some((name) => pattern.test(name));
 }
 
-const TEST_FILES = ['unit', 'integration', 'browser', 'vm'].flatMap((folder) =>
+const TEST_FILES = ['unit', 'integration', 'neighbour', 'browser', 'vm'].flatMap((folder) =>
   readdirSync(at(join('test', folder))),
 );
 
