@@ -43,13 +43,18 @@ function more(now: readonly string[], before: readonly string[]): string[] {
   });
 }
 
-/** What there is now and was not before: descriptors, mapped files. Shared libraries may be loaded late. */
+/** Of the process itself, made when it is first needed: shared libraries; what signals of eventfds that may block are made with. */
+const OWN_FILE = /\.(so|node)\b|^\/\[aio\]/;
+const OWN_DESCRIPTORS: readonly string[] = ['/dev/null'];
+
+/** What there is now and was not before: descriptors, mapped files. */
 export function residue(now: Footprint, before: Footprint): string[] {
-  const files = [...now.files].filter(
-    (file) => !before.files.has(file) && !/\.(so|node)\b/.test(file),
-  );
+  const files = [...now.files].filter((file) => !before.files.has(file) && !OWN_FILE.test(file));
+  const descriptors = more(now.descriptors, before.descriptors);
   return [
-    ...more(now.descriptors, before.descriptors).map((name) => `descriptor ${name}`),
+    ...descriptors
+      .filter((name) => !OWN_DESCRIPTORS.includes(name))
+      .map((name) => `descriptor ${name}`),
     ...files.map((name) => `mapping of ${name}`),
   ];
 }

@@ -3,7 +3,7 @@ import { closeSync } from 'node:fs';
 import { NvmOpcode } from '../../../src/spec/nvm.ts';
 import { IrqSetAction, IrqSetData, PciIrq, PciRegion } from '../../../src/spec/vfio-user.ts';
 import { Descriptors, noPython } from '../descriptors.ts';
-import { onlyInFull, type Trouble } from '../neighbour/trouble.ts';
+import type { Trouble } from '../neighbour/trouble.ts';
 import { createPair } from '../queues.ts';
 import { sharedBuffer, submit } from './guest.ts';
 
@@ -62,8 +62,4 @@ const semaphore: Trouble = {
   },
 };
 
-export const EVENTFD_TROUBLES: readonly Trouble[] = [
-  onlyInFull(blocking(1)),
-  onlyInFull(blocking(0)),
-  semaphore,
-];
+export const EVENTFD_TROUBLES: readonly Trouble[] = [blocking(1), blocking(0), semaphore];
