@@ -30,8 +30,16 @@ void RemoveMapping(int slot);
 // Finds the live mapping whose JavaScript part holds [address, address + length). Its slot, or -1.
 int FindMapping(uintptr_t address, size_t length, Mapping* found);
 
-// Puts private zero pages over [base, base + length) in place. 0 or errno. Async-signal-safe.
-int ReplaceWithZeros(uintptr_t base, size_t length);
+// What was moved out of the way of zeros, until it is unmapped.
+struct Moved {
+  uintptr_t base = 0;
+  size_t length = 0;
+};
+// Puts private zero pages over [base, base + length) in place. 0 or errno. Async-signal-safe. The pages of a large mapping are
+// not taken down here, but moved: `moved` is then the caller's to give to `UnmapLater`.
+int ReplaceWithZeros(uintptr_t base, size_t length, Moved* moved);
+// Unmaps in a thread of its own, if there is something.
+void UnmapLater(const Moved& moved);
 
 // Keeps the file of a mapping open until `ReleaseFile`, which ends it in another thread. Null, and nothing, if that cannot be.
 void* HoldFile(const Mapping& mapping);

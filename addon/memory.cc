@@ -89,7 +89,9 @@ Napi::Value Revoke(const Napi::CallbackInfo& info) {
   }
   if (args.failed()) return {};
   void* held = HoldFile(mapping);
-  int error = ReplaceWithZeros(mapping.base, mapping.mapped);
+  Moved moved;
+  int error = ReplaceWithZeros(mapping.base, mapping.mapped, &moved);
+  UnmapLater(moved);
   ReleaseFile(held);
   if (error != 0) return ThrowErrno(info.Env(), error, "mmap");
   NoteRevoked(mapping.mapped);

@@ -23,6 +23,8 @@
 #include <mutex>
 #include <vector>
 
+#include "threads.h"
+
 namespace doorbell {
 namespace {
 
@@ -32,10 +34,19 @@ constexpr int kSlots = 65536;
 // What became of the memory of a live slot.
 enum Loss : uint32_t { kThere, kLost, kTold };
 
+// Mappings of this size and more are moved before zeros replace them; so many at a time, since each costs one mapping more.
+constexpr size_t kLarge = size_t{64} << 20;
+constexpr int kMaxMoved = 64;
+// The kernel moves whole page tables between addresses that are the same modulo this (PUD_SIZE).
+constexpr uintptr_t kMoveUnit = uintptr_t{1} << 30;
+
 struct Slot {
   std::atomic<uint32_t> sequence;  // mod 4: 0 free, 1 or 3 changing, 2 live
   std::atomic<uint32_t> loss;
   std::atomic<uint32_t> owner;
+  std::atomic<bool> replaced;           // by the handler, which has set the next two
+  std::atomic<uintptr_t> moved;
+  std::atomic<size_t> movedLength;
   std::atomic<uintptr_t> base, data;
   std::atomic<size_t> mapped, length, page;
   std::atomic<bool> file;
@@ -45,6 +56,7 @@ Slot slots[kSlots];
 std::atomic<int> used{0};  // slots at and after this were never used
 std::atomic<uint64_t> faults{0};
 std::atomic<int> event{-1};
+std::atomic<int> movedCount{0};
 struct sigaction previous;
 
 // Which slots are free and where the live ones are, for all but the handler. Never destroyed: buffers are freed on any
@@ -93,15 +105,40 @@ bool Absorb(const siginfo_t* info) {
   uintptr_t address = reinterpret_cast<uintptr_t>(info->si_addr);
   Mapping mapping;
   int slot = FindSlot(address, &mapping);
-  if (slot < 0 || !mapping.file || ReplaceWithZeros(mapping.base, mapping.mapped) != 0) return false;
-  uint32_t there = kThere;
-  if (slots[slot].loss.compare_exchange_strong(there, kLost)) {
-    faults.fetch_add(1);
-    uint64_t one = 1;
-    // It does not block, and a counter that is full has been signalled.
-    if (write(event.load(), &one, sizeof(one)) < 0) return true;
-  }
+  if (slot < 0 || !mapping.file) return false;
+  // Another thread may be at it: then the access is made again, and again, until there are zeros.
+  if (slots[slot].replaced.exchange(true)) return true;
+  Moved moved;
+  if (ReplaceWithZeros(mapping.base, mapping.mapped, &moved) != 0) return false;
+  slots[slot].movedLength.store(moved.length);
+  slots[slot].moved.store(moved.base);
+  slots[slot].loss.store(kLost);
+  faults.fetch_add(1);
+  uint64_t one = 1;
+  // It does not block, and a counter that is full has been signalled.
+  [[maybe_unused]] ssize_t told = write(event.load(), &one, sizeof(one));
   return true;
+}
+
+// The mapping's pages elsewhere, and nothing in their place. No gap: the addresses stay mapped to the file meanwhile.
+Moved MoveAway(uintptr_t base, size_t length) {
+  if (movedCount.fetch_add(1) < kMaxMoved) {
+    void* room = mmap(nullptr, length + kMoveUnit, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room != MAP_FAILED) {
+      auto start = reinterpret_cast<uintptr_t>(room);
+      uintptr_t target = start + ((base - start) & (kMoveUnit - 1));
+      void* moved = mremap(reinterpret_cast<void*>(base), length, length,
+                           MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, reinterpret_cast<void*>(target));
+      if (moved != MAP_FAILED) {
+        if (target > start) munmap(room, target - start);
+        munmap(reinterpret_cast<void*>(target + length), kMoveUnit - (target - start));
+        return {target, length};
+      }
+      munmap(room, length + kMoveUnit);
+    }
+  }
+  movedCount.fetch_sub(1);
+  return {};
 }
 
 void OnSigbus(int number, siginfo_t* info, void* context) {
@@ -135,6 +172,8 @@ int AddMapping(const Mapping& mapping) {
   uint32_t sequence = slot.sequence.fetch_add(1);
   std::atomic_thread_fence(std::memory_order_release);
   slot.loss.store(kThere, std::memory_order_relaxed);
+  slot.replaced.store(false, std::memory_order_relaxed);
+  slot.moved.store(0, std::memory_order_relaxed);
   slot.owner.store(mapping.owner, std::memory_order_relaxed);
   slot.base.store(mapping.base, std::memory_order_relaxed);
   slot.mapped.store(mapping.mapped, std::memory_order_relaxed);
@@ -149,6 +188,7 @@ int AddMapping(const Mapping& mapping) {
 }
 
 void RemoveMapping(int slot) {
+  UnmapLater({slots[slot].moved.exchange(0), slots[slot].movedLength.load()});
   Index& index = TheIndex();
   std::lock_guard<std::mutex> lock(index.mutex);
   index.live.erase(slots[slot].data.load(std::memory_order_relaxed));
@@ -173,14 +213,29 @@ void TakeLost(void (*tell)(uint32_t owner, void* hint), void* hint) {
   std::lock_guard<std::mutex> lock(index.mutex);
   for (const auto& [data, slot] : index.live) {
     uint32_t lost = kLost;
-    if (slots[slot].loss.compare_exchange_strong(lost, kTold)) tell(slots[slot].owner.load(), hint);
+    if (!slots[slot].loss.compare_exchange_strong(lost, kTold)) continue;
+    UnmapLater({slots[slot].moved.exchange(0), slots[slot].movedLength.load()});
+    tell(slots[slot].owner.load(), hint);
   }
 }
 
-int ReplaceWithZeros(uintptr_t base, size_t length) {
+int ReplaceWithZeros(uintptr_t base, size_t length, Moved* moved) {
+  if (length >= kLarge) *moved = MoveAway(base, length);
   void* at = mmap(reinterpret_cast<void*>(base), length, PROT_READ | PROT_WRITE,
                   MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return at == MAP_FAILED ? errno : 0;
+}
+
+void UnmapLater(const Moved& moved) {
+  if (moved.base == 0) return;
+  auto unmap = [](void* data) {
+    auto* what = static_cast<Moved*>(data);
+    munmap(reinterpret_cast<void*>(what->base), what->length);
+    movedCount.fetch_sub(1);
+    delete what;
+  };
+  auto* what = new Moved(moved);
+  if (StartThread(unmap, what) != 0) unmap(what);
 }
 
 int GuardAgainstSigbus() {

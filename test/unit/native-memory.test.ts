@@ -283,6 +283,43 @@ t.test('faults do not use up the mappings of the process', async (t) => {
   closeSync(fd);
 });
 
+t.test('a large mapping is replaced at once, however much of it was touched', async (t) => {
+  const size = 2 ** 30;
+  const replaced: ((view: DataView, fd: number) => void)[] = [
+    (view, fd) => {
+      ftruncateSync(fd, size - PAGE);
+      t.equal(view.getUint8(size - PAGE), 0);
+      t.same(native.takeLost(), [12]);
+    },
+    (view) => native.revoke(view),
+  ];
+  for (const replace of replaced) {
+    const fd = openSync(`/dev/shm/doorbell-${process.pid}`, 'w+');
+    rmSync(`/dev/shm/doorbell-${process.pid}`);
+    ftruncateSync(fd, size);
+    const view = new DataView(native.mapFile(fd, 0, size, true, 12));
+    for (let at = 0; at < size / 4; at += PAGE) {
+      view.setUint8(at, 1);
+    }
+    const start = native.addressOf(view);
+    replace(view, fd);
+    t.equal(view.getUint8(0), 0);
+    view.setUint8(0, 7);
+    t.equal(view.getUint8(0), 7);
+    t.equal(readSync(fd, new Uint8Array(1), 0, 1, 0), 1, 'the file is as it was');
+    // Neither the mapping nor what was moved refers to it, once the thread has done its work.
+    const refers = () =>
+      readFileSync('/proc/self/maps', 'utf8')
+        .split('\n')
+        .some((line) => line.includes(`/dev/shm/doorbell-${process.pid}`));
+    while (refers()) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    t.equal(native.addressOf(view), start);
+    closeSync(fd);
+  }
+});
+
 /** Sends the thread that loads it a SIGBUS as the kernel does for a page that the hardware has lost. */
 const MEMORY_ERROR = `
 #define _GNU_SOURCE
