@@ -437,8 +437,9 @@ export class IoQueues {
   async #connect(): Promise<void> {
     const fds = this.#options.eventfds();
     if (fds.length !== this.#connected.length || fds.some((fd, i) => fd !== this.#connected[i])) {
-      this.#connected = fds;
+      this.#connected = [];
       await this.#mustTellAll({ kind: 'eventfds', fds }, 'change its interrupts');
+      this.#connected = fds;
     }
   }
 

@@ -3,7 +3,7 @@ import { pino } from 'pino';
 import t from 'tap';
 import { GuestMemory, type GuestRegion } from '../../src/memory/guest.ts';
 import { native } from '../../src/native/index.ts';
-import type { ControllerRequest } from '../../src/reactor/control.ts';
+import type { PlaneMessage } from '../../src/reactor/control.ts';
 import type { ReactorPool } from '../../src/reactor/pool.ts';
 import { Status } from '../../src/spec/nvme.ts';
 import { IoQueues } from '../../src/target/queues.ts';
@@ -13,6 +13,7 @@ const PAGE = 4096;
 
 /** Two reactors that answer as they are told to, and know the controller. */
 async function start(refuse: readonly string[] = [], regions: readonly GuestRegion[] = []) {
+  let vectors = 0;
   const asked: { reactor: number; kind: string }[] = [];
   const refused = new Set(refuse);
   let next = 0;
@@ -21,7 +22,7 @@ async function start(refuse: readonly string[] = [], regions: readonly GuestRegi
     place: () => next++ % REACTORS,
     unload: () => {},
     countQueuePair: () => {},
-    request: async (reactor: number, { kind }: ControllerRequest) => {
+    request: async (reactor: number, { kind }: PlaneMessage) => {
       asked.push({ reactor, kind });
       // The second one is the one that cannot.
       return reactor === 1 && refused.has(kind) ? Status.INTERNAL_ERROR : Status.SUCCESS;
@@ -45,7 +46,7 @@ async function start(refuse: readonly string[] = [], regions: readonly GuestRegi
     maxTransferBytes: PAGE,
     writeThrough: () => false,
     namespaces: () => [],
-    eventfds: () => [],
+    eventfds: () => [vectors++],
     lost: (reason) => lost.push(reason),
   });
   for (const qid of [1, 2]) {
