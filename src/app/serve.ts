@@ -150,7 +150,15 @@ export class Service {
         parts.push({ name: 'JSON-RPC clients', stop: () => server.close() });
       }
       if (options.waitForRpc !== true) {
-        await initialize();
+        const initialized = initialize();
+        // Who asks at once finds what was asked for; a disk that hangs keeps nobody from asking.
+        dispatcher.opening = Promise.race([
+          initialized.catch(() => {}),
+          new Promise<void>((resolve) => setTimeout(resolve, OPENING_MS).unref()),
+        ]).finally(() => {
+          dispatcher.opening = undefined;
+        });
+        await initialized;
       }
       const httpUrl = await startHttp();
       const listening = () => ({
@@ -198,6 +206,9 @@ export class Service {
     return this.#stopping;
   }
 }
+
+/** How long JSON-RPC clients wait at the start for the disks to be served. Milliseconds. */
+const OPENING_MS = 2000;
 
 /** What the service consists of. */
 interface Rooms {

@@ -68,7 +68,12 @@ const LOCAL_FILE_SYSTEMS = [
 ];
 
 async function isLocal(calls: BlockingCalls, fd: number): Promise<boolean> {
-  return LOCAL_FILE_SYSTEMS.includes(await calls.run('fileSystemType', fd));
+  try {
+    return LOCAL_FILE_SYSTEMS.includes(await calls.run('fileSystemType', fd));
+  } catch {
+    // The kernel's own would have told.
+    return false;
+  }
 }
 
 /** Without access times, which cost every read some work; only the file's owner and root may ask for that. */

@@ -114,6 +114,8 @@ export class Dispatcher {
   readonly #lifecycle: Lifecycle;
   /** Called after each method that succeeded, before it is answered. A call that changed something that cannot be kept is answered with an error. */
   keeper: Keeper | undefined;
+  /** Calls wait for this: what the target was started with is being served. Settles in a bounded time, and does not reject. */
+  opening: Promise<void> | undefined;
 
   constructor(methods: readonly RpcMethod[], log: Logger, lifecycle = new Lifecycle()) {
     this.#log = log;
@@ -152,6 +154,7 @@ export class Dispatcher {
     this.#counts.set(counted, counts);
     counts.calls += 1;
     try {
+      await this.opening;
       return await this.#run(name, params, caller);
     } catch (error) {
       counts.errors += 1;
