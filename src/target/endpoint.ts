@@ -38,6 +38,10 @@ export interface EndpointOptions {
 
 /** Refused commands of one client that are told of as events. */
 const MAX_TOLD_REFUSALS = 10;
+/** How long the next client waits for the last one's commands. Milliseconds. */
+const LINGER_MS = 1000;
+/** Clients whose memory a disk still holds while the next is served; beyond, it waits. */
+const MAX_LINGERING_CLIENTS = 4;
 
 export class Endpoint implements EndpointView {
   readonly socketPath: string;
@@ -66,7 +70,10 @@ export class Endpoint implements EndpointView {
     const emit = guestEvents(options.events, this.#where);
     this.#emit = emit;
     const closer = new DescriptorCloser();
-    this.#current = new CurrentDevice(() => new NvmeDevice({ ...options, log, emit, closer }));
+    this.#current = new CurrentDevice(
+      () => new NvmeDevice({ ...options, log, emit, closer }),
+      (end) => this.#lingers(end),
+    );
     this.#server = new VfioUserServer({
       path: options.socketPath,
       passed: options.passed,
@@ -104,6 +111,17 @@ export class Endpoint implements EndpointView {
   close(): Promise<void> {
     this.#closing ??= this.#server.close().then(this.#onClosed);
     return this.#closing;
+  }
+
+  /** The last client's memory is still in use. */
+  #lingers(end: Promise<void>): void {
+    this.#log.warn(
+      'a disk holds on to the memory of a client that has gone: it is kept until the disk answers',
+    );
+    end.then(
+      () => this.#log.info('the memory of a client that had gone is free'),
+      (error: unknown) => this.#log.error({ err: error }, 'client not cleaned up after'),
+    );
   }
 
   #tell(event: SessionEvent): void {
@@ -177,12 +195,16 @@ class CurrentDevice implements VfioUserDevice {
   /** What the last client had done when it went. */
   lastDone: Tally | undefined;
   readonly #make: () => NvmeDevice;
+  /** Told of the end of a client that the next one does not wait for. */
+  readonly #onLinger: (end: Promise<void>) => void;
+  #lingering = 0;
   /** Settles when the client is gone: with an error if its device could not be cleaned up. */
   #gone: Promise<void> = Promise.resolve();
   #settleGone: (end: Promise<void>) => void = () => {};
 
-  constructor(make: () => NvmeDevice) {
+  constructor(make: () => NvmeDevice, onLinger: (end: Promise<void>) => void) {
     this.#make = make;
+    this.#onLinger = onLinger;
   }
 
   get #connected(): NvmeDevice {
@@ -209,15 +231,45 @@ class CurrentDevice implements VfioUserDevice {
     this.device.clientConnected(socket);
   }
 
+  /**
+   * A disk of this machine that hangs may hold on to the client's memory for as long as it likes. That memory is kept then, and the next client
+   * served meanwhile: it gets a device of its own.
+   */
   async clientGone(): Promise<void> {
     const device = this.#connected;
     const end = device.clientGone();
-    this.#settleGone(end);
+    const served =
+      this.#lingering < MAX_LINGERING_CLIENTS ? Promise.race([end, this.#linger(end)]) : end;
+    this.#settleGone(served);
     try {
-      await end;
+      await served;
     } finally {
       this.lastDone = device.done;
       this.device = undefined;
+    }
+  }
+
+  /** Resolves after a while, and tells if the client's end is not over by then. */
+  async #linger(end: Promise<void>): Promise<void> {
+    let over = false;
+    const ended = end.finally(() => {
+      over = true;
+    });
+    ended.catch(() => {});
+    await new Promise((resolve) => {
+      const timer = setTimeout(resolve, LINGER_MS);
+      void ended
+        .catch(() => {})
+        .then(() => clearTimeout(timer))
+        .then(resolve);
+    });
+    if (!over) {
+      this.#lingering += 1;
+      this.#onLinger(
+        ended.finally(() => {
+          this.#lingering -= 1;
+        }),
+      );
     }
   }
 

@@ -221,6 +221,41 @@ t.test('a guest hangs up while its disk does not answer', { skip: noFuse }, asyn
   }
 });
 
+t.test('a disk holds on to the memory of a guest that has gone', { skip: noFuse }, async (t) => {
+  const disk = await FuseDisk.mount(t, MIB);
+  const target = await TestTarget.start(t);
+  const served = await target.serve(await target.pinning(disk.path));
+  const first = await NvmeClient.connect(served.socket);
+  const pair = await first.createQueuePair(1, 16);
+  const offset = first.memory.allocate(4096);
+  first.memory.bytes(offset, 4096).fill(0x11);
+  pair.setBuffer(0, first.memory.iova + offset, 0);
+  await disk.behave({ hold: true });
+  pair.push(0, WRITE, 1, 0, 7);
+  pair.ring();
+  await disk.held(1);
+  first.vfio.close();
+  const second = await NvmeClient.connect(served.socket);
+  t.equal((await second.identifyController()).vid, 0x4e58, 'the next one is served');
+  const next = await second.createQueuePair(1, 16);
+  const page = second.memory.allocate(4096);
+  const bytes = second.memory.bytes(page, 4096);
+  bytes.fill(0x22);
+  const prp1 = second.memory.iova + page;
+  const over = next.execute({ opcode: WRITE, nsid: 1, prp1, cdw10: 0, cdw12: 7 });
+  await second.identifyController();
+  await disk.behave({});
+  t.equal((await over).status, 0);
+  bytes.fill(0);
+  t.equal((await next.execute({ opcode: READ, nsid: 1, prp1, cdw10: 0, cdw12: 7 })).status, 0);
+  t.ok(
+    bytes.every((byte) => byte === 0x22),
+    'the old write does not land on the new one',
+  );
+  first.close();
+  second.close();
+});
+
 t.test('guests hang up at random moments', async (t) => {
   const random = new Random();
   t.comment(`SEED=${random.seed}`);
