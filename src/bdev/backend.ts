@@ -18,7 +18,7 @@ export class Request {
   /** A write must be on stable storage when it completes. */
   fua = false;
   /**
-   * From `complete` to the engine, when a command failed because the system said so: its errno (or END_OF_FILE), and 0 else. `offset` is
+   * To the request layer, when a command failed because the system said so: its errno (or END_OF_FILE, or INJECTED), and 0 else. `offset` is
    * then where in the bdev.
    */
   errno = 0;
@@ -26,6 +26,8 @@ export class Request {
 
 /** In place of an errno: the file is shorter than it was. */
 export const END_OF_FILE = -1;
+/** The same: an operator asked for the error (`error.ts`). */
+export const INJECTED = -2;
 
 /** What `submit` and `complete` return when the command is still under way; anything else is an NVMe status. */
 export const PENDING = -1;

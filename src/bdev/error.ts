@@ -10,7 +10,7 @@ import type { HostRanges } from '../memory/host-ranges.ts';
 import { native } from '../native/index.ts';
 import { Status } from '../spec/nvme.ts';
 import { RWF_DSYNC } from '../spec/uring.ts';
-import { type Backend, Detached, PENDING, type Request } from './backend.ts';
+import { type Backend, Detached, INJECTED, PENDING, type Request } from './backend.ts';
 import type { BackendContext } from './context.ts';
 import { INJECTED_ERRORS, Injections } from './injections.ts';
 import { Op } from './op.ts';
@@ -66,8 +66,10 @@ export class ErrorBackend implements Backend {
     const injections = this.#injections;
     switch (injections.take(op, this.#inflight)) {
       case INJECTED_ERRORS.failure:
+        this.#request.errno = INJECTED;
         return Status.INTERNAL_ERROR;
       case INJECTED_ERRORS.nvme_failure:
+        this.#request.errno = INJECTED;
         return injections.status(op);
       case INJECTED_ERRORS.pending:
         this.#keep(op, slot);

@@ -1,5 +1,5 @@
 /** What the system said when a guest's command failed, in words for an operator: which disk, where, and why. No data. */
-import { END_OF_FILE } from '../bdev/backend.ts';
+import { END_OF_FILE, INJECTED } from '../bdev/backend.ts';
 import { Op } from '../bdev/op.ts';
 import type { IoFailure } from '../nvme/plane/failure.ts';
 import { errnoName, strerror } from '../util/errors.ts';
@@ -16,10 +16,7 @@ export interface DescribedFailure {
 
 export function describeFailure({ nsid, op, errno, lba, count }: IoFailure): DescribedFailure {
   const operation = OPERATIONS[op];
-  const [reason, text] =
-    errno === END_OF_FILE
-      ? ['EOF', 'the file has become shorter']
-      : [errnoName(errno), strerror(errno)];
+  const [reason, text] = explain(errno);
   // A Flush is about all that was written.
   const [place, where] = op === Op.FLUSH ? [{}, ''] : [{ lba }, ` at LBA ${lba}`];
   const others = count > 1 ? `, the last of ${count} failures` : '';
@@ -27,4 +24,15 @@ export function describeFailure({ nsid, op, errno, lba, count }: IoFailure): Des
     fields: { nsid, operation, ...place, reason, failures: count },
     message: `${operation}${where} failed: ${reason} (${text})${others}`,
   };
+}
+
+function explain(errno: number): [string, string] {
+  switch (errno) {
+    case END_OF_FILE:
+      return ['EOF', 'the file has become shorter'];
+    case INJECTED:
+      return ['injected', 'an error bdev was asked for it'];
+    default:
+      return [errnoName(errno), strerror(errno)];
+  }
 }

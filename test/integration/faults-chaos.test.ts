@@ -23,8 +23,8 @@ const STEPS = 250;
 const DEPTH = 200;
 const EXTRA = 0x4000_0000;
 const HOUR = 3_600_000_000;
-/** Fine; failed; aborted; its namespace is gone; its memory is gone; what is injected. */
-const STATUSES = ['0/00', '0/06', '0/07', '0/0b', '0/04', '2/81'];
+/** Fine; failed; aborted; aborted with its queue; its namespace is gone; its memory is gone; what is injected. */
+const STATUSES = ['0/00', '0/06', '0/07', '0/08', '0/0b', '0/04', '2/81'];
 /** How a move may end. */
 const MOVES = [
   'moved',

@@ -300,6 +300,20 @@ t.test('a command that finds no memory does not mind who else is waited for', as
   t.equal(code(await held), '0/07');
 });
 
+t.test('an injected error is told like one of a real disk', async (t) => {
+  const { target, outcome } = await start(t, faulty('memory'));
+  const { events } = target.target;
+  const before = events.last;
+  errorBdev(target).inject(Op.WRITE, { ...ERROR, count: 1 });
+  t.equal(await outcome(WRITE), '0/06');
+  let told = events.since(before).filter(({ type }) => type === 'error');
+  while (told.length === 0) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    told = events.since(before).filter(({ type }) => type === 'error');
+  }
+  t.match(told, [{ bdev: 'EE_malloc1', message: /^write at LBA 0 failed: injected/ }]);
+});
+
 for (const below of Object.keys(BASES) as (keyof typeof BASES)[]) {
   t.test(`errors are injected: ${below}`, async (t) => {
     const { target, run, outcome, buffer } = await start(t, faulty(below));

@@ -29,6 +29,9 @@ const { ratesBetween, ALL, diskKey, vmKey } = await load<{
   diskKey(name: string): string;
   vmKey(nqn: string, socket: string): string;
 }>('rates');
+const { findAlerts } = await load<{
+  findAlerts(model: object): { level: string; text: string }[];
+}>('alerts');
 const { History, HISTORY_POINTS } = await load<{
   History: new () => {
     push(time: number, rates: Map<string, object> | undefined): void;
@@ -219,4 +222,20 @@ t.test('sizes are read as people write them', async (t) => {
   for (const text of ['', '0', 'many', '-1G', '1G2', '1e9', '99999999T']) {
     t.throws(() => format.parseSize(text), /A size is a number with a unit/, text);
   }
+});
+
+t.test('a disk that failed is told of, also when its VM has left within the second', async (t) => {
+  const snapshot = { time: '2026-11-29T12:00:00Z', reactors: [], bdevs: [], subsystems: [] };
+  const failure = {
+    type: 'error',
+    nqn: 'nqn.2026-11.io.example:web',
+    bdev: 'disk',
+    message: 'read at LBA 0 failed',
+  };
+  const alertsAt = (time: string) =>
+    findAlerts({ snapshot, errors: [], loads: new Map(), events: [{ ...failure, time }] });
+  t.match(alertsAt('2026-11-29T11:59:30Z'), [
+    { level: 'warning', text: /disk disk: read at LBA 0 failed/ },
+  ]);
+  t.strictSame(alertsAt('2026-11-29T11:58:30Z'), []);
 });

@@ -142,6 +142,7 @@ export class Requests {
       this.#timed(share, op);
     } else {
       share.counters.failBackend();
+      this.#failures.look(share, op);
     }
     return status;
   }

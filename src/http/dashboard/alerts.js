@@ -56,7 +56,8 @@ export function findAlerts(model) {
       alerts.push({ level: 'error', text });
     }
   }
-  alerts.push(...findErrors(model));
+  const errors = findErrors(model);
+  alerts.push(...errors, ...findToldFailures(model, errors));
   for (const { index, core } of snapshot.reactors) {
     const load = model.loads.get(index) ?? 0;
     if (load >= OVERLOADED) {
@@ -65,6 +66,35 @@ export function findAlerts(model) {
     }
   }
   return alerts;
+}
+
+/** How far back events are of interest. ms */
+const EVENT_MEMORY_MS = 60_000;
+
+/**
+ * Failures of disks that an event of the last minute tells of and no counter that is still there: the VM may have left within a second.
+ *
+ * @param {Model} model
+ * @param {readonly Alert[]} listed
+ * @returns {Alert[]}
+ */
+function findToldFailures({ snapshot, events }, listed) {
+  const since = Date.parse(snapshot?.time ?? '') - EVENT_MEMORY_MS;
+  /** By VM and disk, the last. @type {Map<string, string>} */
+  const failures = new Map();
+  for (const event of events) {
+    if (event.type !== 'error' || event.bdev === undefined || Date.parse(event.time) < since) {
+      continue;
+    }
+    const where = `VM ${shortNqn(event.nqn ?? '')}, disk ${event.bdev}`;
+    if (!listed.some(({ text }) => text.startsWith(`${where}:`))) {
+      failures.set(where, event.message);
+    }
+  }
+  return [...failures].map(([where, message]) => ({
+    level: 'warning',
+    text: `${where}: ${message}.`,
+  }));
 }
 
 /**

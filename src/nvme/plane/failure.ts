@@ -4,7 +4,7 @@ import type { Op } from '../../bdev/op.ts';
 export interface IoFailure {
   readonly nsid: number;
   readonly op: Op;
-  /** Or END_OF_FILE. */
+  /** Or END_OF_FILE, or INJECTED. */
   readonly errno: number;
   /** Where it failed; of no meaning for a Flush. */
   readonly lba: number;
