@@ -28,11 +28,9 @@ export class Neighbour {
 
   /** Connected, and at work. */
   static async start(options: GuestOptions): Promise<Neighbour> {
-    // Without the loaders of the test's process.
-    const child = fork(GUEST, [JSON.stringify(options)], {
-      execArgv: [],
-      env: { PATH: process.env.PATH },
-    });
+    // Without the loaders of the test's process; but what the addon needs if sanitizers watch it.
+    const { NODE_OPTIONS, ...env } = process.env;
+    const child = fork(GUEST, [JSON.stringify(options)], { execArgv: [], env });
     return new Promise((resolve, reject) => {
       const neighbour = new Neighbour(child, () => resolve(neighbour), reject);
     });
