@@ -43,8 +43,11 @@ function more(now: readonly string[], before: readonly string[]): string[] {
   });
 }
 
-/** Of the process itself, made when it is first needed: shared libraries; what signals of eventfds that may block are made with. */
-const OWN_FILE = /\.(so|node)\b|^\/\[aio\]/;
+/**
+ * Of the process itself, made when it is first needed: shared libraries; what signals of eventfds that may block are made with; memory that
+ * has no file ('/dev/zero': where transfers go that must not use a guest's).
+ */
+const OWN_FILE = /\.(so|node)\b|^\/\[aio\]|^\/dev\/zero /;
 const OWN_DESCRIPTORS: readonly string[] = ['/dev/null'];
 
 /** What there is now and was not before: descriptors, mapped files. */
