@@ -4,10 +4,10 @@ import { accessSync, constants, mkdtempSync, rmdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { bareEnvironment } from './bare-environment.ts';
 import type { Behaviour, Notice } from './fuse-server.ts';
 import type { Test } from './target.ts';
 
-const { PATH } = process.env;
 const SERVER = fileURLToPath(new URL('fuse-server.js', import.meta.url));
 
 /** Why there can be no such disk here; false if there can. */
@@ -47,9 +47,8 @@ export class FuseDisk {
   static async mount(t: Test, bytes: number, options: FuseOptions = {}): Promise<FuseDisk> {
     const { files = 1, cached = false } = options;
     const folder = mkdtempSync(join(tmpdir(), 'db-fuse-'));
-    // Without the loaders of the test's process.
     const args = [folder, String(bytes), String(files), cached ? 'cached' : 'direct'];
-    const child = fork(SERVER, args, { execArgv: [], env: { PATH } });
+    const child = fork(SERVER, args, { execArgv: [], env: bareEnvironment() });
     const over = new Promise((resolve) => child.once('exit', resolve));
     t.teardown(async () => {
       child.kill('SIGCONT');

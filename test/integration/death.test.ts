@@ -10,6 +10,7 @@ import { VfioClient } from '../../src/client/vfio.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
 import { Register } from '../../src/spec/nvme.ts';
 import { PciRegion } from '../../src/spec/vfio-user.ts';
+import { bareEnvironment } from '../helpers/bare-environment.ts';
 import { BLOCKS, type Progress } from '../helpers/death-client.ts';
 import { FuseDisk, noFuse } from '../helpers/fuse.ts';
 import { Random } from '../helpers/random.ts';
@@ -30,9 +31,8 @@ class Guest {
   constructor(socket: string, firstNumber: number) {
     this.child = fork(GUEST, [socket, String(firstNumber)], {
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-      // Without the loaders of the test's process.
       execArgv: [],
-      env: {},
+      env: bareEnvironment(),
     });
     this.over = new Promise((resolve) => this.child.once('close', resolve));
     this.child.on('message', (progress: Progress) => {

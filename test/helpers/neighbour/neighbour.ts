@@ -1,6 +1,7 @@
 /** The neighbour, seen from the test: what it has done, and that it goes on. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { bareEnvironment } from '../bare-environment.ts';
 import {
   ACTIVITIES,
   type GuestOptions,
@@ -28,8 +29,7 @@ export class Neighbour {
 
   /** Connected, and at work. */
   static async start(options: GuestOptions): Promise<Neighbour> {
-    // Without the loaders of the test's process; but what the addon needs if sanitizers watch it.
-    const { NODE_OPTIONS, ...env } = process.env;
+    const env = bareEnvironment();
     const child = fork(GUEST, [JSON.stringify(options)], { execArgv: [], env });
     return new Promise((resolve, reject) => {
       const neighbour = new Neighbour(child, () => resolve(neighbour), reject);
