@@ -154,7 +154,8 @@ function serve(request: Uint8Array): void {
   const { opcode, unique, nodeid, pid } = InHeader.read(
     new DataView(request.buffer, request.byteOffset, request.length),
   );
-  const body = request.slice(InHeader.size);
+  // A copy: the answer may come later, and `slice` of a Buffer is none.
+  const body = new Uint8Array(request.subarray(InHeader.size));
   const file = files[nodeid - FIRST_NODE];
   switch (opcode) {
     case Op.INIT:

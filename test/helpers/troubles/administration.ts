@@ -8,7 +8,7 @@ import { AdminOpcode, Cc, Csts, Register } from '../../../src/spec/nvme.ts';
 import { type FuseDisk, noFuse } from '../fuse.ts';
 import type { Scene } from '../neighbour/scene.ts';
 import type { Served } from '../neighbour/stage.ts';
-import { onlyInFull, type Trouble } from '../neighbour/trouble.ts';
+import type { Trouble } from '../neighbour/trouble.ts';
 import { sharedBuffer } from './guest.ts';
 
 const { READ, WRITE, FLUSH } = NvmOpcode;
@@ -289,4 +289,4 @@ export const ADMINISTRATION_TROUBLES: readonly Trouble[] = [
   ...acts.map(act),
   fourShutdowns,
   deadFileSystem,
-].map(onlyInFull);
+];

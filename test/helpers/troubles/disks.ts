@@ -5,7 +5,7 @@ import type { QueuePair } from '../../../src/client/queue-pair.ts';
 import { NvmOpcode } from '../../../src/spec/nvm.ts';
 import { type FuseDisk, noFuse } from '../fuse.ts';
 import type { Scene } from '../neighbour/scene.ts';
-import { type Held, onlyInFull, type Trouble } from '../neighbour/trouble.ts';
+import type { Held, Trouble } from '../neighbour/trouble.ts';
 import { assertHeld, completed, sharedBuffer, submit } from './guest.ts';
 
 const { READ, WRITE, FLUSH } = NvmOpcode;
@@ -13,6 +13,8 @@ const { READ, WRITE, FLUSH } = NvmOpcode;
 interface Guest {
   readonly client: NvmeClient;
   readonly pair: QueuePair;
+  /** Its namespaces: 1, 2, … */
+  readonly disks: number;
 }
 
 /** Namespaces of a VM. */
@@ -24,7 +26,7 @@ async function guest(scene: Scene, bdevs: readonly string[], depth = DEPTH): Pro
   const client = await scene.connect(await scene.serve(...bdevs));
   const pair = await client.createQueuePair(1, depth);
   sharedBuffer(client, pair, depth - 1);
-  return { client, pair };
+  return { client, pair, disks: bdevs.length };
 }
 
 /** VMs with all files of a file system as disks, 16 each. */
@@ -57,8 +59,8 @@ function hung(
       const fuse = await scene.fuse({ files, cached });
       const guests = await fuseGuests(scene, fuse);
       await fuse.behave({ hold: true });
-      for (const { pair } of guests) {
-        for (let nsid = 1; nsid <= Math.min(files, MOST_DISKS); nsid++) {
+      for (const { pair, disks } of guests) {
+        for (let nsid = 1; nsid <= disks; nsid++) {
           for (let i = 0; i < EACH; i++) {
             const cid = (nsid - 1) * EACH + i;
             pair.push(cid, opcode, nsid, opcode === FLUSH ? 0 : 8 * i, opcode === FLUSH ? 0 : 7);
@@ -82,7 +84,7 @@ function hung(
 
 /** A command after the other, each of which has to end with this status. */
 async function keepsFailing(
-  { pair }: Guest,
+  pair: QueuePair,
   opcode: (typeof NvmOpcode)[keyof typeof NvmOpcode],
   status: number,
 ): Promise<void> {
@@ -109,7 +111,7 @@ function failing(
       const [{ client }] = await fuseGuests(scene, fuse);
       const pair = await client.createQueuePair(2, 16);
       await fuse.behave(errors);
-      const held = () => keepsFailing({ client, pair }, opcode, status);
+      const held = () => keepsFailing(pair, opcode, status);
       await held();
       return { held, release: () => fuse.behave({}) };
     },
@@ -278,26 +280,23 @@ const deadServer: Trouble = {
       assert.ok(completed(pair).every((status) => status !== 'NVMe status 0/0x0'));
       await new Promise((resolve) => setTimeout(resolve, 1));
     }
-    const client = { pair } as Guest;
-    return { held: () => keepsFailing(client, READ, 0x281), release: async () => {} };
+    return { held: () => keepsFailing(pair, READ, 0x281), release: async () => {} };
   },
 };
 
 export const DISK_TROUBLES: readonly Trouble[] = [
-  ...[1, 8, 16, 63]
-    .flatMap((files) => [
-      hung(READ, 'reads', files, false),
-      hung(WRITE, 'writes', files, false),
-      hung(FLUSH, 'flushes', files, false),
-    ])
-    .map(onlyInFull),
-  onlyInFull(hung(READ, 'reads', 8, true)),
-  onlyInFull(oneQueueTwoDisks),
-  onlyInFull(crowdOfPending),
+  ...[1, 8, 16, 63].flatMap((files) => [
+    hung(READ, 'reads', files, false),
+    hung(WRITE, 'writes', files, false),
+    hung(FLUSH, 'flushes', files, false),
+  ]),
+  hung(READ, 'reads', 8, true),
+  oneQueueTwoDisks,
+  crowdOfPending,
   crowdOfLimited,
   crowdOfSlow,
-  onlyInFull(slowFile),
-  onlyInFull(deadServer),
+  slowFile,
+  deadServer,
   failing('reads fail', READ, { read: EIO }, 0x281),
   failing('writes fail', WRITE, { write: EIO }, 0x280),
   failing('flushes fail', FLUSH, { fsync: EIO }, 0x280),
