@@ -18,20 +18,16 @@ const COMMANDS_AFTER = 10;
 /** Mappings that were given up and wait to be collected, which each thread does for 256 of them. */
 const UNCOLLECTED = 320;
 
-/**
- * `full` (`npm run test:neighbour`): all pairs of trouble and configuration. `each`: every trouble in one configuration, in turn. By default
- * the same without those that are left to `full`.
- */
-const MODE = process.env.DOORBELL_NEIGHBOUR ?? '';
+/** `npm run test:neighbour`: all pairs of trouble and configuration; otherwise one configuration for each trouble, in turn. */
+const FULL = process.env.DOORBELL_NEIGHBOUR === 'full';
 /** Only troubles whose names contain this. */
 const WANTED = process.env.DOORBELL_TROUBLE ?? '';
 
 /** Tests of these troubles. */
 export function testTroubles(troubles: readonly Trouble[]): void {
   const wanted = troubles.filter(({ name }) => name.includes(WANTED));
-  const played = MODE === '' ? wanted.filter(({ onlyInFull }) => onlyInFull !== true) : wanted;
   for (const [number, configuration] of CONFIGURATIONS.entries()) {
-    const chosen = played.filter((_, i) => MODE === 'full' || i % CONFIGURATIONS.length === number);
+    const chosen = wanted.filter((_, i) => FULL || i % CONFIGURATIONS.length === number);
     if (chosen.length > 0) {
       t.test(describeConfiguration(configuration), (t) => play(t, configuration, chosen));
     }
