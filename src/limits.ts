@@ -65,7 +65,7 @@ export const MAX_BLOCKING_OPS = 8;
 /** Threads of the kernel that a ring may have for what blocks: those of every bdev, one more for its sync, one for writes in order. */
 export const MAX_KERNEL_WORKERS = MAX_BDEVS * (MAX_BLOCKING_OPS + 2);
 /** Messages of main that a reactor carries out between two looks at its queues. */
-export const MAX_MESSAGES_PER_ROUND = 16;
+export const MAX_MESSAGES_PER_ROUND = 8;
 
 /** Calls on file systems and descriptors that may wait for ever, each on a thread of its own: of one owner (a bdev, a client) at the same time. */
 export const MAX_OWNER_CALLS = 4;
