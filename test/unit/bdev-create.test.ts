@@ -83,7 +83,11 @@ t.test('malloc: zeros, taken when written, given back at close', async (t) => {
   await bdev.sync();
   await bdev.close();
   await bdev.close();
-  t.ok(residentKiB() - before < 1024, 'given back');
+  // A large mapping is taken down by a thread of its own.
+  while (residentKiB() - before >= 1024) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  t.pass('given back');
   t.equal(bytes[0], 0, 'a late reader sees zeros, and is not killed');
 });
 
