@@ -208,7 +208,10 @@ t.test('what is in the way is said in one sentence', async (t) => {
     [['--disk', folder], /^doorbell: Invalid argument: .* neither a regular file nor .*\n$/],
     [['--disk', file, '--socket-dir', file], /^doorbell: File exists: .*file\n$/],
     [['--disk', file, '--socket-dir', join(folder, 'x'.repeat(110))], /^doorbell: .*\n$/],
-    [['--disk', file, '--rpc-socket', join(folder, 'none/s')], /^doorbell: .*none\/s\n$/],
+    [
+      ['--disk', file, '--rpc-socket', join(folder, 'none/s')],
+      /^doorbell: No such file or directory: .*none\/s \(there is no folder .*none\)\n$/,
+    ],
     [['--cores', '4000'], /^doorbell: CPU 4000 is not one of those this process may use\n$/],
     [['--default-disk', join(folder, 'none/d')], /^doorbell: No such file .*none\/d\n$/],
   ];
