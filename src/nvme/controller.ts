@@ -66,11 +66,6 @@ export class Controller {
     });
   }
 
-  /** Bits of INTMS/INTMC: masked vectors when interrupts are pin-based. */
-  get interruptMask(): number {
-    return this.#registers.interruptMask;
-  }
-
   /** Completions in the admin CQ that the host has not seen. */
   get adminPending(): boolean {
     return this.#queue.pending;
@@ -105,11 +100,11 @@ export class Controller {
     switch (offset) {
       case Register.offset.intms:
         registers.interruptMask |= value;
-        this.#host.interruptMaskChanged();
+        this.#host.interruptMaskChanged(registers.interruptMask);
         break;
       case Register.offset.intmc:
         registers.interruptMask &= ~value;
-        this.#host.interruptMaskChanged();
+        this.#host.interruptMaskChanged(registers.interruptMask);
         break;
       case Register.offset.cc:
         this.#writeCc(value);

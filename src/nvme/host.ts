@@ -1,4 +1,4 @@
-/** What a controller needs of the place that it lives in. Implemented by `target/device.ts`. */
+/** What a controller needs of the place that it lives in. Implemented by `target/device-host.ts`. */
 import type { GuestMemory } from '../memory/guest.ts';
 import type { Logger } from '../util/log.ts';
 import type { Namespace } from './namespace.ts';
@@ -72,8 +72,8 @@ export interface ControllerHost {
   sawAdminHead(head: number | undefined): void;
   /** Completions were posted to the admin CQ: interrupts the host on vector 0. */
   signalAdmin(): void;
-  /** The mask of INTMS/INTMC changed. */
-  interruptMaskChanged(): void;
+  /** The mask of INTMS/INTMC changed: masked vectors while interrupts are pin-based. */
+  interruptMaskChanged(mask: number): void;
   /** Makes all that was completed durable. */
   sync(): Promise<void>;
   ioTotals(): IoTotals;

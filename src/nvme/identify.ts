@@ -21,7 +21,7 @@ import {
   OACS_DOORBELL_BUFFER_CONFIG,
   SQE_SHIFT,
 } from '../spec/nvme.ts';
-import { PCI_SUBSYSTEM_VENDOR_ID, PCI_VENDOR_ID } from '../spec/pci.ts';
+import { NVME_PCI_IDENTITY } from '../spec/nvme-pci.ts';
 import { KEEP_ALIVE_GRANULARITY, WARNING_TEMPERATURE } from './features.ts';
 import type { ControllerConfig } from './host.ts';
 import type { Namespace } from './namespace.ts';
@@ -52,8 +52,8 @@ export function padded(text: string, width: number): Uint8Array {
 /** `shared`: the subsystem can have other controllers. */
 export function identifyController(config: ControllerConfig, shared: boolean): Uint8Array {
   return IdentifyController.encode({
-    vid: PCI_VENDOR_ID,
-    ssvid: PCI_SUBSYSTEM_VENDOR_ID,
+    vid: NVME_PCI_IDENTITY.vendorId,
+    ssvid: NVME_PCI_IDENTITY.subsystemVendorId,
     sn: padded(config.serialNumber, 20),
     mn: padded(config.modelNumber, 40),
     fr: padded(config.firmwareRevision, 8),

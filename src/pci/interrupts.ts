@@ -1,15 +1,15 @@
 /**
- * Where the device's vectors signal: MSI-X eventfds, or one for INTx. Owns the eventfds that the client passed. Owned by main.
+ * Where a function's vectors signal: eventfds of MSI-X or MSI, or one for INTx. Owns the eventfds that the client passed. Owned by main.
  *
- * MSI-X counts as enabled while the client has any of its vectors connected; the client emulates the table and the mask bits.
+ * MSI-X and MSI count as enabled while the client has any of their vectors connected; the client emulates tables and mask bits.
  */
-import { MAX_UNMASKS, UNMASK_PERIOD_MS } from '../limits.ts';
-import { type FdPoll, native } from '../native/index.ts';
+import { native } from '../native/index.ts';
+import { Resample } from './resample.ts';
 
 const NONE = -1;
 
 export interface InterruptsDiagnosis {
-  readonly mode: 'msix' | 'intx' | 'none';
+  readonly mode: 'msix' | 'msi' | 'intx' | 'none';
   /** `masked`: of INTx; masks of MSI-X are the client's affair. */
   readonly vectors: readonly {
     readonly vector: number;
@@ -21,65 +21,86 @@ export interface InterruptsDiagnosis {
 /** Closes descriptors that a client sent; -1 stands for none. */
 export type CloseDescriptors = (fds: readonly number[]) => void;
 
+/** Vectors of each kind; 0: it has none of them. */
+export interface VectorCounts {
+  readonly msix: number;
+  readonly msi: number;
+}
+
+export type MessageKind = keyof VectorCounts;
+
 export class Interrupts {
-  readonly #msix: number[];
+  /** Eventfds by vector. */
+  readonly #connected: Readonly<Record<MessageKind, number[]>>;
+  readonly #vectors: number;
   #intx = NONE;
   #intxMasked = false;
   /** INTx is switched off by the command register. */
   #intxDisabled = false;
-  /** INTMS: vectors masked while interrupts are pin-based. */
   #pinMask = 0;
   #resample: Resample | undefined;
   readonly #onUnmask: () => void;
   readonly #close: CloseDescriptors;
 
   /** `onUnmask`: the client says that INTx may fire again. */
-  constructor(vectors: number, onUnmask: () => void, close: CloseDescriptors) {
-    this.#msix = new Array(vectors).fill(NONE);
+  constructor({ msix, msi }: VectorCounts, onUnmask: () => void, close: CloseDescriptors) {
+    this.#connected = { msix: new Array(msix).fill(NONE), msi: new Array(msi).fill(NONE) };
+    this.#vectors = Math.max(msix, msi, 1);
     this.#onUnmask = onUnmask;
     this.#close = close;
   }
 
-  /** The eventfd of each vector as things stand, or -1. */
+  get #mode(): InterruptsDiagnosis['mode'] {
+    const isUsed = (kind: MessageKind) => this.#connected[kind].some((fd) => fd !== NONE);
+    return isUsed('msix') ? 'msix' : isUsed('msi') ? 'msi' : this.#intx !== NONE ? 'intx' : 'none';
+  }
+
+  /** The function may interrupt by its pin: neither messages nor a mask are in the way. */
+  get pinIsFree(): boolean {
+    return this.#mode === 'intx' && !this.#intxMasked && !this.#intxDisabled;
+  }
+
+  /** The eventfd of each vector as things stand, or -1. A function that got fewer vectors of MSI than it has uses them in turn. */
   table(): number[] {
-    if (this.#msix.some((fd) => fd !== NONE)) {
-      return [...this.#msix];
+    const mode = this.#mode;
+    const fds = mode === 'msi' ? this.#connected.msi : this.#connected.msix;
+    if (mode === 'msix' || mode === 'msi') {
+      const count = mode === 'msi' ? fds.findLastIndex((fd) => fd !== NONE) + 1 : fds.length;
+      return Array.from({ length: this.#vectors }, (_, vector) => fds[vector % count]);
     }
-    const quiet = this.#intxMasked || this.#intxDisabled;
-    return this.#msix.map((_, vector) =>
+    const quiet = !this.pinIsFree;
+    return Array.from({ length: this.#vectors }, (_, vector) =>
       quiet || ((this.#pinMask >>> (vector & 31)) & 1) === 1 ? NONE : this.#intx,
     );
   }
 
   /** Which interrupts the client connected, and what keeps each vector from signalling. For diagnosis. */
   describe(): InterruptsDiagnosis {
-    const mode = this.#msix.some((fd) => fd !== NONE)
-      ? 'msix'
-      : this.#intx === NONE
-        ? 'none'
-        : 'intx';
-    const vectors = this.#msix.map((fd, vector) => {
-      const pinMasked = ((this.#pinMask >>> (vector & 31)) & 1) === 1;
-      return mode === 'intx'
-        ? { vector, connected: true, masked: this.#intxMasked || this.#intxDisabled || pinMasked }
-        : { vector, connected: fd !== NONE, masked: false };
-    });
+    const mode = this.#mode;
+    const fds = this.table();
+    const vectors = fds.map((fd, vector) =>
+      mode === 'intx'
+        ? { vector, connected: true, masked: fd === NONE }
+        : { vector, connected: fd !== NONE, masked: false },
+    );
     return { mode, vectors };
   }
 
-  /** Connects MSI-X vectors. Returns the descriptors that are no longer used, to be closed once no reactor signals them. */
-  setMsix(start: number, fds: readonly (number | undefined)[]): number[] {
+  /** Connects vectors. Returns the descriptors that are no longer used, to be closed once nobody signals them. */
+  connect(kind: MessageKind, start: number, fds: readonly (number | undefined)[]): number[] {
+    const connected = this.#connected[kind];
     return fds.map((fd, i) => {
-      const before = this.#msix[start + i];
-      this.#msix[start + i] = fd ?? NONE;
+      const before = connected[start + i];
+      connected[start + i] = fd ?? NONE;
       return before;
     });
   }
 
-  disableMsix(): number[] {
-    return this.setMsix(
+  disconnect(kind: MessageKind): number[] {
+    return this.connect(
+      kind,
       0,
-      this.#msix.map(() => undefined),
+      this.#connected[kind].map(() => undefined),
     );
   }
 
@@ -97,6 +118,7 @@ export class Interrupts {
     this.#intxDisabled = disabled;
   }
 
+  /** Vectors that are masked while interrupts are pin-based: a bit each, of every 32. */
   set pinMask(mask: number) {
     this.#pinMask = mask;
   }
@@ -119,51 +141,7 @@ export class Interrupts {
   /** Disconnects everything. Returns the descriptors to be closed. */
   release(): number[] {
     this.setResample(undefined);
-    return [...this.disableMsix(), ...this.setIntx(undefined)];
-  }
-}
-
-/**
- * Listens to an eventfd of the client, which decides how often that is heard: it may signal without end, or pass a semaphore
- * (EFD_SEMAPHORE), which stays readable for as many reads as its count. So there is an end to what is heard in a period; the rest of it
- * counts as one signal.
- */
-class Resample {
-  readonly fd: number;
-  readonly #poll: FdPoll;
-  readonly #onSignal: () => void;
-  #heard = 0;
-  #period: NodeJS.Timeout | undefined;
-
-  constructor(fd: number, onSignal: () => void) {
-    this.fd = fd;
-    this.#onSignal = onSignal;
-    this.#poll = new native.FdPoll(fd, () => this.#hear());
-    this.#poll.start(true, false);
-  }
-
-  #hear(): void {
-    this.#period ??= setTimeout(() => this.#nextPeriod(), UNMASK_PERIOD_MS);
-    this.#heard += 1;
-    if (this.#heard === MAX_UNMASKS) {
-      this.#poll.stop();
-    }
-    native.eventfdRead(this.fd);
-    this.#onSignal();
-  }
-
-  #nextPeriod(): void {
-    this.#period = undefined;
-    if (this.#heard >= MAX_UNMASKS) {
-      this.#poll.start(true, false);
-    }
-    this.#heard = 0;
-  }
-
-  /** The descriptor is the caller's again. */
-  close(): void {
-    clearTimeout(this.#period);
-    this.#poll.close();
+    return [...this.disconnect('msix'), ...this.disconnect('msi'), ...this.setIntx(undefined)];
   }
 }
 

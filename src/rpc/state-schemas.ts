@@ -190,7 +190,7 @@ export const ControllerSchema = Type.Object({
     ),
   }),
   interrupts: Type.Object({
-    mode: Type.Enum(['msix', 'intx', 'none']),
+    mode: Type.Enum(['msix', 'msi', 'intx', 'none']),
     vectors: Type.Array(
       Type.Object({
         vector: Type.Integer(),

@@ -1,16 +1,8 @@
-/** PCI and PCI Express configuration space: the header and the capabilities this device has. Layouts only. */
+/** PCI and PCI Express configuration space: the header and the capabilities that functions here may have. Layouts only. */
 import { struct, u8, u16, u32 } from '../util/struct.ts';
 
 /** PCI Express extended configuration space. Bytes. */
 export const CONFIG_SPACE_SIZE = 4096;
-
-/** Identifiers as SPDK's vfio-user target has them, so that guests and tools treat both alike. */
-export const PCI_VENDOR_ID = 0x4e58;
-export const PCI_DEVICE_ID = 0x0001;
-export const PCI_SUBSYSTEM_VENDOR_ID = 0x4e58;
-export const PCI_SUBSYSTEM_ID = 0x0000;
-/** Mass storage, non-volatile memory, NVM Express. */
-export const PCI_CLASS_NVME = { classCode: 0x01, subclass: 0x08, progIf: 0x02 } as const;
 
 /** Type 0 header. PCI Local Bus 3.0 §6.1. */
 export const PciHeader = struct('PciHeader', 64, {
@@ -39,11 +31,21 @@ export const PciHeader = struct('PciHeader', 64, {
   interruptPin: u8(0x3d),
 });
 
-export const PciCommand = { MEMORY: 1 << 1, BUS_MASTER: 1 << 2, INTX_DISABLE: 1 << 10 } as const;
-/** Memory, bus master, parity response, SERR, INTx disable: the bits software can set. */
+export const PciCommand = {
+  IO: 1 << 0,
+  MEMORY: 1 << 1,
+  BUS_MASTER: 1 << 2,
+  INTX_DISABLE: 1 << 10,
+} as const;
+/** Memory, bus master, parity response, SERR, INTx disable: the bits software can set in any function; IO where it has such a BAR. */
 export const PCI_COMMAND_WRITABLE = 0x0546;
 export const PCI_STATUS_CAPABILITIES = 1 << 4;
+export const PCI_BAR_IO = 1;
 export const PCI_BAR_64BIT = 2 << 1;
+export const PCI_BAR_PREFETCHABLE = 1 << 3;
+/** Where capabilities begin, and end. */
+export const PCI_CAPABILITIES_START = 0x40;
+export const PCI_CAPABILITIES_END = 0x100;
 
 /** Power Management capability. PCI Power Management 1.2 §3.2. */
 export const PmCapability = struct('PmCapability', 8, {
@@ -55,6 +57,23 @@ export const PmCapability = struct('PmCapability', 8, {
 export const PM_CAPABILITY_ID = 0x01;
 export const PMCSR_NO_SOFT_RESET = 1 << 3;
 export const PMCSR_POWER_STATE = 3;
+
+/** Message Signalled Interrupts capability with 64-bit addresses and without masks. PCI Local Bus 3.0 §6.8.1. */
+export const MsiCapability = struct('MsiCapability', 16, {
+  id: u8(0),
+  next: u8(1),
+  messageControl: u16(2),
+  addressLow: u32(4),
+  addressHigh: u32(8),
+  data: u16(12),
+});
+export const MSI_CAPABILITY_ID = 0x05;
+export const MSI_CONTROL_ENABLE = 1 << 0;
+/** log2 of the vectors that the function asks for; of those it got, as software sets it. */
+export const MSI_CONTROL_CAPABLE_SHIFT = 1;
+export const MSI_CONTROL_ENABLED_MASK = 7 << 4;
+export const MSI_CONTROL_64BIT = 1 << 7;
+export const MAX_MSI_VECTORS = 32;
 
 /** PCI Express capability, version 2. PCIe Base 3.0 §7.8. */
 export const PcieCapability = struct('PcieCapability', 60, {
@@ -90,3 +109,6 @@ export const MsixCapability = struct('MsixCapability', 12, {
 export const MSIX_CAPABILITY_ID = 0x11;
 export const MSIX_CONTROL_ENABLE = 1 << 15;
 export const MSIX_CONTROL_FUNCTION_MASK = 1 << 14;
+/** Bytes of a vector's entry in the table; vectors at most. */
+export const MSIX_ENTRY_SIZE = 16;
+export const MAX_MSIX_VECTORS = 2048;

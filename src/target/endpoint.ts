@@ -1,13 +1,11 @@
 /** One listener: a vfio-user socket, and a new NVMe device for each client that comes. Owned by main. */
 import { Op } from '../bdev/op.ts';
-import type { Tally } from '../bdev/tally.ts';
-import { DescriptorCloser } from '../native/descriptor-closer.ts';
 import type { PassedSocket } from '../native/index.ts';
 import type { ReactorPool } from '../reactor/pool.ts';
 import { VfioUserCommand } from '../spec/vfio-user.ts';
 import { describeError, InvalidError } from '../util/errors.ts';
 import { type Logger, peerLogger } from '../util/log.ts';
-import type { DeviceRegion, DmaRegion, IrqIndex, VfioUserDevice } from '../vfio-user/device.ts';
+import type { Client, VfioUserDevice } from '../vfio-user/device.ts';
 import { Refusal } from '../vfio-user/refusal.ts';
 import { VfioUserServer } from '../vfio-user/server.ts';
 import type { SessionEvent } from '../vfio-user/session.ts';
@@ -38,18 +36,21 @@ export interface EndpointOptions {
 
 /** Refused commands of one client that are told of as events. */
 const MAX_TOLD_REFUSALS = 10;
-/** How long the next client waits for the last one's commands. Milliseconds. */
-const LINGER_MS = 1000;
-/** Clients whose memory a disk still holds while the next is served; beyond, it waits. */
-const MAX_LINGERING_CLIENTS = 4;
 
 export class Endpoint implements EndpointView {
   readonly socketPath: string;
   readonly #log: Logger;
   readonly #where: { readonly nqn: string; readonly socket: string };
   readonly #emit: (event: NewEvent) => void;
-  readonly #current: CurrentDevice;
+  readonly #options: EndpointOptions;
+  /** Of devices. */
+  readonly #deviceLog: Logger;
   readonly #server: VfioUserServer;
+  /** That of the client that is connected. */
+  #device: NvmeDevice | undefined;
+  /** Settles when that client is gone. */
+  #gone: Promise<void> = Promise.resolve();
+  #settleGone: () => void = () => {};
   readonly #onClosed: () => void;
   #closing: Promise<void> | undefined;
   #refusals = 0;
@@ -62,50 +63,64 @@ export class Endpoint implements EndpointView {
   }
 
   private constructor(options: EndpointOptions) {
+    this.#options = options;
     this.socketPath = options.socketPath;
     this.#onClosed = options.onClosed ?? (() => {});
     this.#where = { nqn: options.subsystem.nqn, socket: options.socketPath };
     this.#log = peerLogger(options.log, 'vfio-user', this.#where);
-    const log = peerLogger(options.log, 'nvme', this.#where);
-    const emit = guestEvents(options.events, this.#where);
-    this.#emit = emit;
-    const closer = new DescriptorCloser();
-    this.#current = new CurrentDevice(
-      () => new NvmeDevice({ ...options, log, emit, closer }),
-      (end) => this.#lingers(end),
-    );
+    this.#deviceLog = peerLogger(options.log, 'nvme', this.#where);
+    this.#emit = guestEvents(options.events, this.#where);
     this.#server = new VfioUserServer({
       path: options.socketPath,
       passed: options.passed,
       onExhausted: options.onExhausted,
-      device: this.#current,
-      closer,
+      accept: (client) => this.#accept(client),
       onEvent: (event) => this.#tell(event),
     });
   }
 
+  #accept(client: Client): VfioUserDevice {
+    const device = new NvmeDevice({
+      ...this.#options,
+      client,
+      log: this.#deviceLog,
+      emit: this.#emit,
+    });
+    this.#device = device;
+    this.#gone = new Promise((resolve) => {
+      this.#settleGone = resolve;
+    });
+    return device.pci;
+  }
+
   get controller(): ControllerInfo | undefined {
-    return this.#current.device?.info;
+    return this.#device?.info;
   }
 
   addNamespace(namespace: Namespace): Promise<void> {
-    return this.#current.tell((device) => device.addNamespace(namespace));
+    return this.#tellDevice((device) => device.addNamespace(namespace));
   }
 
   limitNamespace(nsid: number, limits: SharedArrayBuffer | undefined): Promise<void> {
-    return this.#current.tell((device) => device.limitNamespace(nsid, limits));
+    return this.#tellDevice((device) => device.limitNamespace(nsid, limits));
   }
 
   removeNamespace(nsid: number): Promise<void> {
-    return this.#current.tell((device) => device.removeNamespace(nsid));
+    return this.#tellDevice((device) => device.removeNamespace(nsid));
+  }
+
+  /** Asks the device, if there is one. What it does not answer for a disk that hangs ends with the client: then nothing uses the disk. */
+  async #tellDevice(operation: (device: NvmeDevice) => Promise<void>): Promise<void> {
+    if (this.#device !== undefined) {
+      await Promise.race([operation(this.#device), this.#gone]);
+    }
   }
 
   async moveQueue(cqid: number, reactor: number): Promise<number> {
-    const { device } = this.#current;
-    if (device === undefined) {
+    if (this.#device === undefined) {
       throw new InvalidError('there is no controller: no client is connected');
     }
-    return device.moveQueue(cqid, reactor);
+    return this.#device.moveQueue(cqid, reactor);
   }
 
   close(): Promise<void> {
@@ -156,8 +171,13 @@ export class Endpoint implements EndpointView {
           message: `a client could not be cleaned up after: ${describeError(event.error)}`,
         });
         break;
+      case 'lingers':
+        this.#lingers(event.end);
+        break;
       case 'disconnected':
         this.#logGone(event.reason, event.served);
+        this.#device = undefined;
+        this.#settleGone();
         if (event.served) {
           this.#emit({ type: 'client-gone', ...this.#where, message: event.reason });
         }
@@ -168,7 +188,7 @@ export class Endpoint implements EndpointView {
   #logGone(reason: string, served: boolean): void {
     if (served) {
       const seconds = Math.round(performance.now() - this.#connectedAt) / 1000;
-      const done = this.#current.lastDone;
+      const done = this.#device?.done;
       const [reads, writes] = [done?.of(Op.READ).ops, done?.of(Op.WRITE).ops];
       const errors = [...(done?.errors.values() ?? [])].reduce((sum, count) => sum + count, 0);
       const served = { reads, writes, flushes: done?.flushes, errors };
@@ -187,141 +207,4 @@ function commandName(command: number): string {
 /** A refusal says more than its errno. */
 function explain(error: unknown): string {
   return error instanceof Refusal ? error.message : describeError(error);
-}
-
-/** The device of the client that is connected: what the server talks to, whoever the client is. */
-class CurrentDevice implements VfioUserDevice {
-  device: NvmeDevice | undefined;
-  /** What the last client had done when it went. */
-  lastDone: Tally | undefined;
-  readonly #make: () => NvmeDevice;
-  /** Told of the end of a client that the next one does not wait for. */
-  readonly #onLinger: (end: Promise<void>) => void;
-  #lingering = 0;
-  /** Settles when the client is gone: with an error if its device could not be cleaned up. */
-  #gone: Promise<void> = Promise.resolve();
-  #settleGone: (end: Promise<void>) => void = () => {};
-
-  constructor(make: () => NvmeDevice, onLinger: (end: Promise<void>) => void) {
-    this.#make = make;
-    this.#onLinger = onLinger;
-  }
-
-  get #connected(): NvmeDevice {
-    if (this.device === undefined) {
-      throw new Error('a command came without a client');
-    }
-    return this.device;
-  }
-
-  /** Asks the device, if there is one. What it does not answer for a disk that hangs ends with the client: then nothing uses the disk. */
-  async tell(operation: (device: NvmeDevice) => Promise<void>): Promise<void> {
-    const { device } = this;
-    if (device !== undefined) {
-      await Promise.race([operation(device), this.#gone]);
-    }
-  }
-
-  clientConnected(socket: number): void {
-    this.device = this.#make();
-    this.#gone = new Promise((resolve) => {
-      this.#settleGone = resolve;
-    });
-    this.#gone.catch(() => {});
-    this.device.clientConnected(socket);
-  }
-
-  /**
-   * A disk of this machine that hangs may hold on to the client's memory for as long as it likes. That memory is kept then, and the next client
-   * served meanwhile: it gets a device of its own.
-   */
-  async clientGone(): Promise<void> {
-    const device = this.#connected;
-    const end = device.clientGone();
-    const served =
-      this.#lingering < MAX_LINGERING_CLIENTS ? Promise.race([end, this.#linger(end)]) : end;
-    this.#settleGone(served);
-    try {
-      await served;
-    } finally {
-      this.lastDone = device.done;
-      this.device = undefined;
-    }
-  }
-
-  /** Resolves after a while, and tells if the client's end is not over by then. */
-  async #linger(end: Promise<void>): Promise<void> {
-    let over = false;
-    const ended = end.finally(() => {
-      over = true;
-    });
-    ended.catch(() => {});
-    await new Promise((resolve) => {
-      const timer = setTimeout(resolve, LINGER_MS);
-      void ended
-        .catch(() => {})
-        .then(() => clearTimeout(timer))
-        .then(resolve);
-    });
-    if (!over) {
-      this.#lingering += 1;
-      this.#onLinger(
-        ended.finally(() => {
-          this.#lingering -= 1;
-        }),
-      );
-    }
-  }
-
-  get regions(): readonly DeviceRegion[] {
-    return this.#connected.regions;
-  }
-
-  get irqs(): readonly IrqIndex[] {
-    return this.#connected.irqs;
-  }
-
-  dmaMap(region: DmaRegion): Promise<void> {
-    return this.#connected.dmaMap(region);
-  }
-
-  dmaUnmap(iova: number, size: number): Promise<void> {
-    return this.#connected.dmaUnmap(iova, size);
-  }
-
-  regionRead(index: number, offset: number, into: Uint8Array): void {
-    this.#connected.regionRead(index, offset, into);
-  }
-
-  regionWrite(index: number, offset: number, data: Uint8Array): Promise<void> {
-    return this.#connected.regionWrite(index, offset, data);
-  }
-
-  setIrqEventfds(
-    index: number,
-    start: number,
-    fds: readonly (number | undefined)[],
-  ): Promise<void> {
-    return this.#connected.setIrqEventfds(index, start, fds);
-  }
-
-  setIrqUnmaskEventfd(index: number, fd: number | undefined): void {
-    this.#connected.setIrqUnmaskEventfd(index, fd);
-  }
-
-  triggerIrqs(index: number, start: number, fire: readonly boolean[]): void {
-    this.#connected.triggerIrqs(index, start, fire);
-  }
-
-  maskIrqs(index: number, start: number, which: readonly boolean[], mask: boolean): void {
-    this.#connected.maskIrqs(index, start, which, mask);
-  }
-
-  disableIrqs(index: number): Promise<void> {
-    return this.#connected.disableIrqs(index);
-  }
-
-  reset(): Promise<void> {
-    return this.#connected.reset();
-  }
 }

@@ -21,7 +21,8 @@ export const regionRead: Handler = ({ device }, request) => {
   const payload = new Uint8Array(RegionAccess.size + count);
   RegionAccess.write(new DataView(payload.buffer), 0, { offset, region: index, count });
   if (region?.readable && count > 0) {
-    device.regionRead(index, offset, payload.subarray(RegionAccess.size));
+    const into = payload.subarray(RegionAccess.size);
+    return whenDone(device.regionRead(index, offset, into), { payload });
   }
   return { payload };
 };

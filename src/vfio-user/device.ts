@@ -1,6 +1,6 @@
 /**
- * What the vfio-user server asks of a PCI device. The server checks everything that needs no knowledge of the device, calls one method
- * at a time, and waits for the promises.
+ * What the vfio-user server asks of a PCI device, one made for each client. The server checks everything that needs no knowledge of the device,
+ * calls one method at a time, and waits for the promises.
  *
  * A method refuses by throwing an error with a numeric `errno` (a SystemError of the addon, or a `Refusal`); the client gets that number.
  */
@@ -42,15 +42,24 @@ export interface DmaRegion {
   readonly writable: boolean;
 }
 
+/** A client that has agreed on the protocol, as its device sees it. */
+export interface Client {
+  /** Its socket's descriptor: not to be read from, written to or closed. */
+  readonly socket: number;
+  /** Closes descriptors that it sent, some time; -1 stands for none. Never waits. */
+  readonly close: (fds: readonly number[]) => void;
+}
+
+/** Makes the device of a client that has agreed on the protocol. What it throws turns the client away. */
+export type Accept = (client: Client) => VfioUserDevice;
+
 export interface VfioUserDevice {
   /** Those that exist; PCI_NUM_REGIONS are announced. */
   readonly regions: readonly DeviceRegion[];
   /** Those that exist; PCI_NUM_IRQS are announced. */
   readonly irqs: readonly IrqIndex[];
 
-  /** A client has agreed on the protocol. `socket`: its descriptor, not to be read from or closed. */
-  clientConnected(socket: number): void;
-  /** The client is gone: drops maps, interrupts, everything of it. The next client is accepted when this is done. */
+  /** The client is gone: drops maps, interrupts, everything of it. The last call. */
   clientGone(): Promise<void> | void;
 
   /** The region overlaps no other. The device owns `fd` from now on, also when it throws. */
@@ -59,7 +68,7 @@ export interface VfioUserDevice {
   dmaUnmap(iova: number, size: number): Promise<void> | void;
 
   /** Within a readable region, at least one byte. `into` is zeroed. */
-  regionRead(index: number, offset: number, into: Uint8Array): void;
+  regionRead(index: number, offset: number, into: Uint8Array): Promise<void> | void;
   /** Within a writable region, at least one byte. */
   regionWrite(index: number, offset: number, data: Uint8Array): Promise<void> | void;
 

@@ -1,11 +1,12 @@
 /**
- * Listens on a UNIX socket and serves one client after another with one device. While a client is connected, others wait in the
- * backlog; the next one is accepted when the device has dropped everything of the last.
+ * Listens on a UNIX socket and serves one client after another, each with a device of its own. While a client is connected, others wait in
+ * the backlog; the next one is accepted when the device of the last has dropped everything of it, or lingers over that.
  */
 import { closeSync, lstatSync, type Stats, unlinkSync } from 'node:fs';
 import { DescriptorCloser } from '../native/descriptor-closer.ts';
 import { type FdPoll, native, type PassedSocket, type SystemError } from '../native/index.ts';
-import type { VfioUserDevice } from './device.ts';
+import type { Accept } from './device.ts';
+import { Lingering } from './lingering.ts';
 import { Session, type SessionEvent } from './session.ts';
 
 export interface VfioUserServerOptions {
@@ -15,9 +16,8 @@ export interface VfioUserServerOptions {
   readonly passed?: PassedSocket | undefined;
   /** The only client, of a socket passed connected, is gone. */
   readonly onExhausted?: (() => void) | undefined;
-  readonly device: VfioUserDevice;
-  /** Closes what clients send. The device closes with it what it took over. One of the server's own, by default. */
-  readonly closer?: DescriptorCloser;
+  /** Makes the device of each client that comes. */
+  readonly accept: Accept;
   /** Told what happens to clients. What a client causes is not limited in rate. */
   readonly onEvent?: (event: SessionEvent) => void;
   /** How long a client may take to agree on a version. ms. */
@@ -38,7 +38,9 @@ export class VfioUserServer {
   /** The socket's file, to know it again. Absent if it is not ours. */
   readonly #file: Stats | undefined;
   readonly #poll: FdPoll | undefined;
-  readonly #closer: DescriptorCloser;
+  /** Closes what clients send. */
+  readonly #closer = new DescriptorCloser();
+  readonly #lingering = new Lingering((end) => this.#emit({ type: 'lingers', end }));
   #session: Session | undefined;
   #retry: NodeJS.Timeout | undefined;
   #closed = false;
@@ -47,8 +49,7 @@ export class VfioUserServer {
   constructor(options: VfioUserServerOptions) {
     this.path = options.path;
     this.#options = options;
-    const { path, passed, closer = new DescriptorCloser() } = options;
-    this.#closer = closer;
+    const { path, passed } = options;
     if (passed?.listening === false) {
       this.#serve(passed.fd);
       return;
@@ -103,9 +104,14 @@ export class VfioUserServer {
   /** Serves a connected client, and nobody else meanwhile. */
   #serve(fd: number): void {
     this.#poll?.stop();
-    const { device, negotiationTimeoutMs } = this.#options;
-    const patience = negotiationTimeoutMs ?? NEGOTIATION_TIMEOUT_MS;
-    const session = new Session(fd, device, this.#closer, patience, (event) => this.#emit(event));
+    const { accept, negotiationTimeoutMs } = this.#options;
+    const session = new Session(fd, {
+      accept,
+      closer: this.#closer,
+      lingering: this.#lingering,
+      patienceMs: negotiationTimeoutMs ?? NEGOTIATION_TIMEOUT_MS,
+      emit: (event) => this.#emit(event),
+    });
     this.#session = session;
     session.ended.then(async () => {
       // What one client's descriptors hold up, another of the same socket must not add to.

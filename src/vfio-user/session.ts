@@ -9,9 +9,10 @@ import { MAX_KEPT_DESCRIPTORS } from '../limits.ts';
 import type { DescriptorCloser } from '../native/descriptor-closer.ts';
 import { RegionAccess, VfioUserCommand } from '../spec/vfio-user.ts';
 import { encodeError, encodeReply, type Frame, isReply, wantsReply } from './codec.ts';
-import type { VfioUserDevice } from './device.ts';
+import type { Accept, VfioUserDevice } from './device.ts';
 import { handlerOf } from './dispatch.ts';
 import { DmaTable } from './dma-table.ts';
+import type { Lingering } from './lingering.ts';
 import { MAX_DATA_XFER_SIZE, negotiate, type Terms } from './negotiate.ts';
 import { errnoOf, Refusal } from './refusal.ts';
 import type { Reply } from './request.ts';
@@ -30,8 +31,20 @@ export type SessionEvent =
     }
   /** The device threw when it was told that the client is gone. */
   | { readonly type: 'failed'; readonly error: unknown }
+  /** The device holds on to a client that has gone; nobody waits for the end any more. */
+  | { readonly type: 'lingers'; readonly end: Promise<void> }
   /** `served`: it was `connected` before. */
   | { readonly type: 'disconnected'; readonly reason: string; readonly served: boolean };
+
+export interface SessionOptions {
+  readonly accept: Accept;
+  /** Closes what the client sends. */
+  readonly closer: DescriptorCloser;
+  readonly lingering: Lingering;
+  /** How long the client may take to agree on a version. ms. */
+  readonly patienceMs: number;
+  readonly emit: (event: SessionEvent) => void;
+}
 
 /** Largest payload: a REGION_WRITE of all the data that may be written at once. */
 export const MAX_PAYLOAD = RegionAccess.size + MAX_DATA_XFER_SIZE;
@@ -44,14 +57,16 @@ const CLOSING_PATIENCE_MS = 10_000;
 export class Session {
   /** Resolves when the client is gone and the device has dropped everything of it. */
   readonly ended: Promise<void>;
-  readonly #device: VfioUserDevice;
+  readonly #options: SessionOptions;
   readonly #closer: DescriptorCloser;
   readonly #emit: (event: SessionEvent) => void;
   readonly #connection: Connection;
   readonly #socket: number;
   readonly #dma = new DmaTable();
   readonly #deadline: NodeJS.Timeout;
+  /** What was agreed on, and the device that was made then. */
   #terms: Terms | undefined;
+  #device: VfioUserDevice | undefined;
   #resolveEnded!: () => void;
   /** A handler waits for the device. */
   #busy = false;
@@ -63,18 +78,12 @@ export class Session {
   #closing: NodeJS.Timeout | undefined;
   #goneReason: string | undefined;
 
-  /** Serves a connected socket and owns it. The client has `patienceMs` to agree on a version. `closer` closes what it sends. */
-  constructor(
-    fd: number,
-    device: VfioUserDevice,
-    closer: DescriptorCloser,
-    patienceMs: number,
-    emit: (event: SessionEvent) => void,
-  ) {
-    this.#device = device;
-    this.#closer = closer;
+  /** Serves a connected socket and owns it. */
+  constructor(fd: number, options: SessionOptions) {
+    this.#options = options;
+    this.#closer = options.closer;
     this.#socket = fd;
-    this.#emit = emit;
+    this.#emit = options.emit;
     this.ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;
     });
@@ -89,7 +98,7 @@ export class Session {
       (fds) => this.#close(fds),
     );
     // By way of the loop's poll phase: what came in time is looked at before, even if this thread was late.
-    this.#deadline = setTimeout(() => setImmediate(() => this.#expire()), patienceMs);
+    this.#deadline = setTimeout(() => setImmediate(() => this.#expire()), options.patienceMs);
   }
 
   #expire(): void {
@@ -186,7 +195,7 @@ export class Session {
     if (frame.kind === 'malformed') throw new Refusal('EINVAL', frame.reason);
     const { command } = frame.header;
     if (isReply(frame.header)) throw new Refusal('EINVAL', 'a reply to nothing');
-    if (this.#terms !== undefined) {
+    if (this.#terms !== undefined && this.#device !== undefined) {
       const context = { device: this.#device, terms: this.#terms, dma: this.#dma };
       return handlerOf(command)(context, frame);
     }
@@ -195,7 +204,10 @@ export class Session {
     }
     const { terms, payload } = negotiate(frame);
     clearTimeout(this.#deadline);
-    this.#device.clientConnected(this.#socket);
+    this.#device = this.#options.accept({
+      socket: this.#socket,
+      close: (fds) => this.#closer.close(fds),
+    });
     this.#terms = terms;
     this.#emit({ type: 'connected', minor: terms.minor });
     return { payload };
@@ -234,9 +246,9 @@ export class Session {
   }
 
   async #leave(reason: string): Promise<void> {
-    if (this.#terms !== undefined) {
+    if (this.#device !== undefined) {
       try {
-        await this.#device.clientGone();
+        await this.#options.lingering.leave(Promise.resolve(this.#device.clientGone()));
       } catch (error) {
         this.#emit({ type: 'failed', error });
       }

@@ -78,8 +78,10 @@ export class TestDevice implements VfioUserDevice {
     else this.fds.set(name, fd);
   }
 
-  clientConnected(): void {
-    this.calls.push(['clientConnected']);
+  /** A client has come, and is served with this device as all before it. */
+  accept(): this {
+    this.calls.push(['accept']);
+    return this;
   }
 
   async clientGone(): Promise<void> {
@@ -190,7 +192,7 @@ export function startServer(t: Test, options: Partial<VfioUserServerOptions> = {
   let departed = 0;
   let wake = () => {};
   const server = new VfioUserServer({
-    device,
+    accept: () => device.accept(),
     ...options,
     path,
     onEvent: (event) => {

@@ -65,7 +65,7 @@ t.test('QEMU', async (t) => {
     t.same({ ...reply }, { messageId: i + 1, command: 2, size: 16, flags: 1, error: 0 });
   }
   t.match(device.take(), [
-    ['clientConnected'],
+    ['accept'],
     ['dmaMap', { iova: 0, size: 0xa0000, writable: true }, false],
     ['dmaMap', { iova: 0xc0000, size: 0x20000, writable: false }, false],
     ['dmaMap', { iova: 0x100000000, size: 0x10000, offset: 0x10000 }, true],

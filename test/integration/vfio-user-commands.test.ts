@@ -28,7 +28,7 @@ const NOTHING = hex('');
 async function setUp(t: Test, json?: string): Promise<{ caller: Caller; device: TestDevice }> {
   const { path, device } = startServer(t);
   const caller = await Caller.join(t, path, json);
-  t.same(device.take(), [['clientConnected']]);
+  t.same(device.take(), [['accept']]);
   return { caller, device };
 }
 

@@ -59,7 +59,7 @@ t.test('a client can die at every byte of a message with descriptors', async (t)
   }
   const names = device.take().map(([name]) => name);
   const met = message.length - VERSION.length + 1;
-  t.equal(names.filter((name) => name === 'clientConnected').length, met);
+  t.equal(names.filter((name) => name === 'accept').length, met);
   t.equal(names.filter((name) => name === 'clientGone').length, met, 'told of each it met');
   t.equal(names.filter((name) => name === 'setIrqEventfds').length, 1, 'only the whole message');
   t.equal(await openFds(before), before);
@@ -109,7 +109,7 @@ t.test('further clients wait until the device has dropped the one before', async
   await first.call(13, NOTHING);
   t.same(
     device.take().map(([name]) => name),
-    ['clientConnected', 'reset', 'reset'],
+    ['accept', 'reset', 'reset'],
     'the second has not been looked at',
   );
   const { promise, open } = gate();
@@ -125,7 +125,7 @@ t.test('further clients wait until the device has dropped the one before', async
   t.equal(server.busy, true);
   open();
   t.equal((await second.next()).header.messageId, 1);
-  t.same(device.take(), [['clientConnected']]);
+  t.same(device.take(), [['accept']]);
   second.close();
   t.equal((await third.next()).header.messageId, 1);
 });
@@ -456,10 +456,11 @@ t.test('hundreds of clients leave no descriptor', async (t) => {
 t.test('the path', async (t) => {
   const path = socketPath(t);
   const device = new TestDevice();
+  const accept = () => device.accept();
   t.teardown(() => closeSync(device.bar0Fd));
   const before = await openFds();
-  const first = new VfioUserServer({ path, device });
-  t.throws(() => new VfioUserServer({ path, device }), { code: 'EADDRINUSE' }, 'in use');
+  const first = new VfioUserServer({ path, accept });
+  t.throws(() => new VfioUserServer({ path, accept }), { code: 'EADDRINUSE' }, 'in use');
   t.ok(existsSync(path), 'and left alone');
   await first.close();
   await first.close();
@@ -467,7 +468,7 @@ t.test('the path', async (t) => {
 
   closeSync(native.socketListen(path, 1));
   t.ok(existsSync(path), 'a server has died');
-  const second = new VfioUserServer({ path, device });
+  const second = new VfioUserServer({ path, accept });
   const caller = await Caller.join(t, path);
   await caller.call(13, NOTHING);
   unlinkSync(path);
@@ -476,12 +477,12 @@ t.test('the path', async (t) => {
   t.ok(existsSync(path), 'a file that is not its own is left');
   t.same(device.take().slice(-1), [['clientGone']], 'close has let the client go');
 
-  t.throws(() => new VfioUserServer({ path, device }), { code: 'EADDRINUSE' }, 'not a socket');
+  t.throws(() => new VfioUserServer({ path, accept }), { code: 'EADDRINUSE' }, 'not a socket');
   unlinkSync(path);
   mkdirSync(path);
-  t.throws(() => new VfioUserServer({ path, device }), { code: 'EADDRINUSE' }, 'a directory');
+  t.throws(() => new VfioUserServer({ path, accept }), { code: 'EADDRINUSE' }, 'a directory');
   renameSync(path, `${path}.d`);
-  t.throws(() => new VfioUserServer({ path: `${path}/x`, device }), { code: 'ENOENT' });
+  t.throws(() => new VfioUserServer({ path: `${path}/x`, accept }), { code: 'ENOENT' });
   caller.peer.close();
   t.equal(await openFds(before), before);
 });

@@ -2,17 +2,27 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import t from 'tap';
-import { ConfigSpace } from '../../src/pci/config-space.ts';
+import { msi } from '../../src/pci/capabilities.ts';
+import { type Bar, ConfigSpace } from '../../src/pci/config-space.ts';
+import { capabilitiesOf } from '../../src/pci/function.ts';
+import { NVME_PCI_IDENTITY } from '../../src/spec/nvme-pci.ts';
 
 /** Power management control and status. */
 const PMCSR = 0x44;
-const BARS = [
-  { index: 0, size: 0x4000, is64Bit: true },
-  { index: 4, size: 0x2000, is64Bit: false },
+const BARS: Bar[] = [
+  { index: 0, size: 0x4000, kind: 'memory64' },
+  { index: 4, size: 0x2000 },
 ];
 
 const make = () =>
-  new ConfigSpace(BARS, { vectors: 65, bar: 4, tableOffset: 0, pbaOffset: 0x1000 });
+  new ConfigSpace({
+    identity: NVME_PCI_IDENTITY,
+    bars: BARS,
+    capabilities: capabilitiesOf({
+      msix: { vectors: 65, bar: 4, tableOffset: 0, pbaOffset: 0x1000 },
+    }),
+    pin: true,
+  });
 
 function read(space: ConfigSpace, offset: number, width: 1 | 2 | 4): number {
   const bytes = Buffer.alloc(width);
@@ -62,6 +72,71 @@ t.test('BARs tell their size', async (t) => {
   t.equal(read(space, 0x10, 4), 0xfebf_0004, 'aligned to its size');
   write(space, 0x11, 1, 0xff);
   t.equal(read(space, 0x10, 4), 0xfebf_c004, 'byte by byte');
+});
+
+t.test('ports, and memory that goes beyond 4 GiB', async (t) => {
+  const bars: Bar[] = [
+    { index: 0, size: 2 ** 33, kind: 'memory64', prefetchable: true },
+    { index: 2, size: 256, kind: 'io' },
+    { index: 3, size: 16 },
+  ];
+  const identity = { vendorId: 0x1234, deviceId: 0x11e8, revision: 0x10 };
+  const space = new ConfigSpace({ identity, bars, capabilities: [], pin: false });
+  for (const at of [0x10, 0x14, 0x18, 0x1c, 0x20]) {
+    write(space, at, 4, 0xffff_ffff);
+  }
+  const sized = [0x10, 0x14, 0x18, 0x1c, 0x20].map((at) => read(space, at, 4));
+  t.strictSame(sized, [0x0000_000c, 0xffff_fffe, 0xffff_ff01, 0xffff_fff0, 0]);
+  t.equal(read(space, 6, 2), 0, 'no capabilities');
+  t.equal(read(space, 0x3d, 1), 0, 'no pin');
+  write(space, 4, 2, 0xffff);
+  t.equal(read(space, 4, 2), 0x0547, 'ports can be switched on where there are some');
+});
+
+t.test('MSI, and capabilities of the device', async (t) => {
+  const own = { bytes: Uint8Array.of(9, 0, 4, 7), writable: Uint8Array.of(0xff, 0xff, 0, 0x0f) };
+  const identity = { vendorId: 0x1234, deviceId: 0x11e8 };
+  const space = new ConfigSpace({ identity, bars: [], capabilities: [msi(4), own], pin: false });
+  const found = capabilities(space);
+  t.strictSame([...found.keys()], [5, 9]);
+  const at = found.get(5)!;
+  t.equal(read(space, at + 2, 2), 0x84, '64 bits, four vectors');
+  write(space, at + 2, 2, 0xffff);
+  t.equal(read(space, at + 2, 2), 0xf5);
+  write(space, found.get(9)!, 4, 0xffff_ffff);
+  t.equal(read(space, found.get(9)!, 4), 0x0f04_0009, 'neither id nor chain can be written');
+});
+
+t.test('what is no function', async (t) => {
+  const identity = { vendorId: 1, deviceId: 1 };
+  const space = (bars: Bar[], bytes = 4, offset = 0x40) =>
+    new ConfigSpace({
+      identity,
+      bars,
+      capabilities: [{ bytes: new Uint8Array(bytes), offset }],
+      pin: false,
+    });
+  t.doesNotThrow(() => space([{ index: 4, size: 16, kind: 'memory64' }]));
+  for (const bar of [
+    { index: 5, size: 16, kind: 'memory64' },
+    { index: 6, size: 16 },
+    { index: -1, size: 16 },
+    { index: 0, size: 24 },
+    { index: 0, size: 8 },
+    { index: 0, size: 512, kind: 'io' },
+    { index: 0, size: 2 ** 32 },
+  ] as const) {
+    t.throws(() => space([bar]), RangeError, JSON.stringify(bar));
+  }
+  const two = [
+    { index: 0, size: 16, kind: 'memory64' },
+    { index: 1, size: 16 },
+  ] as const;
+  t.throws(() => space([...two]), RangeError);
+  t.throws(() => space([], 4, 0x42), RangeError);
+  t.throws(() => space([], 4, 0x3c), RangeError);
+  t.throws(() => space([], 8, 0xfc), RangeError);
+  t.throws(() => space([], 1), RangeError);
 });
 
 t.test('power states that are not offered are not taken', async (t) => {

@@ -17,7 +17,7 @@ function start(t: Test, vectors = 4) {
   const onUnmask = () => {
     unmasked += 1;
   };
-  const interrupts = new Interrupts(vectors, onUnmask, closeNow);
+  const interrupts = new Interrupts({ msix: vectors, msi: 0 }, onUnmask, closeNow);
   t.teardown(() => closeNow(interrupts.release()));
   return { interrupts, unmasked: () => unmasked };
 }
@@ -28,14 +28,29 @@ t.test('MSI-X and the pin', async (t) => {
   t.strictSame(interrupts.table(), [-1, -1, -1, -1]);
   t.strictSame(interrupts.setIntx(pin), [-1]);
   t.strictSame(interrupts.table(), [pin, pin, pin, pin], 'every vector pulls the pin');
-  t.strictSame(interrupts.setMsix(1, [a, b]), [-1, -1]);
+  t.strictSame(interrupts.connect('msix', 1, [a, b]), [-1, -1]);
   t.strictSame(interrupts.table(), [-1, a, b, -1], 'one vector is enough to end that');
-  t.strictSame(interrupts.setMsix(1, [undefined, a]), [a, b]);
+  t.strictSame(interrupts.connect('msix', 1, [undefined, a]), [a, b]);
   t.strictSame(interrupts.table(), [-1, -1, a, -1]);
-  t.strictSame(interrupts.setMsix(2, [undefined]), [a]);
+  t.strictSame(interrupts.connect('msix', 2, [undefined]), [a]);
   t.strictSame(interrupts.table(), [pin, pin, pin, pin]);
   t.strictSame(interrupts.setIntx(undefined), [pin]);
   closeNow([pin, -1, a, b]);
+});
+
+t.test('MSI, of which a guest may grant fewer vectors than there are', async (t) => {
+  const interrupts = new Interrupts({ msix: 0, msi: 4 }, () => {}, closeNow);
+  const [pin, a, b] = [native.eventfdCreate(), native.eventfdCreate(), native.eventfdCreate()];
+  t.strictSame(interrupts.table(), [-1, -1, -1, -1]);
+  interrupts.setIntx(pin);
+  t.ok(interrupts.pinIsFree);
+  interrupts.connect('msi', 0, [a, b]);
+  t.strictSame(interrupts.table(), [a, b, a, b], 'used in turn');
+  t.notOk(interrupts.pinIsFree);
+  t.equal(interrupts.describe().mode, 'msi');
+  t.strictSame(interrupts.disconnect('msi'), [a, b, -1, -1]);
+  t.strictSame(interrupts.table(), [pin, pin, pin, pin]);
+  closeNow([a, b, ...interrupts.release()]);
 });
 
 t.test('what keeps the pin quiet', async (t) => {
@@ -58,7 +73,7 @@ t.test('what keeps the pin quiet', async (t) => {
   const vector = native.eventfdCreate();
   interrupts.maskIntx(true);
   interrupts.pinMask = -1;
-  interrupts.setMsix(0, [vector]);
+  interrupts.connect('msix', 0, [vector]);
   t.strictSame(interrupts.table(), [vector, -1, -1, -1], 'MSI-X does not care');
 });
 
@@ -89,7 +104,7 @@ t.test('an eventfd that is always signalled is heard so many times in a period',
     heard += 1;
     native.eventfdSignal(resample);
   };
-  const interrupts = new Interrupts(1, onUnmask, closeNow);
+  const interrupts = new Interrupts({ msix: 1, msi: 0 }, onUnmask, closeNow);
   interrupts.setResample(resample);
   native.eventfdSignal(resample);
   const begin = performance.now();
@@ -109,8 +124,9 @@ t.test('an eventfd that is always signalled is heard so many times in a period',
 
 t.test('everything is given back', async (t) => {
   const before = openFds();
-  const interrupts = new Interrupts(3, () => {}, closeNow);
-  interrupts.setMsix(0, [native.eventfdCreate(), undefined, native.eventfdCreate()]);
+  const interrupts = new Interrupts({ msix: 3, msi: 2 }, () => {}, closeNow);
+  interrupts.connect('msix', 0, [native.eventfdCreate(), undefined, native.eventfdCreate()]);
+  interrupts.connect('msi', 1, [native.eventfdCreate()]);
   interrupts.setIntx(native.eventfdCreate());
   interrupts.setResample(native.eventfdCreate());
   closeNow(interrupts.release());

@@ -1,0 +1,154 @@
+/**
+ * The memory that a client lets its function reach: mapped into this process, or known to be out of reach. Owned by main.
+ *
+ * Memory that is taken away, by the client or by its loss (a file that was truncated), is unreachable before that is answered: whoever uses it
+ * is told first, and zero pages replace it then.
+ */
+import { MAX_REGIONS } from '../limits.ts';
+import { GuestMemory, type GuestRegion } from '../memory/guest.ts';
+import { native } from '../native/index.ts';
+import { IOVA_END } from '../spec/vfio-user.ts';
+import type { DmaRegion } from '../vfio-user/device.ts';
+import { Refusal } from '../vfio-user/refusal.ts';
+import type { CloseDescriptors } from './interrupts.ts';
+import { unwatchMemory, watchMemory } from './lost-memory.ts';
+import { UnsharedMemory } from './unshared-memory.ts';
+
+/** DMA regions mapped in the whole process. */
+let mappedRegions = 0;
+
+/** Who uses the memory. */
+export interface MemoryUser {
+  /** Resolves when it may be used everywhere; a guest may as soon as this is answered. Rejects if that cannot be: it is given up again. */
+  memoryMapped(region: GuestRegion): Promise<void>;
+  /** Resolves when the regions that lie in this range are no longer used. */
+  memoryUnmapped(iova: number, size: number): Promise<void>;
+  /** `regions` are others now. Also before `memoryMapped` and `memoryUnmapped`. */
+  memoryChanged(): void;
+  /** Memory was truncated or failed: zeros are where it was. All of it is taken away next. */
+  memoryLost(): void;
+  /** A file's memory is not mapped, since it may keep whoever touches it waiting for as long as it likes. */
+  memorySkipped(iova: number, size: number): void;
+  /** Something could not be given back, or taken away. */
+  memoryFailed(error: unknown, what: string): void;
+}
+
+export class DeviceMemory {
+  /** What is mapped. */
+  readonly guest = new GuestMemory();
+  readonly #unshared = new UnsharedMemory();
+  readonly #user: MemoryUser;
+  readonly #close: CloseDescriptors;
+  readonly #mapFiles: boolean;
+  /** Whom the addon names when memory of this client is lost. */
+  readonly #owner: number;
+  /** Settles when lost memory is out of use, and never rejects. */
+  #losing = Promise.resolve();
+
+  /** `mapFiles`: also files that are neither memfds nor on tmpfs or hugetlbfs. */
+  constructor(user: MemoryUser, mapFiles: boolean, close: CloseDescriptors) {
+    this.#user = user;
+    this.#mapFiles = mapFiles;
+    this.#close = close;
+    this.#owner = watchMemory(() => {
+      this.#losing = this.#lose();
+    });
+  }
+
+  /** Bytes that the client mapped without a file that could be mapped. */
+  get unsharedBytes(): number {
+    return this.#unshared.bytes;
+  }
+
+  /** Whether the client has memory at this address that is out of reach. */
+  isUnshared(iova: number): boolean {
+    return this.#unshared.holds(iova);
+  }
+
+  async map({ iova, size, fd, offset, writable }: DmaRegion): Promise<void> {
+    if (fd === undefined) {
+      this.#unshared.add(iova, size);
+      return;
+    }
+    if (!this.#mapFiles && !native.isMemoryFile(fd)) {
+      this.#close([fd]);
+      this.#unshared.add(iova, size);
+      this.#user.memorySkipped(iova, size);
+      return;
+    }
+    let buffer: SharedArrayBuffer;
+    try {
+      if (mappedRegions >= MAX_REGIONS) {
+        throw new Refusal('ENOSPC', 'all clients together have too many DMA regions');
+      }
+      buffer = native.mapFile(fd, offset, size, writable, this.#owner);
+    } finally {
+      this.#close([fd]);
+    }
+    const region: GuestRegion = { iova, size, buffer, writable };
+    mappedRegions += 1;
+    this.guest.add(region);
+    this.#user.memoryChanged();
+    try {
+      await this.#user.memoryMapped(region);
+    } catch (error) {
+      this.#revoke(this.guest.remove(iova, iova + size));
+      this.#user.memoryChanged();
+      throw error;
+    }
+  }
+
+  async unmap(iova: number, size: number): Promise<void> {
+    await this.#losing;
+    await this.#takeAway(iova, size);
+  }
+
+  /** None of the client's memory is used any more, so that no zeros get to a disk, and no second fault comes. */
+  async #lose(): Promise<void> {
+    this.#user.memoryLost();
+    try {
+      await this.#takeAway(0, IOVA_END);
+    } catch (error) {
+      this.#user.memoryFailed(error, 'lost memory could not be taken out of use');
+    }
+  }
+
+  /** Resolves when memory that is lost is out of use, or at once if none is. */
+  settled(): Promise<void> {
+    return this.#losing;
+  }
+
+  async #takeAway(iova: number, size: number): Promise<void> {
+    this.#unshared.remove(iova, iova + size);
+    // Out of the table first: who begins to use the memory meanwhile must not learn of the regions.
+    const regions = this.guest.remove(iova, iova + size);
+    if (regions.length > 0) {
+      this.#user.memoryChanged();
+      try {
+        await this.#user.memoryUnmapped(iova, size);
+      } finally {
+        this.#revoke(regions);
+        native.reclaim();
+      }
+    }
+  }
+
+  /** The client is gone, and nobody uses its memory. */
+  release(): void {
+    this.#revoke(this.guest.remove(0, IOVA_END));
+    unwatchMemory(this.#owner);
+    native.reclaim();
+  }
+
+  /** The memory is nobody's any more. What the kernel refuses to replace stays mapped, and unused, until the buffer is collected. */
+  #revoke(regions: readonly GuestRegion[]): void {
+    for (const { buffer } of regions) {
+      mappedRegions -= 1;
+      try {
+        native.revoke(new DataView(buffer));
+      } catch (error) {
+        this.#user.memoryFailed(error, 'memory of the VM could not be given back yet');
+      }
+    }
+  }
+}

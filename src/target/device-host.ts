@@ -1,0 +1,132 @@
+/** What one client's controller finds around it: its memory, doorbells, queues, namespaces and interrupts. Owned by main. */
+import type { GuestMemory } from '../memory/guest.ts';
+import type {
+  ControllerEvent,
+  ControllerHost,
+  CqRequest,
+  IoTotals,
+  SqRequest,
+} from '../nvme/host.ts';
+import type { Namespace as NvmeNamespace } from '../nvme/namespace.ts';
+import { AdminWord, NOT_WAITING } from '../nvme/plane/messages.ts';
+import type { ShadowPages } from '../nvme/shadow.ts';
+import type { PciFunction } from '../pci/function.ts';
+import type { Logger } from '../util/log.ts';
+import type { DeviceNamespaces } from './device-namespaces.ts';
+import type { NewEvent } from './events.ts';
+import type { IoQueues } from './queues.ts';
+import type { SubsystemView } from './types.ts';
+
+export interface DeviceHostParts {
+  readonly log: Logger;
+  readonly subsystem: SubsystemView;
+  readonly pci: PciFunction;
+  readonly doorbells: Int32Array;
+  /** See AdminWord. */
+  readonly adminSeen: Int32Array;
+  readonly queues: IoQueues;
+  readonly namespaces: DeviceNamespaces;
+  readonly emit: (event: NewEvent) => void;
+  /** What the device is, in events. */
+  readonly where: { readonly nqn: string; readonly socket: string };
+}
+
+export class DeviceHost implements ControllerHost {
+  readonly log: Logger;
+  readonly memory: GuestMemory;
+  readonly doorbells: Int32Array;
+  readonly #parts: DeviceHostParts;
+
+  constructor(parts: DeviceHostParts) {
+    this.log = parts.log;
+    this.memory = parts.pci.memory.guest;
+    this.doorbells = parts.doorbells;
+    this.#parts = parts;
+  }
+
+  unshared(iova: number): boolean {
+    return this.#parts.pci.memory.isUnshared(iova);
+  }
+
+  get namespaces(): ReadonlyMap<number, NvmeNamespace> {
+    return this.#parts.namespaces.presented();
+  }
+
+  get shared(): boolean {
+    return this.#parts.subsystem.shared;
+  }
+
+  createCq(request: CqRequest): Promise<number> {
+    return this.#parts.queues.createCq(request);
+  }
+
+  createSq(request: SqRequest): Promise<number> {
+    return this.#parts.queues.createSq(request);
+  }
+
+  deleteCq(qid: number): Promise<number> {
+    return this.#parts.queues.deleteCq(qid);
+  }
+
+  deleteSq(qid: number): Promise<number> {
+    return this.#parts.queues.deleteSq(qid);
+  }
+
+  resetQueues(): Promise<void> {
+    return this.#parts.queues.reset();
+  }
+
+  setShadow(pages: ShadowPages): Promise<void> {
+    return this.#parts.queues.setShadow(pages);
+  }
+
+  setWriteThrough(enabled: boolean): Promise<void> {
+    return this.#parts.queues.setWriteThrough(enabled);
+  }
+
+  watchAdmin(enabled: boolean): void {
+    this.#parts.queues.watchAdmin(enabled);
+  }
+
+  sawAdminTail(tail: number): void {
+    Atomics.store(this.#parts.adminSeen, AdminWord.TAIL, tail);
+  }
+
+  sawAdminHead(head: number | undefined): void {
+    Atomics.store(this.#parts.adminSeen, AdminWord.HEAD, head ?? NOT_WAITING);
+  }
+
+  signalAdmin(): void {
+    this.#parts.pci.vectors.signal(0);
+  }
+
+  interruptMaskChanged(mask: number): void {
+    this.#parts.pci.interrupts.pinMask = mask;
+    this.#parts.pci.vectors.changed();
+  }
+
+  async sync(): Promise<void> {
+    const namespaces = [...this.#parts.subsystem.namespaces.values()];
+    await Promise.all(namespaces.map(({ bdev }) => bdev.sync()));
+  }
+
+  ioTotals(): IoTotals {
+    return this.#parts.namespaces.totals();
+  }
+
+  tell(event: ControllerEvent): void {
+    const { emit, where } = this.#parts;
+    switch (event.type) {
+      case 'enabled':
+      case 'disabled':
+        emit({ type: `controller-${event.type}`, ...where });
+        break;
+      case 'shutdown':
+        emit({ type: 'guest-shutdown', ...where });
+        break;
+      case 'failed':
+        emit({ type: 'error', ...where, message: `the controller failed: ${event.reason}` });
+        break;
+    }
+  }
+}
