@@ -52,6 +52,13 @@ export const SCENARIOS: readonly Scenario[] = [
     }),
   ),
   {
+    name: 'null-read-128k-32',
+    bdev: 'null',
+    load: large(128 * KIB, 32),
+    yardstick: 'echo',
+    goals: [],
+  },
+  {
     name: 'null-latency',
     bdev: 'null',
     load: small('read', 1),
@@ -115,6 +122,13 @@ export const SCENARIOS: readonly Scenario[] = [
       goals: [ratio(0.97)],
     }),
   ),
+  {
+    name: 'direct-read-4k-1',
+    bdev: 'direct',
+    load: small('read', 1),
+    yardstick: 'fio-direct',
+    goals: [],
+  },
   ...(['read', 'write'] as const).map(
     (op): Scenario => ({
       name: `direct-${op}-4k-32`,

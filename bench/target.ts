@@ -14,6 +14,8 @@ export interface BenchTargetOptions {
   readonly cpus: readonly number[];
   /** Further arguments of `doorbell serve`. */
   readonly args?: readonly string[];
+  /** The command line's program, of this checkout by default. */
+  readonly program?: string;
   /** Options of node, and what it then prints on stdout. */
   readonly nodeArgs?: readonly string[];
   readonly onOutput?: (text: string) => void;
@@ -35,6 +37,7 @@ export interface BenchTarget {
 export async function startTarget({
   cpus,
   args = [],
+  program = CLI,
   nodeArgs = [],
   onOutput,
   transport = {},
@@ -46,7 +49,7 @@ export async function startTarget({
     process.execPath,
     [
       ...nodeArgs,
-      CLI,
+      program,
       'serve',
       '-r',
       socket,
