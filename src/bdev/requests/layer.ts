@@ -101,9 +101,34 @@ export class Requests {
     base: number,
     resumed: boolean,
   ): number {
+    const { backend } = share.channel;
+    if (backend.async || share.limiter !== undefined || share.held || resumed) {
+      return this.#submitHeldUp(queue, share, op, cid, words, base, resumed);
+    }
+    // What most requests of RAM take, small enough to become part of the caller's code.
+    const status = backend.submit(op, NOBODY);
+    if (status === SUCCESS) {
+      share.counters.count(op, this.#context.request.length);
+      this.sampler.took(share, op);
+    } else {
+      share.counters.failBackend();
+    }
+    return status;
+  }
+
+  /** Hot. The same, where requests may have to wait, or complete later. */
+  #submitHeldUp(
+    queue: RequestQueue,
+    share: Share,
+    op: Op,
+    cid: number,
+    words: Int32Array,
+    base: number,
+    resumed: boolean,
+  ): number {
     const { channel } = share;
     const { backend } = channel;
-    if (!resumed && (backend.async || share.limiter !== undefined || share.held)) {
+    if (!resumed) {
       this.clock.need();
       if (!this.#admits(share, op)) {
         return this.#park(queue, share, op, cid, words, base);
@@ -113,16 +138,12 @@ export class Requests {
     const { length, offset } = this.#context.request;
     if (!backend.async) {
       const status = backend.submit(op, NOBODY);
-      if (status !== SUCCESS) {
-        share.counters.failBackend();
-      } else {
+      if (status === SUCCESS) {
         share.counters.count(op, length);
-        if (resumed || share.limiter !== undefined) {
-          // Every request of a bdev with limits is timed, as those that wait are: samples of the others would not go with them.
-          this.#timed(share, op);
-        } else {
-          this.sampler.took(share, op);
-        }
+        // Every request of a bdev with limits is timed, as those that wait are: samples of the others would not go with them.
+        this.#timed(share, op);
+      } else {
+        share.counters.failBackend();
       }
       return status;
     }
