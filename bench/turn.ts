@@ -20,6 +20,7 @@ import { DOORBELLS_BYTES, PAGE_SIZE } from '../src/limits.ts';
 import { native } from '../src/native/index.ts';
 import { type NvmeRequest, QUEUE_WORDS_BYTES } from '../src/nvme/plane/messages.ts';
 import { NvmePlane } from '../src/nvme/plane/plane.ts';
+import { inlineAcrossLayers } from '../src/reactor/compiler.ts';
 import { CONTROL_BYTES, type Message, type ReactorTask, Word } from '../src/reactor/control.ts';
 import { Reactor } from '../src/reactor/loop.ts';
 import { realPlatform } from '../src/reactor/platform.ts';
@@ -211,6 +212,7 @@ const LOADS: readonly TurnLoad[] = [
   { name: 'null-read-128k-32', backend: { kind: 'null' }, depth: 32, bytes: 131072 },
   { name: 'ram-read-4k-32', backend: ram(), depth: 32, bytes: 4096 },
 ];
+inlineAcrossLayers();
 const results = LOADS.map((load) => {
   const bench = new Bench(load);
   // The compiler's turn.

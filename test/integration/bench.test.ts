@@ -65,3 +65,14 @@ t.test('npm run bench:idle', async (t) => {
   t.match(idle, [{ controllers: 1, first: { p50: Number } }, { controllers: 3 }]);
   t.ok(interrupts[0].iops > 0 && interrupts[0].perCommand > 0);
 });
+
+t.test('npm run bench:turn', async (t) => {
+  const { run, file } = bench(t);
+  const { stdout } = await run('turn', '--rounds', '1', '--seconds', '0.02');
+  t.match(stdout, /^null-read-4k-1 +[\d.]+ /m);
+  const { results } = JSON.parse(readFileSync(file('turn.json'), 'utf8'));
+  t.equal(results.length, 4);
+  for (const { name, ns } of results) {
+    t.ok(ns.length === 1 && ns[0] > 0, name);
+  }
+});
