@@ -5,7 +5,7 @@ import { createDiskImage } from '../bdev/image.ts';
 import { BlockingCalls } from '../native/blocking-calls.ts';
 import type { PassedSocket } from '../native/index.ts';
 import { statPath } from '../native/paths.ts';
-import { largestTransport } from '../rpc/methods/transport.ts';
+import { largestTransport } from '../target/model/transport.ts';
 import type { Target } from '../target/target.ts';
 import { InvalidError } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';

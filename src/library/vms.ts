@@ -2,12 +2,12 @@
 import { resolve } from 'node:path';
 import { prepareHost } from '../app/config/host.ts';
 import { compileSources, type LoadedConfig } from '../app/config/load.ts';
-import { addNamespaceCall, bdevCalls, subsystemCalls } from '../app/config/plan.ts';
 import type { Path } from '../app/config/problem.ts';
 import type { ShortDisk, ShortVm } from '../app/config/schema.ts';
 import { NQN_PREFIX } from '../app/config/short.ts';
 import type { Service } from '../app/serve.ts';
-import type { ConfigCall } from '../rpc/save-config.ts';
+import type { ConfigCall } from '../target/model/plan.ts';
+import { addNamespaceCall, bdevCalls, subsystemCalls } from '../target/model/plan.ts';
 import type { Subsystem, TargetNamespace } from '../target/subsystem.ts';
 import { FailedError, InvalidError } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';

@@ -1,15 +1,16 @@
-/** The bdevs of the target: how they come to be, their names and indices, and who uses which. Owned by main. */
+/** The bdevs of the target: how they come to be, and their indices. Who has which name and uses which is in the model. Owned by main. */
 import { MallocBdev, NullBdev } from '../bdev/create.ts';
 import type { Latencies } from '../bdev/delay.ts';
 import type { BdevIdentity, Disk, Geometry } from '../bdev/disk.ts';
-import { FileBdev, type FileBdevOptions, type FileContext, fileIdentity } from '../bdev/file.ts';
+import { FileBdev, type FileBdevOptions, type FileContext } from '../bdev/file.ts';
 import { DelayBdev, ErrorBdev, type WrapperDisk } from '../bdev/wrapper.ts';
 import { MAX_BDEVS } from '../limits.ts';
-import { ErrnoError, InvalidError } from '../util/errors.ts';
+import { ErrnoError } from '../util/errors.ts';
 import { randomUuid, uuidFromName } from '../util/uuid.ts';
+import { planOfBdev } from './bdev-plan.ts';
 import { Making } from './making.ts';
-
-const MAX_NAME_BYTES = 255;
+import { uuidOfFile } from './model/bdevs.ts';
+import type { Model } from './model/model.ts';
 
 /** What the operator may choose of a bdev's identity. */
 export interface BdevNaming {
@@ -24,22 +25,18 @@ interface Waiter {
 
 export class Bdevs {
   readonly #files: FileContext;
+  readonly #model: Model;
   /** In the order of creation. */
   readonly #byName = new Map<string, Disk>();
-  readonly #byAlias = new Map<string, Disk>();
   readonly #indices = new Set<number>();
   readonly #making = new Set<Making>();
   /** Being deleted: nobody gets them any more. */
   readonly #leaving = new Set<Disk>();
-  /** Bdev → NQN of the subsystem that uses it. */
-  readonly #claims = new Map<Disk, string>();
-  /** Bdev → the bdev on top of it. */
-  readonly #wrappers = new Map<Disk, WrapperDisk>();
   readonly #waiters = new Set<Waiter>();
-  #mallocCount = 0;
 
-  constructor(files: FileContext) {
+  constructor(files: FileContext, model: Model) {
     this.#files = files;
+    this.#model = model;
   }
 
   /** In the order of creation. */
@@ -49,7 +46,7 @@ export class Bdevs {
 
   /** By name or alias (the UUID). */
   find(name: string): Disk | undefined {
-    return this.#byName.get(name) ?? this.#byAlias.get(name.toLowerCase());
+    return this.#byName.get(this.#model.names.find(name) ?? '');
   }
 
   /** Throws ENODEV. */
@@ -68,7 +65,7 @@ export class Bdevs {
 
   /** Without a name it is the next of Malloc0, Malloc1, … */
   createMalloc(naming: Partial<BdevNaming>, geometry: Geometry): Disk {
-    const name = naming.name ?? this.#nextMallocName();
+    const name = naming.name ?? this.#model.names.nextMalloc();
     return this.#add(
       { ...naming, name },
       randomUuid(),
@@ -82,26 +79,36 @@ export class Bdevs {
    * asks for the name or the UUID meanwhile is told that it is taken. ECANCELED if it was deleted before it was there.
    */
   async createFile(naming: BdevNaming, options: FileBdevOptions): Promise<Disk> {
-    const path = fileIdentity(options.filename);
-    const uuid = uuidFromName(path);
-    const isFree = this.find(uuid) === undefined && this.#makingOf(uuid) === undefined;
-    const identity = this.#reserve(naming, isFree ? uuid : uuidFromName(`${path}\0${naming.name}`));
+    const isFree = (uuid: string) => !this.#model.names.isHeld(uuid);
+    const uuid = uuidOfFile(options.filename, naming.name, isFree);
+    const identity = this.#reserve(naming, uuid);
     const making = new Making(identity, options.module);
     this.#making.add(making);
     const opening = FileBdev.open(identity, options, this.#files);
     try {
       const bdev = await making.opened(opening);
-      this.#checkRivals(bdev);
+      this.#checkFile(bdev);
       this.#register(bdev);
       return bdev;
     } catch (error) {
       // A file system that never answers keeps its index for ever: there is an end to how many files are asked for at once.
       const free = () => this.#indices.delete(identity.index);
       opening.then(free, free);
+      this.#giveUp(making);
       throw error;
     } finally {
       this.#making.delete(making);
       making.end();
+    }
+  }
+
+  /** See `Model.checkFile`. A bdev that cannot stay is closed. */
+  #checkFile(bdev: FileBdev): void {
+    try {
+      this.#model.checkFile(planOfBdev(bdev), bdev.fileId);
+    } catch (error) {
+      void bdev.close();
+      throw error;
     }
   }
 
@@ -123,11 +130,18 @@ export class Bdevs {
     if (making?.module !== module) {
       return false;
     }
-    this.#making.delete(making);
+    this.#giveUp(making);
     making.cancel(
       new ErrnoError('ECANCELED', `bdev '${making.identity.name}' was deleted before it was there`),
     );
     return true;
+  }
+
+  /** Its name is free. */
+  #giveUp(making: Making): void {
+    if (this.#making.delete(making)) {
+      this.#model.names.release(making.identity.name);
+    }
   }
 
   /** Gives up making any. */
@@ -142,26 +156,6 @@ export class Bdevs {
     return this.list()
       .filter((bdev) => bdev instanceof FileBdev)
       .filter((bdev) => bdev.file === file);
-  }
-
-  /** Throws EBUSY, and closes the bdev, if another writes the same file through the page cache while this one goes past it, or the other way: data would be lost. */
-  #checkRivals(bdev: FileBdev): void {
-    const { fileId, filename, direct, readonly } = bdev;
-    const rival = this.list().find(
-      (other) =>
-        other instanceof FileBdev &&
-        other.fileId === fileId &&
-        other.direct !== direct &&
-        !other.readonly &&
-        !readonly,
-    );
-    if (rival !== undefined) {
-      void bdev.close();
-      throw new ErrnoError(
-        'EBUSY',
-        `${filename} is the file of bdev '${rival.name}', too: both must have the same 'direct'`,
-      );
-    }
   }
 
   /** On top of a bdev that nobody uses. Throws ENODEV, EPERM, EEXIST, InvalidError. */
@@ -182,31 +176,11 @@ export class Bdevs {
   ): Disk {
     const base = this.get(baseName);
     this.#checkStays(base);
-    const owner = this.ownerOf(base);
-    // A name that is taken is said first, as SPDK does.
-    if (owner !== undefined && this.find(naming.name) === undefined) {
-      throw new ErrnoError('EPERM', `bdev '${base.name}' is already claimed by ${owner}`);
-    }
-    if (base.limits !== undefined) {
-      throw new ErrnoError(
-        'EPERM',
-        `bdev '${base.name}' has rate limits, which can only be those of the bdev on top`,
-      );
-    }
+    this.#model.checkBase(base.name, naming.name);
     const uuid = uuidFromName(`${base.uuid}\0${naming.name}`);
-    return this.#add(naming, uuid, (identity) => {
-      const bdev = make(identity, base);
-      this.#wrappers.set(base, bdev);
-      return bdev;
-    });
-  }
-
-  #nextMallocName(): string {
-    let name: string;
-    do {
-      name = `Malloc${this.#mallocCount++}`;
-    } while (this.find(name) !== undefined);
-    return name;
+    const bdev = this.#add(naming, uuid, (identity) => make(identity, base));
+    this.#model.claims.add(base.name, { bdev: bdev.name });
+    return bdev;
   }
 
   /** Makes a bdev under a free index. If `make` throws, nothing is kept. */
@@ -217,6 +191,7 @@ export class Bdevs {
       bdev = make(identity);
     } catch (error) {
       this.#indices.delete(identity.index);
+      this.#model.names.release(identity.name);
       throw error;
     }
     this.#register(bdev);
@@ -227,33 +202,27 @@ export class Bdevs {
   #reserve(naming: BdevNaming, defaultUuid: string): BdevIdentity {
     const { name } = naming;
     const uuid = naming.uuid?.toLowerCase() ?? defaultUuid;
-    if (name === '' || Buffer.byteLength(name) > MAX_NAME_BYTES || /\p{Cc}/u.test(name)) {
-      throw new InvalidError(
-        `key 'name' must have 1 to ${MAX_NAME_BYTES} bytes, and no control characters`,
-      );
-    }
-    for (const wanted of [name, uuid]) {
-      if (this.find(wanted) !== undefined) {
-        throw new ErrnoError('EEXIST', `there is a bdev '${wanted}' already`);
-      }
-      if (this.#makingOf(wanted) !== undefined) {
-        throw new ErrnoError('EEXIST', `bdev '${wanted}' is being made`);
-      }
-    }
     const index = this.#freeIndex();
+    this.#model.names.hold(name, uuid);
     this.#indices.add(index);
     return { index, name, uuid };
   }
 
   #register(bdev: Disk): void {
     this.#byName.set(bdev.name, bdev);
-    for (const alias of bdev.aliases) {
-      this.#byAlias.set(alias, bdev);
-    }
+    this.#model.names.made(bdev.name);
+    this.changed(bdev);
     for (const waiter of this.#waiters) {
       if (this.find(waiter.name) === bdev) {
         waiter.resolve(bdev);
       }
+    }
+  }
+
+  /** It is otherwise than the model has it. */
+  changed(bdev: Disk): void {
+    if (this.has(bdev)) {
+      this.#model.record(planOfBdev(bdev), bdev instanceof FileBdev ? bdev.fileId : undefined);
     }
   }
 
@@ -273,8 +242,12 @@ export class Bdevs {
     return bdev !== undefined && this.#leaving.has(bdev) ? bdev : undefined;
   }
 
+  isLeaving(bdev: Disk): boolean {
+    return this.#leaving.has(bdev);
+  }
+
   #checkStays(bdev: Disk): void {
-    if (this.#leaving.has(bdev)) {
+    if (this.isLeaving(bdev)) {
       throw new ErrnoError('EBUSY', `bdev '${bdev.name}' is being deleted`);
     }
   }
@@ -291,54 +264,39 @@ export class Bdevs {
     }
     this.#leaving.delete(bdev);
     this.#byName.delete(bdev.name);
-    for (const alias of bdev.aliases) {
-      this.#byAlias.delete(alias);
-    }
+    this.#model.forgetBdev(bdev.name);
     this.#indices.delete(bdev.index);
-    for (const [base, wrapper] of this.#wrappers) {
-      if (wrapper === bdev) {
-        this.#wrappers.delete(base);
-      }
-    }
     await bdev.close();
   }
 
   /** NQN of the subsystem that uses it. */
   claimOf(bdev: Disk): string | undefined {
-    return this.#claims.get(bdev);
+    return this.has(bdev) ? this.#model.claims.subsystemOf(bdev.name) : undefined;
   }
 
   /** The same, also if another bdev is between. */
   userOf(bdev: Disk): string | undefined {
-    const wrapper = this.#wrappers.get(bdev);
-    return wrapper === undefined ? this.#claims.get(bdev) : this.userOf(wrapper);
+    const wrapper = this.wrapperOf(bdev);
+    return wrapper === undefined ? this.claimOf(bdev) : this.userOf(wrapper);
   }
 
   /** The bdev on top of it. */
   wrapperOf(bdev: Disk): Disk | undefined {
-    return this.#wrappers.get(bdev);
+    return this.has(bdev)
+      ? this.#byName.get(this.#model.claims.wrapperOf(bdev.name) ?? '')
+      : undefined;
   }
 
   /** Whoever uses it, in words. */
   ownerOf(bdev: Disk): string | undefined {
-    const wrapper = this.#wrappers.get(bdev);
-    return wrapper === undefined ? this.#claims.get(bdev) : `bdev '${wrapper.name}'`;
+    return this.has(bdev) ? this.#model.claims.ownerOf(bdev.name) : undefined;
   }
 
-  /** Throws InvalidError if it is in use. */
-  claim(bdev: Disk, nqn: string): void {
-    const owner = this.ownerOf(bdev);
-    if (owner !== undefined) {
-      throw new InvalidError(`bdev '${bdev.name}' is already claimed by ${owner}`);
-    }
-    if (this.#leaving.has(bdev)) {
-      throw new InvalidError(`bdev '${bdev.name}' is being deleted`);
-    }
-    this.#claims.set(bdev, nqn);
-  }
-
+  /** Nothing uses it any more. */
   release(bdev: Disk): void {
-    this.#claims.delete(bdev);
+    if (this.has(bdev)) {
+      this.#model.claims.release(bdev.name);
+    }
   }
 
   /** The bdev of that name as soon as there is one, or `undefined` after `timeoutMs`. */

@@ -5,28 +5,9 @@
 import { describeError } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';
 import { Balancer, type QueueGroup } from './balancer.ts';
-import type { Reactors } from './target.ts';
+import { type SchedulerOptions, STATIC } from './model/scheduler.ts';
+import type { Reactors } from './reactors.ts';
 import type { ControllerInfo } from './types.ts';
-
-export const SCHEDULERS = ['static', 'dynamic'] as const;
-
-export interface SchedulerOptions {
-  readonly name: (typeof SCHEDULERS)[number];
-  /** Between two looks. Microseconds. */
-  readonly period: number;
-  /** Percent of a reactor's time: see `Limits`. `loadLimit` is SPDK's, and has no effect. */
-  readonly loadLimit: number;
-  readonly coreLimit: number;
-  readonly coreBusy: number;
-}
-
-export const STATIC: SchedulerOptions = {
-  name: 'static',
-  period: 1_000_000,
-  loadLimit: 20,
-  coreLimit: 80,
-  coreBusy: 95,
-};
 
 /** A controller whose queues can move. */
 export interface Schedulable {

@@ -8,6 +8,14 @@ import { getSystemErrorMap } from 'node:util';
 /** What was asked for contradicts itself or the state of the target. Nothing was changed. */
 export class InvalidError extends Error {
   override readonly name = 'InvalidError';
+  /** The message without the parameter. */
+  readonly reason: string;
+
+  /** `key`: the parameter that is wrong, for who sent it. */
+  constructor(reason: string, { key, cause }: ErrorOptions & { readonly key?: string } = {}) {
+    super(key === undefined ? reason : `key '${key}': ${reason}`, { cause });
+    this.reason = reason;
+  }
 }
 
 /** The request was valid and could not be carried out. */
@@ -23,13 +31,24 @@ export class ErrnoError extends Error {
   readonly code: ErrnoCode;
   /** Positive. */
   readonly errno: number;
+  /** What it is about. */
+  readonly detail: string;
 
   constructor(code: ErrnoCode, detail: string) {
     const errno = constants.errno[code];
     super(withDetail(strerror(errno), detail));
     this.code = code;
     this.errno = errno;
+    this.detail = detail;
   }
+}
+
+/** What is wrong in words of ours, for who did not call the method: without its parameter and the system's text. */
+export function describeReason(error: unknown): string {
+  if (error instanceof InvalidError) {
+    return error.reason;
+  }
+  return error instanceof ErrnoError && error.detail !== '' ? error.detail : describeError(error);
 }
 
 /** Texts that clients of SPDK know, as the C library has them; libuv words some of them differently. */

@@ -3,7 +3,7 @@ import { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { RpcError } from '../../src/rpc/protocol.ts';
-import type { ConfigDocument } from '../../src/rpc/save-config.ts';
+import type { ConfigDocument } from '../../src/target/model/plan.ts';
 
 export type Call = (method: string, params?: unknown) => Promise<unknown>;
 

@@ -16,7 +16,8 @@ import { allMethods } from '../../src/rpc/methods/index.ts';
 import { JsonStream, RpcError } from '../../src/rpc/protocol.ts';
 import { RpcServer } from '../../src/rpc/server.ts';
 import { Endpoint } from '../../src/target/endpoint.ts';
-import { type Reactors, Target, type TargetOptions } from '../../src/target/target.ts';
+import type { Reactors } from '../../src/target/reactors.ts';
+import { Target, type TargetOptions } from '../../src/target/target.ts';
 import type { EndpointView, Namespace } from '../../src/target/types.ts';
 import { LogControl } from '../../src/util/log.ts';
 

@@ -4,9 +4,8 @@ import fc from 'fast-check';
 import t from 'tap';
 import { planChanges } from '../../src/app/config/changes.ts';
 import { completePlan } from '../../src/app/config/complete.ts';
-import { planOf } from '../../src/app/config/fold.ts';
 import { mergePlans } from '../../src/app/config/merge.ts';
-import { EMPTY_PLAN, type Plan } from '../../src/app/config/plan.ts';
+import { EMPTY_PLAN, type Plan } from '../../src/target/model/plan.ts';
 import { apply, change, prepareFolder } from '../helpers/config.ts';
 import { shortFolder, startRpcTarget, type TestTarget } from '../helpers/rpc.ts';
 
@@ -42,14 +41,14 @@ t.test('the changes from any configuration to any other make the other', async (
   await fc.assert(
     fc.asyncProperty(changes, changes, async (some, others) => {
       await withTwo([some, others], async (first, second) => {
-        const wanted = planOf(second.target);
-        const calls = planChanges(planOf(first.target), wanted);
+        const wanted = second.target.model.plan;
+        const calls = planChanges(first.target.model.plan, wanted);
         for (const { method, params } of calls) {
           await first.call(method, params);
         }
         made += calls.length;
-        deepStrictEqual(planOf(first.target), wanted);
-        deepStrictEqual(planChanges(planOf(first.target), wanted), []);
+        deepStrictEqual(first.target.model.plan, wanted);
+        deepStrictEqual(planChanges(first.target.model.plan, wanted), []);
       });
     }),
     { numRuns: 60 },
@@ -61,8 +60,8 @@ t.test('what is the same in both is not touched', async (t) => {
   await fc.assert(
     fc.asyncProperty(changes, changes, async (some, others) => {
       await withTwo([some, others], async (first, second) => {
-        const before = planOf(first.target);
-        const after = planOf(second.target);
+        const before = first.target.model.plan;
+        const after = second.target.model.plan;
         const calls = planChanges(before, after);
         const json = JSON.stringify(calls);
         for (const [nqn, subsystem] of before.subsystems) {
@@ -85,7 +84,7 @@ t.test('what is the same in both is not touched', async (t) => {
 t.test('merging', async (t) => {
   const both = fc.asyncProperty(changes, changes, async (some, others) => {
     await withTwo([some, others], async (first, second) => {
-      const [a, b] = [planOf(first.target), planOf(second.target)];
+      const [a, b] = [first.target.model.plan, second.target.model.plan];
       const as = (plan: Plan) => ({ ...plan, transport: undefined });
       deepStrictEqual(as(mergePlans(a, b, a)), as(b), 'nobody else changed anything');
       deepStrictEqual(as(mergePlans(a, a, b)), as(b), 'the files did not change');

@@ -2,7 +2,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import type { ConfigDocument } from '../../src/rpc/save-config.ts';
+import type { ConfigDocument } from '../../src/target/model/plan.ts';
 import { loadAsClient, saveAsClient } from '../helpers/config.ts';
 import { shortFolder, startRpcTarget } from '../helpers/rpc.ts';
 import { doorbell } from '../helpers/rpc-process.ts';

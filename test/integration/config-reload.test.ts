@@ -324,7 +324,7 @@ t.test('a reload that failed halfway can be mended, or taken back', async (t) =>
     )
       .filter(({ params }) => params?.name === 'b/b.img')
       .map(({ params }) => params);
-    t.equal(direct, way === 'mend');
+    t.equal(direct === true, way === 'mend');
     await place.target.kill();
     rmSync(place.path('state'), { recursive: true });
   }

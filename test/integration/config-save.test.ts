@@ -53,7 +53,7 @@ t.test('a target with one of everything', async (t) => {
   t.strictSame(await call('framework_get_config', { name: 'bdev' }), [
     {
       method: 'bdev_aio_create',
-      params: { name: 'aio', filename, block_size: 4096, readonly: true, direct: false, uuid },
+      params: { name: 'aio', filename, block_size: 4096, readonly: true, uuid },
     },
     { method: 'bdev_wait_for_examine' },
   ]);
@@ -83,7 +83,7 @@ t.test('a target with one of everything', async (t) => {
         },
       },
     },
-    { params: { listen_address: { ...listen_address, adrfam: 'unknown' } } },
+    { params: { nqn: NQN, listen_address } },
   ]);
 });
 

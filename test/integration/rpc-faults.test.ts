@@ -1,6 +1,6 @@
 /** JSON-RPC of delay and error bdevs: parameters, who is on top of whom, what is saved. */
 import t from 'tap';
-import { saveConfig } from '../../src/rpc/save-config.ts';
+import { planDocument } from '../../src/target/model/plan.ts';
 import { startRpcTarget } from '../helpers/rpc.ts';
 
 const NQN = 'nqn.2026-11.io.doorbell:t';
@@ -195,7 +195,7 @@ t.test('a saved configuration makes them again', async (t) => {
   const update = { delay_bdev_name: 'D', latency_type: 'avg_read', latency_us: 3 };
   await first.call('bdev_delay_update_latency', update);
   t.ok(first.target.revision > before, 'which is to be saved, too');
-  const saved = saveConfig(first.target);
+  const saved = planDocument(first.target.model.plan);
   const second = await startRpcTarget(t);
   for (const { config } of saved.subsystems) {
     for (const { method, params } of config ?? []) {

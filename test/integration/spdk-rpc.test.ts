@@ -10,7 +10,7 @@ import { checkFiles } from '../../src/app/config/check.ts';
 import { methodTable } from '../../src/app/config/methods.ts';
 import { Lifecycle } from '../../src/rpc/lifecycle.ts';
 import { RpcError } from '../../src/rpc/protocol.ts';
-import type { ConfigDocument } from '../../src/rpc/save-config.ts';
+import type { ConfigDocument } from '../../src/target/model/plan.ts';
 import { loadAsClient, saveAsClient } from '../helpers/config.ts';
 import { shortFolder, startRpcTarget } from '../helpers/rpc.ts';
 

@@ -205,3 +205,19 @@ t.test('a reactor reaches no package and nothing of the control plane', async (t
     );
   }
 });
+
+t.test('the model of a configuration has no effects', async (t) => {
+  const roots = [...files.keys()].filter((file) => within(file, 'src/target/model'));
+  const { reached, outside } = closure(roots);
+  t.ok(reached.has('src/target/model/model.ts') && reached.has('src/target/nqn.ts'));
+  // Paths and hashes are computed.
+  const harmless = ['node:crypto', 'node:os', 'node:path', 'node:util'];
+  for (const [specifier, file] of outside) {
+    t.ok(harmless.includes(specifier), `${file} → ${specifier}`);
+  }
+  for (const file of reached) {
+    const pure = ['src/target/model', 'src/target/nqn.ts', 'src/util', 'src/limits.ts'];
+    const isPure = pure.some((folder) => within(file, folder));
+    t.ok(isPure, file);
+  }
+});

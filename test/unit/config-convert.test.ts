@@ -9,13 +9,14 @@ import t from 'tap';
 import { stringify } from 'yaml';
 import { completePlan } from '../../src/app/config/complete.ts';
 import { type ConvertOptions, convertSource } from '../../src/app/config/convert.ts';
-import { foldCalls, isFoldable } from '../../src/app/config/fold.ts';
+import { foldCalls } from '../../src/app/config/fold.ts';
 import { compileSources } from '../../src/app/config/load.ts';
 import { methodTable } from '../../src/app/config/methods.ts';
-import { EMPTY_PLAN, type Plan, planDocument } from '../../src/app/config/plan.ts';
 import { formatProblem } from '../../src/app/config/problem.ts';
 import { parseSource } from '../../src/app/config/source.ts';
-import type { ConfigCall } from '../../src/rpc/save-config.ts';
+import { isConfigCall } from '../../src/target/model/apply.ts';
+import type { ConfigCall } from '../../src/target/model/plan.ts';
+import { EMPTY_PLAN, type Plan, planDocument } from '../../src/target/model/plan.ts';
 import { type Change, change } from '../helpers/config.ts';
 
 const methods = methodTable();
@@ -196,7 +197,8 @@ function planOfChanges(changes: readonly Change[]): Plan {
     // Absent is absent.
     .map((call) => JSON.parse(JSON.stringify(call)) as ConfigCall)
     .filter(
-      ({ method, params }) => isFoldable(method) && methods.violation(method, params) === undefined,
+      ({ method, params }) =>
+        isConfigCall(method) && methods.violation(method, params) === undefined,
     )
     .map((call) => ({ ...call, place: { file: FILE, path: [] } }));
   const base = { method: 'nvmf_create_transport', params: { trtype: 'VFIOUSER' } };

@@ -10,11 +10,11 @@ import { parse } from 'yaml';
 import { foldCalls } from '../../src/app/config/fold.ts';
 import { compileSources } from '../../src/app/config/load.ts';
 import { methodTable } from '../../src/app/config/methods.ts';
-import { planDocument } from '../../src/app/config/plan.ts';
 import { ConfigError, type Problem } from '../../src/app/config/problem.ts';
 import { parseSource } from '../../src/app/config/source.ts';
 import { SCHEMA_PATH, schemaText } from '../../src/app/reference.ts';
 import { fileIdentity } from '../../src/bdev/file.ts';
+import { planCalls, planDocument } from '../../src/target/model/plan.ts';
 import { uuidFromName } from '../../src/util/uuid.ts';
 
 const methods = methodTable();
@@ -212,11 +212,11 @@ t.test('what is said about mistakes', async (t) => {
       'vms: { a: { socket: /s }, b: { socket: /s } }',
       /b\.socket: nqn.*:a listens at \/s\/cntrl already/,
     ],
-    [`socket: /${'x'.repeat(101)}`, /has more than 107 bytes$/],
+    [`socket: /${'x'.repeat(101)}`, /\(108 bytes, and the path of a socket has at most 107\)$/],
     ['vms: { a: { nqn: hello } }', /an NQN is nqn\./],
     [
       'vms: { a: { nqn: nqn.2026-11.io.doorbell:b }, b: {} }',
-      /there is a subsystem nqn.2026-11.io.doorbell:b already/,
+      /Unable to create subsystem nqn.2026-11.io.doorbell:b: it exists/,
     ],
     ['vms: { a: { max-disks: 1, disks: [/a, /b] } }', /has 1 namespaces already/],
     ['vms: { a: { serial: "123456789012345678901" } }', /serial: must be 1 to 20 printable/],
@@ -249,7 +249,7 @@ t.test('several files are one configuration', async (t) => {
   t.ok(plan.bdevs.has('n'));
   t.match(complaints('reactors: 1', 'reactors: 1'), [/another file has a setting for 'reactors'/]);
   t.match(complaints('vms: { a: {} }', 'vms: { a: {} }'), [
-    /1:8: vms\.a: there is a subsystem .*/,
+    /1:8: vms\.a: Unable to create subsystem .*: it exists/,
     /.*/,
   ]);
 });
@@ -283,9 +283,9 @@ t.test("mistakes in SPDK's format", async (t) => {
     ],
     [
       spdk('nvmf', { method: 'nvmf_create_transport', params: { trtype: 'TCP' } }),
-      /transport 'TCP' is not there/,
+      /: Invalid transport type 'TCP'/,
     ],
-    [spdk('nvmf', transport, transport), /there is a VFIOUSER transport already/],
+    [spdk('nvmf', transport, transport), /Transport type 'VFIOUSER' already exists/],
     [
       spdk('nvmf', {
         method: 'nvmf_subsystem_add_ns',
@@ -366,7 +366,7 @@ t.test('a plan is the document that it makes', async (t) => {
   );
   const plan = { ...disks, scheduler: tuned.scheduler };
   const problems: Problem[] = [];
-  const calls = planDocument(plan).subsystems.flatMap(({ config }) => config ?? []);
+  const calls = planCalls(plan);
   const place = { file: join('x'), path: [] };
   const again = foldCalls(
     calls.map((call) => ({ ...call, place })),

@@ -5,8 +5,8 @@ import { completePlan } from '../../src/app/config/complete.ts';
 import { groupCalls } from '../../src/app/config/groups.ts';
 import { compileSources } from '../../src/app/config/load.ts';
 import { methodTable } from '../../src/app/config/methods.ts';
-import { describeCall, EMPTY_PLAN, type Plan } from '../../src/app/config/plan.ts';
 import { parseSource } from '../../src/app/config/source.ts';
+import { describeCall, EMPTY_PLAN, type Plan } from '../../src/target/model/plan.ts';
 
 const methods = methodTable();
 

@@ -3,8 +3,8 @@ import t from 'tap';
 import { compileSources } from '../../src/app/config/load.ts';
 import { mergePlans } from '../../src/app/config/merge.ts';
 import { methodTable } from '../../src/app/config/methods.ts';
-import { EMPTY_PLAN } from '../../src/app/config/plan.ts';
 import { parseSource } from '../../src/app/config/source.ts';
+import { EMPTY_PLAN } from '../../src/target/model/plan.ts';
 
 const methods = methodTable();
 const planOf = (text: string) =>

@@ -4,12 +4,12 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import t from 'tap';
 import { openConfiguration } from '../../src/app/config/open.ts';
-import { EMPTY_PLAN, type Plan } from '../../src/app/config/plan.ts';
 import { refuseBeside, refuseUnusable } from '../../src/app/config/unusable.ts';
 import type { DiskOptions } from '../../src/app/disks.ts';
 import { refuseDevicePath } from '../../src/bdev/device-path.ts';
 import { createDiskImage } from '../../src/bdev/image.ts';
 import { BlockingCalls } from '../../src/native/blocking-calls.ts';
+import { EMPTY_PLAN, type Plan } from '../../src/target/model/plan.ts';
 import { shortFolder } from '../helpers/rpc.ts';
 
 const NOTHING = { disks: [], diskSize: 2 ** 20, direct: false, readonly: false };

@@ -3,7 +3,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { MAX_BDEVS } from '../../src/limits.ts';
-import { MAX_LISTENERS, Subsystem } from '../../src/target/subsystem.ts';
+import { MAX_LISTENERS, SubsystemModel } from '../../src/target/model/subsystem.ts';
+import { Subsystem } from '../../src/target/subsystem.ts';
 import { Target, type TargetOptions } from '../../src/target/target.ts';
 import { countingReactors, log, RecordingEndpoint, shortFolder } from '../helpers/rpc.ts';
 
@@ -167,9 +168,9 @@ t.test('close: everybody is disconnected, data is synced, nothing more is done',
 });
 
 t.test('controller ids go round and are unique', async (t) => {
-  const subsystem = new Subsystem({ nqn: NQN, minCntlid: 5, maxCntlid: 7 });
+  const subsystem = new Subsystem(new SubsystemModel({ nqn: NQN, minCntlid: 5, maxCntlid: 7 }));
   t.throws(() => subsystem.allocateCntlid(), { code: 'EACCES' });
-  subsystem.allowAnyHost = true;
+  subsystem.model.allowAnyHost = true;
   t.strictSame(
     [1, 2, 3].map(() => subsystem.allocateCntlid()),
     [5, 6, 7],

@@ -1,6 +1,6 @@
 /** The method calls that make one plan of another. What is the same in both is not touched. */
 import { isDeepStrictEqual } from 'node:util';
-import type { ConfigCall } from '../../rpc/save-config.ts';
+import type { ConfigCall } from '../../target/model/plan.ts';
 import {
   addNamespaceCall,
   type BdevPlan,
@@ -13,7 +13,7 @@ import {
   same,
   schedulerCall,
   subsystemCalls,
-} from './plan.ts';
+} from '../../target/model/plan.ts';
 
 const MIB = 1024 * 1024;
 const NO_LIMITS = {

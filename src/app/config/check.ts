@@ -1,13 +1,13 @@
 /** Whether what is to be made can be made: of a plan before a target starts or changes, and of files without one. */
 import { checkReach, readTokenFile } from '../../http/access.ts';
 import { native } from '../../native/index.ts';
+import { EMPTY_PLAN, type Plan, planCalls } from '../../target/model/plan.ts';
 import { describeError } from '../../util/errors.ts';
 import { chooseCpus } from '../cpus.ts';
 import { askBlockSizes, completePlan } from './complete.ts';
 import { foldCalls, type Part, placeKey } from './fold.ts';
 import { checkHost, type Sizes } from './host.ts';
 import { compileSources, type LoadedConfig, readSources } from './load.ts';
-import { EMPTY_PLAN, type Plan, planDocument } from './plan.ts';
 import { type Place, type Problem, refuse } from './problem.ts';
 import type { Settings } from './short.ts';
 import type { Source } from './source.ts';
@@ -39,9 +39,8 @@ export function placeFinder(
 /** Adds what is wrong to `problems`: a plan that contradicts itself (files and JSON-RPC may want the same thing), or cannot be made here. */
 export async function checkIntent(check: IntentCheck, problems: Problem[]): Promise<void> {
   const { plan, placeOf } = check;
-  const calls = planDocument(plan).subsystems.flatMap(({ config }) => config ?? []);
   foldCalls(
-    calls.map((call) => {
+    planCalls(plan).map((call) => {
       const { nqn, name, base_name } = (call.params ?? {}) as Record<string, string | undefined>;
       const bdev = name ?? base_name ?? '';
       const place = nqn === undefined ? placeOf('bdev', bdev) : placeOf('subsystem', nqn);

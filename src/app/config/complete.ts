@@ -3,15 +3,15 @@
  * target would choose it.
  */
 import { blockDevicePath, statPath } from '../../native/paths.ts';
-import { randomUuid, uuidFromName } from '../../util/uuid.ts';
-import { askPath } from './host-files.ts';
 import {
   type BdevPlan,
   baseOf,
   type NamespacePlan,
   type Plan,
   type SubsystemPlan,
-} from './plan.ts';
+} from '../../target/model/plan.ts';
+import { randomUuid, uuidFromName } from '../../util/uuid.ts';
+import { askPath } from './host-files.ts';
 
 /** Logical block sizes of devices, by their paths. */
 export type BlockSizes = ReadonlyMap<string, number>;

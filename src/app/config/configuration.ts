@@ -6,8 +6,16 @@
 import type { FailedFile } from '../../bdev/failed-files.ts';
 import { FileBdev } from '../../bdev/file.ts';
 import type { RpcMethod } from '../../rpc/dispatcher.ts';
-import { type ConfigCall, saveConfig } from '../../rpc/save-config.ts';
-import { DEFAULT_MAX_SUBSYSTEMS, type Target } from '../../target/target.ts';
+import { DEFAULT_MAX_SUBSYSTEMS } from '../../target/model/model.ts';
+import {
+  type ConfigCall,
+  describeCall,
+  EMPTY_PLAN,
+  type Plan,
+  planDocument,
+  same,
+} from '../../target/model/plan.ts';
+import type { Target } from '../../target/target.ts';
 import { describeError, FailedError } from '../../util/errors.ts';
 import type { Logger } from '../../util/log.ts';
 import { patiently } from '../../util/patience.ts';
@@ -16,13 +24,11 @@ import { emptiedDisks, planChanges } from './changes.ts';
 import { checkIntent, type Intent, placeFinder } from './check.ts';
 import { askBlockSizes, completePlan } from './complete.ts';
 import { FailureFile } from './failure-file.ts';
-import { planOf } from './fold.ts';
 import { type GroupedCalls, groupCalls } from './groups.ts';
 import { prepareHost, type Sizes } from './host.ts';
 import { askPath } from './host-files.ts';
 import { type LoadedConfig, loadConfig } from './load.ts';
 import { mergePlans } from './merge.ts';
-import { describeCall, EMPTY_PLAN, type Plan, planDocument, same } from './plan.ts';
 import { type Place, type Problem, refuse } from './problem.ts';
 import type { Settings } from './short.ts';
 import type { MethodTable } from './spdk.ts';
@@ -169,7 +175,7 @@ export class Configuration {
     }
     await prepareHost(plan, sizes, this.#log);
     // What there is stays: disks of the command line, and what an earlier attempt made.
-    const current = planOf(target);
+    const current = target.model.plan;
     const changes = planChanges(current, mergePlans(EMPTY_PLAN, plan, current, true));
     for (const call of [...changes, ...this.#loaded.calls]) {
       await this.#make(call);
@@ -188,7 +194,7 @@ export class Configuration {
       throw new FailedError('There is no configuration file to read again (--config)');
     }
     const loaded = await load(this.#options);
-    const current = planOf(running.target);
+    const current = running.target.model.plan;
     const base = this.#loaded.plan;
     const merge = async (all: boolean) => {
       const merged = mergePlans(base, loaded.plan, current, all);
@@ -206,7 +212,7 @@ export class Configuration {
       await this.#makeAll(groupCalls(calls, current, plan));
     } catch (error) {
       // What was made so far is the files': else the next reload would take it, or its absence, for a change through JSON-RPC.
-      const taken = mergePlans(current, planOf(running.target), base);
+      const taken = mergePlans(current, running.target.model.plan, base);
       this.#loaded = { ...this.#loaded, plan: taken };
       this.#kept = -1;
       await this.keep();
@@ -289,7 +295,7 @@ export class Configuration {
   #content() {
     const { target } = this.#running!;
     return {
-      document: saveConfig(target),
+      document: planDocument(target.model.plan),
       base: planDocument(this.#loaded.plan),
       revision: target.revision,
     };

@@ -1,7 +1,7 @@
 /** One form of a configuration file in the other: the short form as SPDK's JSON configuration, and back. Nothing is started. */
 import { stringify } from 'yaml';
+import { planDocument } from '../../target/model/plan.ts';
 import { compileSources, type LoadedConfig } from './load.ts';
-import { planDocument } from './plan.ts';
 import { inOrder, type Problem } from './problem.ts';
 import { shorten } from './shorten.ts';
 import { parseSource, readSource, type Source } from './source.ts';

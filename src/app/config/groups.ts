@@ -1,6 +1,6 @@
 /** Which calls of a change have to do with each other: those of one VM, mostly. The groups can be carried out at the same time. */
-import type { ConfigCall } from '../../rpc/save-config.ts';
-import { baseOf, type Plan } from './plan.ts';
+import type { ConfigCall } from '../../target/model/plan.ts';
+import { baseOf, type Plan } from '../../target/model/plan.ts';
 
 /** Sets of names, two of which become one when something has both. */
 class Families {

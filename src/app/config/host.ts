@@ -6,11 +6,11 @@ import { createDiskImage, growDiskImage } from '../../bdev/image.ts';
 import { checkKind } from '../../bdev/open-file.ts';
 import type { BlockingCalls } from '../../native/blocking-calls.ts';
 import { accessPath, blockDevicePath, makeFolder, statPath } from '../../native/paths.ts';
+import { type BdevPlan, EMPTY_PLAN, type Plan, same } from '../../target/model/plan.ts';
 import { describeError } from '../../util/errors.ts';
 import type { Logger } from '../../util/log.ts';
 import type { Part } from './fold.ts';
 import { askPath, NoAnswer } from './host-files.ts';
-import { type BdevPlan, EMPTY_PLAN, type Plan, same } from './plan.ts';
 import type { Place, Problem } from './problem.ts';
 import type { ImageSize } from './short.ts';
 

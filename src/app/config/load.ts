@@ -1,6 +1,9 @@
 /** Configuration files → what they ask for, checked as far as that can be done without the host. */
-import { largestTransport, type TransportChoices } from '../../rpc/methods/transport.ts';
-import { saveTransport } from '../../rpc/save-config.ts';
+import {
+  largestTransport,
+  type TransportChoices,
+  transportParams,
+} from '../../target/model/transport.ts';
 import { type Folded, foldCalls, type PlacedCall } from './fold.ts';
 import { ConfigError, type Problem, refuse } from './problem.ts';
 import { compileShort, type ImageSize, type Settings } from './short.ts';
@@ -86,7 +89,11 @@ export function compileSources(
       trapDoorbells: choices.trapDoorbells ?? settings.trapDoorbells,
       mapFileMemory: choices.mapFileMemory ?? settings.mapFileMemory,
     });
-    calls.unshift({ ...saveTransport(transport), place: short.place([]) });
+    calls.unshift({
+      method: 'nvmf_create_transport',
+      params: transportParams(transport),
+      place: short.place([]),
+    });
   }
   refuse(problems);
   const folded = foldCalls(calls, problems);

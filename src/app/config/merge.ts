@@ -9,7 +9,7 @@ import {
   type Plan,
   type SubsystemPlan,
   same,
-} from './plan.ts';
+} from '../../target/model/plan.ts';
 
 /**
  * `base`: what the files said when they were last read. `wanted`: what they say now. `current`: what there is. With `overwrite`

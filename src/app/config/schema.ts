@@ -2,7 +2,7 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { BLOCK_SIZES } from '../../bdev/disk.ts';
 import { MAX_NAMESPACES, MAX_REACTORS } from '../../limits.ts';
-import { MAX_LISTENERS } from '../../target/subsystem.ts';
+import { MAX_LISTENERS } from '../../target/model/subsystem.ts';
 import { UUID_PATTERN } from '../../util/uuid.ts';
 
 const { Optional } = Type;

@@ -5,20 +5,23 @@
  */
 import { basename } from 'node:path';
 import { fileIdentity } from '../../bdev/file.ts';
-import { largestTransport, type TransportChoices } from '../../rpc/methods/transport.ts';
-import { saveSubsystemParams, saveTransport } from '../../rpc/save-config.ts';
-import { Subsystem } from '../../target/subsystem.ts';
-import { DEFAULT_MAX_SUBSYSTEMS } from '../../target/target.ts';
-import { uuidFromName } from '../../util/uuid.ts';
-import { type Part, placeKey } from './fold.ts';
-import type { LoadedConfig } from './load.ts';
+import { DEFAULT_MAX_SUBSYSTEMS } from '../../target/model/model.ts';
 import {
   type BdevPlan,
   type NamespacePlan,
   type Params,
   type SubsystemPlan,
   same,
-} from './plan.ts';
+} from '../../target/model/plan.ts';
+import { SubsystemModel } from '../../target/model/subsystem.ts';
+import {
+  largestTransport,
+  type TransportChoices,
+  transportParams,
+} from '../../target/model/transport.ts';
+import { uuidFromName } from '../../util/uuid.ts';
+import { type Part, placeKey } from './fold.ts';
+import type { LoadedConfig } from './load.ts';
 import type { Place, Problem } from './problem.ts';
 import type { ShortDisk, ShortForm, ShortVm } from './schema.ts';
 import { defaultSerial, defaultUuid, NQN_PREFIX, ONLY_VM } from './short.ts';
@@ -108,7 +111,7 @@ class Shortener {
       trapDoorbells: transport.disable_mappable_bar0 === true,
       mapFileMemory: transport.map_file_memory === true,
     };
-    const ours = saveTransport(largestTransport(choices)).params;
+    const ours = transportParams(largestTransport(choices));
     const others = Object.keys(transport).filter((key) => !same(transport[key], ours[key]));
     if (others.length > 0) {
       const list = others.map((key) => `${key} ${transport[key]} (it will be ${ours[key]})`);
@@ -133,9 +136,9 @@ class Shortener {
   #vm(name: string, subsystem: SubsystemPlan): ShortVm {
     const { params, allowAnyHost, hosts, namespaces, listeners } = subsystem;
     const { nqn, max_namespaces, serial_number, model_number } = params;
-    const { allow_any_host: _, ...usual } = saveSubsystemParams(new Subsystem({ nqn }));
+    const usual = new SubsystemModel({ nqn }).params;
     for (const key of ['admin_label', 'min_cntlid', 'max_cntlid', 'dmrsl', 'wzsl'] as const) {
-      if (!same(params[key], (usual as Params)[key])) {
+      if (!same(params[key], usual[key])) {
         this.#lose('subsystem', nqn, `${key} ${params[key]} of ${nqn}`);
       }
     }

@@ -1,6 +1,8 @@
 /** SPDK's JSON configuration format → method calls. */
+
+import { isConfigCall } from '../../target/model/apply.ts';
 import { similar } from '../../util/similar.ts';
-import { isFoldable, type PlacedCall } from './fold.ts';
+import type { PlacedCall } from './fold.ts';
 import type { Path, Problem } from './problem.ts';
 import type { Source } from './source.ts';
 
@@ -54,7 +56,7 @@ export function readSpdk(source: Source, methods: MethodTable, problems: Problem
     }
     const call = { method, params: params as PlacedCall['params'], place: source.place(path) };
     const known = methods.names.includes(method);
-    const foldable = known && isFoldable(method);
+    const foldable = known && isConfigCall(method);
     if (!foldable && isTuning(method)) {
       ignored.push(call as PlacedCall);
     } else if (!known) {

@@ -3,10 +3,10 @@
  * (`--readonly`). Each applies, or the start is refused.
  */
 import { resolve } from 'node:path';
+import type { Plan } from '../../target/model/plan.ts';
 import { InvalidError } from '../../util/errors.ts';
 import type { DiskOptions } from '../disks.ts';
 import type { ConfigOptions } from './open.ts';
-import type { Plan } from './plan.ts';
 
 type Options = ConfigOptions & DiskOptions;
 

@@ -1,6 +1,7 @@
 /** Methods that create, change and delete bdevs, with SPDK's names. Statistics are in `iostat.ts`. */
 import { type Static, Type } from 'typebox';
 import { BLOCK_SIZES, type Disk } from '../../bdev/disk.ts';
+import { limitParams } from '../../target/model/rate-limits.ts';
 import type { Target } from '../../target/target.ts';
 import { ErrnoError } from '../../util/errors.ts';
 import { method } from '../dispatcher.ts';
@@ -16,7 +17,6 @@ import {
   Unsupported,
   Uuid,
 } from '../schema.ts';
-import { describeLimits } from './qos.ts';
 
 const Name = Type.Object({ name: Text('name or UUID of the bdev') });
 const BLOCK_SIZE = Type.Enum(BLOCK_SIZES, { description: 'logical block size in bytes' });
@@ -181,7 +181,7 @@ export function bdevMethods(target: Target) {
     block_size: bdev.blockSize,
     num_blocks: bdev.numBlocks,
     uuid: bdev.uuid,
-    assigned_rate_limits: describeLimits(bdev.rateLimits),
+    assigned_rate_limits: { ...limitParams(bdev.rateLimits) },
     ...(target.bdevs.ownerOf(bdev) === undefined
       ? { claimed: false }
       : { claimed: true, claim_type: 'exclusive_write' }),

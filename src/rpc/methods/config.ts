@@ -1,9 +1,9 @@
 /** The configuration of the running target: what rpc.py's save_config reads, and taking over what changed in the files. */
 import { Type } from 'typebox';
+import { planSection, SECTIONS } from '../../target/model/plan.ts';
 import type { Target } from '../../target/target.ts';
 import { FailedError, InvalidError } from '../../util/errors.ts';
 import { method } from '../dispatcher.ts';
-import { SECTIONS, saveSection } from '../save-config.ts';
 import { Bool, IGNORED, Text } from '../schema.ts';
 
 const { Optional } = Type;
@@ -50,7 +50,7 @@ export function configMethods(target: Target, reloader?: Reloader) {
         if (!SECTIONS.some(({ subsystem }) => subsystem === name)) {
           throw new InvalidError(`Subsystem '${name}' not found`);
         }
-        return saveSection(target, name);
+        return planSection(target.model.plan, name);
       },
     }),
     method({

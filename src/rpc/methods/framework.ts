@@ -1,13 +1,11 @@
 /** SPDK's framework_* methods: states, reactors, and the scheduler. */
 import { Type } from 'typebox';
-import { SCHEDULERS } from '../../target/scheduler.ts';
+import { planScheduler, schedulerParams } from '../../target/model/scheduler.ts';
 import type { Target } from '../../target/target.ts';
-import { FailedError, InvalidError } from '../../util/errors.ts';
 import { numaNode, processorTimes } from '../../util/processors.ts';
 import { method, type RpcMethod } from '../dispatcher.ts';
 import type { Lifecycle } from '../lifecycle.ts';
 import { openRpcDocument } from '../openrpc.ts';
-import { saveScheduler } from '../save-config.ts';
 import { Bool, Count, DONE, IGNORED, Text, TICK_RATE, Uint } from '../schema.ts';
 
 const { Optional } = Type;
@@ -159,22 +157,8 @@ export function frameworkMethods(
       }),
       result: DONE,
       examples: [{ params: { name: 'dynamic', period: 1_000_000 }, result: true }],
-      call: ({ name, period = 0, load_limit, core_limit, core_busy, mappings }) => {
-        const known = SCHEDULERS.find((scheduler) => scheduler === name);
-        if (known === undefined) {
-          throw new FailedError(`There is no scheduler '${name}', only 'static' and 'dynamic'`);
-        }
-        if (mappings !== undefined) {
-          throw new InvalidError(`key 'mappings' is not supported`);
-        }
-        const before = target.scheduler;
-        target.scheduler = {
-          name: known,
-          period: period === 0 ? before.period : period,
-          loadLimit: load_limit ?? before.loadLimit,
-          coreLimit: core_limit ?? before.coreLimit,
-          coreBusy: core_busy ?? before.coreBusy,
-        };
+      call: (params) => {
+        target.scheduler = planScheduler(params, target.scheduler);
         return true;
       },
     }),
@@ -193,7 +177,11 @@ export function frameworkMethods(
         core_busy: Optional(Type.Integer()),
       }),
       call: () => {
-        const { name, period = 0, ...limits } = saveScheduler(target);
+        const {
+          name,
+          period = 0,
+          ...limits
+        } = schedulerParams(target.scheduler) ?? { name: 'static' };
         return {
           scheduler_name: String(name),
           scheduler_period: Number(period),

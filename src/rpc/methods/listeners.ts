@@ -1,11 +1,10 @@
 /** Listeners of a subsystem, and the controllers and queue pairs of the guests connected to them. */
 import { Type } from 'typebox';
+import { parseAddress } from '../../target/model/apply.ts';
 import type { Listener, Subsystem } from '../../target/subsystem.ts';
 import type { Target } from '../../target/target.ts';
-import { InvalidError } from '../../util/errors.ts';
 import { method } from '../dispatcher.ts';
 import { DONE, IGNORED, Path, TARGET_NAME, Text, Unsupported } from '../schema.ts';
-import { isVfioUser } from './transport.ts';
 
 const { Optional } = Type;
 const NQN = { nqn: Text('NQN of the subsystem'), ...TARGET_NAME };
@@ -30,12 +29,6 @@ export const AddressInfo = Type.Object({
 
 /** A vfio-user client does not say which host it is. */
 const NO_HOST = { hostnqn: '', hostid: '00000000-0000-0000-0000-000000000000' };
-
-function checkTransport(trtype: string): void {
-  if (!isVfioUser(trtype)) {
-    throw new InvalidError(`key 'listen_address.trtype' must be VFIOUSER, not '${trtype}'`);
-  }
-}
 
 /** An address as SPDK shows it. */
 export function describeAddress({ address }: Listener) {
@@ -103,9 +96,7 @@ export function listenerMethods(target: Target) {
         },
       ],
       call: async ({ nqn, listen_address }) => {
-        const { trtype, traddr, adrfam = 'unknown', trsvcid = '' } = listen_address;
-        checkTransport(trtype);
-        await target.addListener(nqn, { traddr, adrfam, trsvcid });
+        await target.addListener(nqn, parseAddress(listen_address));
         return true;
       },
     }),
@@ -115,8 +106,7 @@ export function listenerMethods(target: Target) {
       params: Type.Object({ ...NQN, listen_address: ListenAddress }),
       result: DONE,
       call: async ({ nqn, listen_address }) => {
-        checkTransport(listen_address.trtype);
-        await target.removeListener(nqn, listen_address.traddr);
+        await target.removeListener(nqn, parseAddress(listen_address).traddr);
         return true;
       },
     }),

@@ -1,13 +1,9 @@
 /** Subsystems, their namespaces and hosts, with SPDK's names. Listeners are in `listeners.ts`. */
 import { Type } from 'typebox';
 import { MAX_NAMESPACES } from '../../limits.ts';
+import { MAX_CNTLID, MIN_CNTLID, subsystemOptions } from '../../target/model/subsystem.ts';
 import { DISCOVERY_NQN } from '../../target/nqn.ts';
-import {
-  MAX_CNTLID,
-  MIN_CNTLID,
-  type Subsystem,
-  type TargetNamespace,
-} from '../../target/subsystem.ts';
+import type { Subsystem, TargetNamespace } from '../../target/subsystem.ts';
 import type { Target } from '../../target/target.ts';
 import { ErrnoError, InvalidError } from '../../util/errors.ts';
 import { method } from '../dispatcher.ts';
@@ -120,21 +116,22 @@ function describeNamespace(namespace: TargetNamespace) {
 }
 
 function describeSubsystem(subsystem: Subsystem) {
+  const { model } = subsystem;
   return {
     nqn: subsystem.nqn,
     subtype: 'NVMe' as const,
     listen_addresses: [...subsystem.listeners.values()].map(describeAddress),
-    allow_any_host: subsystem.allowAnyHost,
-    hosts: [...subsystem.hosts].map((nqn) => ({ nqn })),
-    serial_number: subsystem.serialNumber,
-    model_number: subsystem.modelNumber,
-    ...(subsystem.adminLabel !== undefined && { admin_label: subsystem.adminLabel }),
-    max_namespaces: subsystem.maxNamespaces,
+    allow_any_host: model.allowAnyHost,
+    hosts: [...model.hosts].map((nqn) => ({ nqn })),
+    serial_number: model.serialNumber,
+    model_number: model.modelNumber,
+    ...(model.adminLabel !== undefined && { admin_label: model.adminLabel }),
+    max_namespaces: model.maxNamespaces,
     passthrough: false,
-    min_cntlid: subsystem.minCntlid,
-    max_cntlid: subsystem.maxCntlid,
-    dmrsl: subsystem.dmrsl,
-    wzsl: subsystem.wzsl,
+    min_cntlid: model.minCntlid,
+    max_cntlid: model.maxCntlid,
+    dmrsl: model.dmrsl,
+    wzsl: model.wzsl,
     namespaces: [...subsystem.namespaces.values()]
       .sort((a, b) => a.nsid - b.nsid)
       .map(describeNamespace),
@@ -152,18 +149,7 @@ export function nvmfMethods(target: Target) {
         { params: { nqn: 'nqn.2019-07.io.spdk:cnode0', allow_any_host: true }, result: true },
       ],
       call: async (params) => {
-        await target.createSubsystem({
-          nqn: params.nqn,
-          serialNumber: params.serial_number,
-          modelNumber: params.model_number,
-          adminLabel: params.admin_label,
-          maxNamespaces: params.max_namespaces,
-          allowAnyHost: params.allow_any_host,
-          minCntlid: params.min_cntlid,
-          maxCntlid: params.max_cntlid,
-          dmrsl: params.dmrsl,
-          wzsl: params.wzsl,
-        });
+        await target.createSubsystem(subsystemOptions(params));
         return true;
       },
     }),

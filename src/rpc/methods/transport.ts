@@ -1,15 +1,15 @@
 /** The vfio-user transport, with SPDK's parameters and, where we act on them, SPDK's defaults. */
-import { type Static, Type } from 'typebox';
+import { Type } from 'typebox';
 import {
   MAX_ADMIN_QUEUE_ENTRIES,
   MAX_IO_QUEUE_PAIRS,
   MAX_QUEUE_ENTRIES,
   MAX_TRANSFER_BYTES,
   MIN_TRANSFER_LIMIT_BYTES,
-  PAGE_SIZE,
 } from '../../limits.ts';
-import type { Target, Transport } from '../../target/target.ts';
-import { ErrnoError, InvalidError } from '../../util/errors.ts';
+import { isVfioUser, planTransport } from '../../target/model/transport.ts';
+import type { Target } from '../../target/target.ts';
+import { ErrnoError } from '../../util/errors.ts';
 import { method } from '../dispatcher.ts';
 import {
   Bool,
@@ -90,59 +90,6 @@ const CreateTransport = Type.Object({
   masked_fuses: Optional(Type.Array(Type.String(), { maxItems: 0, description: 'not supported' })),
 });
 
-export function isVfioUser(trtype: string): boolean {
-  return trtype.toUpperCase() === 'VFIOUSER';
-}
-
-/** What nvmf_create_transport makes of its parameters. Throws InvalidError. */
-export function planTransport(params: Static<typeof CreateTransport>): Transport {
-  const {
-    max_queue_depth = 256,
-    max_io_size = 131072,
-    disable_mappable_bar0 = false,
-    map_file_memory = false,
-    disable_shadow_doorbells = false,
-    disable_adaptive_irq = false,
-  } = params;
-  // SPDK's default, 127, is more than there can be.
-  const max_io_qpairs_per_ctrlr = Math.min(
-    params.max_io_qpairs_per_ctrlr ?? MAX_IO_QUEUE_PAIRS,
-    MAX_IO_QUEUE_PAIRS,
-  );
-  if (!Number.isInteger(Math.log2(max_io_size / PAGE_SIZE))) {
-    throw new InvalidError(`key 'max_io_size' must be ${PAGE_SIZE} times a power of two`);
-  }
-  return {
-    options: {
-      maxQueueDepth: max_queue_depth,
-      maxIoQpairsPerCtrlr: max_io_qpairs_per_ctrlr,
-      maxIoSize: max_io_size,
-      disableMappableBar0: disable_mappable_bar0,
-      mapFileMemory: map_file_memory,
-      shadowDoorbells: disable_mappable_bar0 && !disable_shadow_doorbells,
-      adaptiveInterrupts: !disable_adaptive_irq,
-    },
-    report: {
-      trtype: 'VFIOUSER',
-      max_queue_depth,
-      max_io_qpairs_per_ctrlr,
-      in_capsule_data_size: params.in_capsule_data_size ?? 0,
-      max_io_size,
-      max_aq_depth: params.max_aq_depth ?? 32,
-      iobuf_small_cache_size: params.iobuf_small_cache_size ?? 0,
-      iobuf_large_cache_size: params.iobuf_large_cache_size ?? 0,
-      dif_insert_or_strip: false,
-      zcopy: false,
-      abort_timeout_sec: params.abort_timeout_sec ?? 0,
-      ack_timeout: params.ack_timeout ?? 0,
-      data_wr_pool_size: params.data_wr_pool_size ?? 0,
-      disable_command_passthru: params.disable_command_passthru ?? false,
-      kas: params.kas ?? 100,
-      min_kato: params.min_kato ?? 10000,
-    },
-  };
-}
-
 export function transportMethods(target: Target) {
   return [
     method({
@@ -153,11 +100,6 @@ export function transportMethods(target: Target) {
       result: DONE,
       examples: [{ params: { trtype: 'VFIOUSER' }, result: true }],
       call: async (params) => {
-        if (!isVfioUser(params.trtype)) {
-          throw new InvalidError(
-            `key 'trtype': Invalid transport type '${params.trtype}' (there is only VFIOUSER)`,
-          );
-        }
         await target.createTransport(planTransport(params));
         return true;
       },
@@ -179,24 +121,4 @@ export function transportMethods(target: Target) {
       },
     }),
   ];
-}
-
-/** What the operator chooses of the transport that `doorbell serve` makes. */
-export interface TransportChoices {
-  /** Clients cannot map the doorbells, and guests are offered shadow doorbells. */
-  readonly trapDoorbells?: boolean | undefined;
-  /** See `map_file_memory`. */
-  readonly mapFileMemory?: boolean | undefined;
-}
-
-/** The transport that `doorbell serve` makes: as large as the controller can do. */
-export function largestTransport(choices: TransportChoices): Transport {
-  return planTransport({
-    disable_mappable_bar0: choices.trapDoorbells ?? false,
-    map_file_memory: choices.mapFileMemory ?? false,
-    trtype: 'VFIOUSER',
-    max_queue_depth: 1024,
-    max_io_qpairs_per_ctrlr: MAX_IO_QUEUE_PAIRS,
-    max_io_size: MAX_TRANSFER_BYTES,
-  });
 }

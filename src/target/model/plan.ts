@@ -3,9 +3,26 @@
  * into them again. Two plans that are equal make targets that are equal.
  */
 import { isDeepStrictEqual } from 'node:util';
-import type { ConfigCall, ConfigDocument } from '../../rpc/save-config.ts';
+import { withoutDefaults } from './bdevs.ts';
 
 export type Params = Readonly<Record<string, unknown>>;
+
+/** A method call of a configuration. */
+export interface ConfigCall {
+  readonly method: string;
+  readonly params?: Params;
+}
+
+/** What SPDK calls a subsystem here is a part of the target. */
+export interface ConfigSection {
+  readonly subsystem: string;
+  readonly config: readonly ConfigCall[] | null;
+}
+
+/** SPDK's JSON configuration format. */
+export interface ConfigDocument {
+  readonly subsystems: readonly ConfigSection[];
+}
 
 export interface BdevPlan {
   readonly name: string;
@@ -27,6 +44,19 @@ export interface NamespacePlan {
   readonly eui64?: string;
 }
 
+/** A namespace of which nothing is left open. */
+export type CompleteNamespace = NamespacePlan &
+  Required<Pick<NamespacePlan, 'nsid' | 'uuid' | 'nguid'>>;
+
+/** Where a subsystem listens. */
+export interface ListenAddress {
+  /** The folder of the socket. */
+  readonly traddr: string;
+  /** These two are shown, and have no effect. */
+  readonly trsvcid: string;
+  readonly adrfam: string;
+}
+
 export interface SubsystemPlan {
   readonly params: Params & { readonly nqn: string; readonly max_namespaces: number };
   readonly allowAnyHost: boolean;
@@ -34,8 +64,8 @@ export interface SubsystemPlan {
   readonly hosts: ReadonlyMap<string, true>;
   /** By the bdev. */
   readonly namespaces: ReadonlyMap<string, NamespacePlan>;
-  /** By traddr: listen_address. */
-  readonly listeners: ReadonlyMap<string, Params & { readonly traddr: string }>;
+  /** By traddr. */
+  readonly listeners: ReadonlyMap<string, ListenAddress>;
 }
 
 export interface Plan {
@@ -62,14 +92,15 @@ export function same(a: unknown, b: unknown): boolean {
 }
 
 /** The bdev that another is built on. */
-export function baseOf({ params }: BdevPlan): string | undefined {
+export function baseOf({ params }: { readonly params: Params }): string | undefined {
   const base = params.base_bdev_name ?? params.base_name;
   return typeof base === 'string' ? base : undefined;
 }
 
 /** The calls that make a bdev. */
-export function bdevCalls({ name, create, params, limits }: BdevPlan): ConfigCall[] {
-  return [{ method: create, params }, ...limitCalls(name, limits)];
+export function bdevCalls(bdev: BdevPlan): ConfigCall[] {
+  const { name, create, limits } = bdev;
+  return [{ method: create, params: withoutDefaults(bdev) }, ...limitCalls(name, limits)];
 }
 
 function limitCalls(name: string, limits: Params): ConfigCall[] {
@@ -102,13 +133,22 @@ export const addNamespaceCall = (nqn: string, namespace: NamespacePlan): ConfigC
   params: { nqn, namespace },
 });
 
+/** Without an address family that is not known: SPDK's methods do not take that. */
 export const listenerCall = (
   verb: 'add' | 'remove',
   nqn: string,
-  listen_address: Params,
+  { traddr, trsvcid, adrfam }: ListenAddress,
 ): ConfigCall => ({
   method: `nvmf_subsystem_${verb}_listener`,
-  params: { nqn, listen_address },
+  params: {
+    nqn,
+    listen_address: {
+      trtype: 'VFIOUSER',
+      ...(adrfam !== 'unknown' && { adrfam }),
+      traddr,
+      ...(trsvcid !== '' && { trsvcid }),
+    },
+  },
 });
 
 export const schedulerCall = (scheduler: Params | undefined): ConfigCall => ({
@@ -116,33 +156,60 @@ export const schedulerCall = (scheduler: Params | undefined): ConfigCall => ({
   params: scheduler ?? { name: 'static' },
 });
 
-/** SPDK's JSON configuration format. */
+/** The parts of a target, in the order in which SPDK starts them, and what each of them builds on. */
+export const SECTIONS: readonly {
+  readonly subsystem: string;
+  readonly depends_on: readonly string[];
+}[] = [
+  { subsystem: 'iobuf', depends_on: [] },
+  { subsystem: 'accel', depends_on: ['iobuf'] },
+  { subsystem: 'bdev', depends_on: ['accel', 'iobuf'] },
+  { subsystem: 'scheduler', depends_on: [] },
+  { subsystem: 'nvmf', depends_on: ['bdev'] },
+];
+
+/** SPDK waits here until nothing more is built on the bdevs by itself. */
+const EXAMINE: ConfigCall = { method: 'bdev_wait_for_examine' };
+
+/** The calls of one part; null if it has nothing to configure. */
+export function planSection(plan: Plan, subsystem: string): readonly ConfigCall[] | null {
+  switch (subsystem) {
+    case 'bdev':
+      return [...[...plan.bdevs.values()].flatMap(bdevCalls), EXAMINE];
+    case 'scheduler':
+      return [schedulerCall(plan.scheduler)];
+    case 'nvmf':
+      return [
+        ...(plan.maxSubsystems === undefined ? [] : [maxSubsystemsCall(plan.maxSubsystems)]),
+        ...(plan.transport === undefined
+          ? []
+          : [{ method: 'nvmf_create_transport', params: plan.transport }]),
+        ...[...plan.subsystems.values()].flatMap(subsystemCalls),
+      ];
+    default:
+      return null;
+  }
+}
+
+export const maxSubsystemsCall = (max_subsystems: number): ConfigCall => ({
+  method: 'nvmf_set_max_subsystems',
+  params: { max_subsystems },
+});
+
+/** What makes a target that has nothing yet. */
+export function planCalls(plan: Plan): readonly ConfigCall[] {
+  return SECTIONS.flatMap(({ subsystem }) => planSection(plan, subsystem) ?? []).filter(
+    (call) => call !== EXAMINE,
+  );
+}
+
+/** The whole plan. */
 export function planDocument(plan: Plan): ConfigDocument {
   return {
-    subsystems: [
-      { subsystem: 'bdev', config: [...plan.bdevs.values()].flatMap(bdevCalls) },
-      {
-        subsystem: 'scheduler',
-        config: plan.scheduler === undefined ? [] : [schedulerCall(plan.scheduler)],
-      },
-      {
-        subsystem: 'nvmf',
-        config: [
-          ...(plan.maxSubsystems === undefined
-            ? []
-            : [
-                {
-                  method: 'nvmf_set_max_subsystems',
-                  params: { max_subsystems: plan.maxSubsystems },
-                },
-              ]),
-          ...(plan.transport === undefined
-            ? []
-            : [{ method: 'nvmf_create_transport', params: plan.transport }]),
-          ...[...plan.subsystems.values()].flatMap(subsystemCalls),
-        ],
-      },
-    ],
+    subsystems: SECTIONS.map(({ subsystem }) => ({
+      subsystem,
+      config: planSection(plan, subsystem),
+    })),
   };
 }
 
