@@ -41,6 +41,12 @@ export const REGIONS_PER_MESSAGE = 64;
 /** IOVAs are exact as JavaScript numbers below this. Bytes. */
 export const MAX_IOVA = Number.MAX_SAFE_INTEGER;
 
+/** Messages by which one client's memory is reached that are not answered, and as many that wait; data bytes of those sent. */
+export const MAX_DMA_MESSAGES = 256;
+export const MAX_DMA_BYTES = 1024 * 1024;
+/** How long a client may take to answer one: it is given up then. Milliseconds. */
+export const DMA_MESSAGE_PATIENCE_MS = 5000;
+
 /** Reactors of one process. */
 export const MAX_REACTORS = 64;
 /** Bdevs of one process. */

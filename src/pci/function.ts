@@ -9,7 +9,7 @@ import {
   PciCommand,
   PciHeader,
 } from '../spec/pci.ts';
-import { IrqInfoFlag, PciIrq, PciRegion } from '../spec/vfio-user.ts';
+import { IOVA_END, IrqInfoFlag, PciIrq, PciRegion } from '../spec/vfio-user.ts';
 import type {
   Client,
   DeviceRegion,
@@ -26,8 +26,9 @@ import {
   powerManagement,
 } from './capabilities.ts';
 import { type Bar, ConfigSpace, type PciIdentity } from './config-space.ts';
+import { Dma } from './dma.ts';
 import { Interrupts } from './interrupts.ts';
-import { IntxLine } from './intx.ts';
+import { Irq } from './irq.ts';
 import { DeviceMemory, type MemoryUser } from './memory.ts';
 import { MsixTable } from './msix-table.ts';
 import { Vectors, type VectorUser } from './vectors.ts';
@@ -83,10 +84,12 @@ export interface PciDefinition {
 export class PciFunction implements VfioUserDevice {
   readonly regions: readonly DeviceRegion[];
   readonly irqs: readonly IrqIndex[];
+  readonly irq: Irq;
+  readonly dma: Dma;
+  /** For devices whose interrupts and memory other threads use. */
   readonly memory: DeviceMemory;
   readonly interrupts: Interrupts;
   readonly vectors: Vectors;
-  readonly pin: IntxLine;
   readonly #client: Client;
   readonly #on: PciEvents;
   readonly #bars: ReadonlyMap<number, PciBar>;
@@ -132,8 +135,9 @@ export class PciFunction implements VfioUserDevice {
       .map((irq) => ({ ...irq, flags: IrqInfoFlag.EVENTFD }));
     this.interrupts = new Interrupts(counts, () => this.vectors.changed(), client.close);
     this.vectors = new Vectors(this.interrupts, vectorUser(this, on), client.close);
-    this.pin = new IntxLine(this.interrupts, this.vectors);
-    this.memory = new DeviceMemory(memoryUser(on), definition.mapFiles ?? false, client.close);
+    this.irq = new Irq(this.interrupts, this.vectors);
+    this.memory = new DeviceMemory(memoryUser(on), definition.mapFiles ?? false, client);
+    this.dma = new Dma(this.memory, client.messages);
   }
 
   /** The guest lets the function reach its memory (bus master of the command register). */
@@ -149,9 +153,10 @@ export class PciFunction implements VfioUserDevice {
   }
 
   async reset(): Promise<void> {
+    this.#client.messages.abandon(0, IOVA_END);
     await this.#on.reset?.();
     this.#config.reset();
-    this.pin.deassert();
+    this.irq.deassert();
     this.interrupts.intxDisabled = false;
     this.interrupts.pinMask = 0;
     await this.#on.vectorsChanged?.();
@@ -253,7 +258,7 @@ function vectorUser(pci: PciFunction, on: PciEvents): VectorUser {
   return {
     vectorsChanged: async () => on.vectorsChanged?.(),
     signalPending: () => {
-      pci.pin.signalPending();
+      pci.irq.signalPending();
       on.signalPending?.();
     },
   };

@@ -55,6 +55,10 @@ export class Interrupts {
     return isUsed('msix') ? 'msix' : isUsed('msi') ? 'msi' : this.#intx !== NONE ? 'intx' : 'none';
   }
 
+  get usesMessages(): boolean {
+    return this.#mode === 'msix' || this.#mode === 'msi';
+  }
+
   /** The function may interrupt by its pin: neither messages nor a mask are in the way. */
   get pinIsFree(): boolean {
     return this.#mode === 'intx' && !this.#intxMasked && !this.#intxDisabled;

@@ -8,7 +8,8 @@ import { MAX_REGIONS } from '../limits.ts';
 import { GuestMemory, type GuestRegion } from '../memory/guest.ts';
 import { native } from '../native/index.ts';
 import { IOVA_END } from '../spec/vfio-user.ts';
-import type { DmaRegion } from '../vfio-user/device.ts';
+import type { Client, DmaRegion } from '../vfio-user/device.ts';
+import type { DmaMessages } from '../vfio-user/dma-messages.ts';
 import { Refusal } from '../vfio-user/refusal.ts';
 import type { CloseDescriptors } from './interrupts.ts';
 import { unwatchMemory, watchMemory } from './lost-memory.ts';
@@ -40,16 +41,18 @@ export class DeviceMemory {
   readonly #user: MemoryUser;
   readonly #close: CloseDescriptors;
   readonly #mapFiles: boolean;
+  readonly #messages: DmaMessages;
   /** Whom the addon names when memory of this client is lost. */
   readonly #owner: number;
   /** Settles when lost memory is out of use, and never rejects. */
   #losing = Promise.resolve();
 
   /** `mapFiles`: also files that are neither memfds nor on tmpfs or hugetlbfs. */
-  constructor(user: MemoryUser, mapFiles: boolean, close: CloseDescriptors) {
+  constructor(user: MemoryUser, mapFiles: boolean, { close, messages }: Client) {
     this.#user = user;
     this.#mapFiles = mapFiles;
     this.#close = close;
+    this.#messages = messages;
     this.#owner = watchMemory(() => {
       this.#losing = this.#lose();
     });
@@ -60,9 +63,38 @@ export class DeviceMemory {
     return this.#unshared.bytes;
   }
 
-  /** Whether the client has memory at this address that is out of reach. */
+  /** Whether the client has memory at this address that is not mapped here. */
   isUnshared(iova: number): boolean {
-    return this.#unshared.holds(iova);
+    return this.#unshared.endOf(iova) !== undefined;
+  }
+
+  /** Where the memory that is not mapped here, and holds an address, ends; undefined if none does. */
+  unsharedEnd(iova: number): number | undefined {
+    return this.#unshared.endOf(iova);
+  }
+
+  /** The mapped region that holds an address. */
+  regionAt(iova: number): GuestRegion | undefined {
+    const { regions } = this.guest;
+    let low = 0;
+    let high = regions.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      const { iova: start, size } = regions[middle];
+      if (iova < start) {
+        high = middle;
+      } else if (iova >= start + size) {
+        low = middle + 1;
+      } else {
+        return regions[middle];
+      }
+    }
+    return undefined;
+  }
+
+  /** Whether a region is still mapped. */
+  isMapped(region: GuestRegion): boolean {
+    return this.regionAt(region.iova) === region;
   }
 
   async map({ iova, size, fd, offset, writable }: DmaRegion): Promise<void> {
@@ -120,6 +152,7 @@ export class DeviceMemory {
 
   async #takeAway(iova: number, size: number): Promise<void> {
     this.#unshared.remove(iova, iova + size);
+    this.#messages.abandon(iova, iova + size);
     // Out of the table first: who begins to use the memory meanwhile must not learn of the regions.
     const regions = this.guest.remove(iova, iova + size);
     if (regions.length > 0) {

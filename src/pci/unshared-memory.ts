@@ -23,7 +23,13 @@ export class UnsharedMemory {
     return [...this.#ranges.values()].reduce((bytes, size) => bytes + size, 0);
   }
 
-  holds(iova: number): boolean {
-    return [...this.#ranges].some(([start, size]) => iova >= start && iova < start + size);
+  /** Where the range that holds an address ends; undefined if none does. */
+  endOf(iova: number): number | undefined {
+    for (const [start, size] of this.#ranges) {
+      if (iova >= start && iova < start + size) {
+        return start + size;
+      }
+    }
+    return undefined;
   }
 }

@@ -57,12 +57,10 @@ export class Vectors {
     }
   }
 
-  /** Signals a vector, if it is connected and not masked. */
-  signal(vector: number): void {
+  /** Signals a vector, if it is connected and not masked: true then. */
+  signal(vector: number): boolean {
     const fd = this.#interrupts.table()[vector] ?? -1;
-    if (fd >= 0) {
-      native.eventfdSignal(fd);
-    }
+    return fd >= 0 && native.eventfdSignal(fd) === 0;
   }
 
   mask(index: number, which: readonly boolean[], mask: boolean): void {

@@ -165,6 +165,10 @@ export const RegionWriteEntry = struct('RegionWriteEntry', 24, {
 
 /** DMA_READ and DMA_WRITE; followed by the data. */
 export const DmaAccess = struct('DmaAccess', 16, { address: u64(0), count: u64(8) });
+/** The same as QEMU 10.1 and 10.2 have it; its reply to DMA_WRITE is a header alone. */
+export const DmaAccessShort = struct('DmaAccessShort', 12, { address: u64(0), count: u32(8) });
+/** Data bytes of one DMA message: QEMU 11.1 loses the device at 256 KiB, whatever was agreed on. */
+export const MAX_DMA_MESSAGE_BYTES = 128 * 1024;
 
 /** Followed by the feature's data. */
 export const DeviceFeature = struct('DeviceFeature', 8, { argsz: u32(0), flags: u32(4) });

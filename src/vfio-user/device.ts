@@ -4,6 +4,7 @@
  *
  * A method refuses by throwing an error with a numeric `errno` (a SystemError of the addon, or a `Refusal`); the client gets that number.
  */
+import type { DmaMessages } from './dma-messages.ts';
 
 export interface DeviceRegion {
   /** Of PciRegion. */
@@ -48,6 +49,8 @@ export interface Client {
   readonly socket: number;
   /** Closes descriptors that it sent, some time; -1 stands for none. Never waits. */
   readonly close: (fds: readonly number[]) => void;
+  /** Its memory, by messages. No reply to a command of its may wait for that: a client that waits may answer nothing meanwhile. */
+  readonly messages: DmaMessages;
 }
 
 /** Makes the device of a client that has agreed on the protocol. What it throws turns the client away. */

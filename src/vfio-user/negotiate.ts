@@ -14,6 +14,8 @@ export interface Terms {
   readonly minor: number;
   /** Most descriptors that the client takes in one message. */
   readonly clientMaxMsgFds: number;
+  /** Most data bytes that the client takes in one message. */
+  readonly clientMaxData: number;
   /** REGION_WRITE_MULTI may be used. */
   readonly writeMultiple: boolean;
 }
@@ -58,7 +60,12 @@ export function negotiate(request: Message): { terms: Terms; payload: Uint8Array
   VersionPayload.write(new DataView(out.buffer), 0, { major: VFIO_USER_MAJOR, minor });
   out.set(reply.bytes, VersionPayload.size);
   return {
-    terms: { minor, clientMaxMsgFds, writeMultiple: reply.keys.includes('write_multiple') },
+    terms: {
+      minor,
+      clientMaxMsgFds,
+      clientMaxData,
+      writeMultiple: reply.keys.includes('write_multiple'),
+    },
     payload: out,
   };
 }

@@ -15,6 +15,13 @@ export class Refusal extends Error {
     this.code = code;
     this.errno = constants.errno[code];
   }
+
+  /** One with an errno that another process told; EIO if it is none. */
+  static of(errno: number, reason: string): Refusal {
+    const found = Object.entries(constants.errno).find(([, value]) => value === errno);
+    const code = (found?.[0] ?? 'EIO') as ErrnoName;
+    return new Refusal(code, `${reason}: ${code}`);
+  }
 }
 
 /** The errno to answer with: that of the error if it carries one (Node's own are negative), EIO if not, which is a bug of ours. */

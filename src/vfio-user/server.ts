@@ -6,6 +6,7 @@ import { closeSync, lstatSync, type Stats, unlinkSync } from 'node:fs';
 import { DescriptorCloser } from '../native/descriptor-closer.ts';
 import { type FdPoll, native, type PassedSocket, type SystemError } from '../native/index.ts';
 import type { Accept } from './device.ts';
+import type { DmaLayout } from './dma-messages.ts';
 import { Lingering } from './lingering.ts';
 import { Session, type SessionEvent } from './session.ts';
 
@@ -20,6 +21,8 @@ export interface VfioUserServerOptions {
   readonly accept: Accept;
   /** Told what happens to clients. What a client causes is not limited in rate. */
   readonly onEvent?: (event: SessionEvent) => void;
+  /** How clients lay out messages that reach their memory, if that is known: it is found out otherwise, by a write of no bytes. */
+  readonly dmaLayout?: DmaLayout;
   /** How long a client may take to agree on a version. ms. */
   readonly negotiationTimeoutMs?: number;
 }
@@ -104,11 +107,12 @@ export class VfioUserServer {
   /** Serves a connected client, and nobody else meanwhile. */
   #serve(fd: number): void {
     this.#poll?.stop();
-    const { accept, negotiationTimeoutMs } = this.#options;
+    const { accept, negotiationTimeoutMs, dmaLayout } = this.#options;
     const session = new Session(fd, {
       accept,
       closer: this.#closer,
       lingering: this.#lingering,
+      dmaLayout,
       patienceMs: negotiationTimeoutMs ?? NEGOTIATION_TIMEOUT_MS,
       emit: (event) => this.#emit(event),
     });

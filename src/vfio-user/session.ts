@@ -11,6 +11,7 @@ import { RegionAccess, VfioUserCommand } from '../spec/vfio-user.ts';
 import { encodeError, encodeReply, type Frame, isReply, wantsReply } from './codec.ts';
 import type { Accept, VfioUserDevice } from './device.ts';
 import { handlerOf } from './dispatch.ts';
+import { type DmaLayout, DmaMessages } from './dma-messages.ts';
 import { DmaTable } from './dma-table.ts';
 import type { Lingering } from './lingering.ts';
 import { MAX_DATA_XFER_SIZE, negotiate, type Terms } from './negotiate.ts';
@@ -43,6 +44,8 @@ export interface SessionOptions {
   readonly lingering: Lingering;
   /** How long the client may take to agree on a version. ms. */
   readonly patienceMs: number;
+  /** Of messages that reach the client's memory; undefined: to be found out. */
+  readonly dmaLayout?: DmaLayout | undefined;
   readonly emit: (event: SessionEvent) => void;
 }
 
@@ -67,6 +70,7 @@ export class Session {
   /** What was agreed on, and the device that was made then. */
   #terms: Terms | undefined;
   #device: VfioUserDevice | undefined;
+  #messages: DmaMessages | undefined;
   #resolveEnded!: () => void;
   /** A handler waits for the device. */
   #busy = false;
@@ -111,6 +115,11 @@ export class Session {
   }
 
   #receive(frame: Frame): void {
+    if (frame.kind === 'message' && isReply(frame.header) && this.#messages?.answer(frame)) {
+      // At once: a handler may wait for it.
+      this.#release(frame);
+      return;
+    }
     if (!this.#busy) {
       this.#carryOut(frame);
       return;
@@ -204,7 +213,13 @@ export class Session {
     }
     const { terms, payload } = negotiate(frame);
     clearTimeout(this.#deadline);
+    this.#messages = new DmaMessages(
+      (message) => this.#connection.send(message),
+      terms.clientMaxData,
+      this.#options.dmaLayout,
+    );
     this.#device = this.#options.accept({
+      messages: this.#messages,
       socket: this.#socket,
       close: (fds) => this.#closer.close(fds),
     });
@@ -241,6 +256,7 @@ export class Session {
     clearTimeout(this.#deadline);
     clearTimeout(this.#closing);
     this.#goneReason = reason;
+    this.#messages?.close();
     for (const frame of this.#kept.splice(0)) this.#release(frame);
     if (!this.#busy) this.#leave(reason);
   }

@@ -218,7 +218,7 @@ export { name };
       typeRoots: [join(ROOT, 'node_modules/@types')],
       types: ['node'],
     },
-    include: ['examples/*', 'docs/*', 'wrong.ts'],
+    include: ['examples/**/*', 'docs/*', 'wrong.ts'],
   };
   writeFileSync(join(project, 'tsconfig.json'), JSON.stringify(config));
   const tsc = join(ROOT, 'node_modules/typescript/lib/tsc.js');
