@@ -76,3 +76,12 @@ t.test('npm run bench:turn', async (t) => {
     t.ok(ns.length === 1 && ns[0] > 0, name);
   }
 });
+
+t.test('npm run bench:flush', async (t) => {
+  const { run, file } = bench(t);
+  const { stdout } = await run('flush', '--runs', '1', '--seconds', '0.2', '--jobs', '2');
+  t.match(stdout, /^write, then Flush .*\nwrite with FUA .* (of|no) fio/m);
+  const { figures } = JSON.parse(readFileSync(file('flush.json'), 'utf8'));
+  t.ok(figures.flush[0] > 0 && figures.fua[0] > 0);
+  t.notOk(existsSync(file('flush.img')), 'the file that was measured is gone');
+});
