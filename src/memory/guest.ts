@@ -133,8 +133,8 @@ export class GuestMemory {
   }
 
   /**
-   * Hot. Appends the guest buffer [iova, iova + length) to a scatter list. The buffer lies within one page, and so within one
-   * region. False if it is not mapped, or `write` is asked of a region that the device may only read.
+   * Hot. Appends the guest buffer [iova, iova + length) to a scatter list. False, and nothing is appended, if it does not lie within one
+   * mapped region, or `write` is asked of a region that the device may only read.
    */
   append(lo: number, hi: number, length: number, write: boolean, segments: Segments): boolean {
     const iova = (hi >>> 0) * TWO_32 + (lo >>> 0);

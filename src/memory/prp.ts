@@ -69,9 +69,9 @@ function mapList(
   let index = memory.index;
   let entries = (PAGE_SIZE - (listLo & PAGE_MASK)) >> 3;
   let rest = length;
+  let lo = words[index];
+  let hi = words[index + 1];
   while (rest > 0) {
-    const lo = words[index];
-    const hi = words[index + 1];
     if ((lo & PAGE_MASK) !== 0) {
       return Status.INVALID_PRP_OFFSET;
     }
@@ -82,15 +82,57 @@ function mapList(
       words = memory.words;
       index = memory.index;
       entries = PAGE_SIZE >> 3;
+      lo = words[index];
+      hi = words[index + 1];
       continue;
     }
-    const piece = Math.min(rest, PAGE_SIZE);
-    if (!memory.append(lo, hi, piece, write, segments)) {
+    // Most buffers lie in one piece: as long as an entry names the page after the one before, it only makes the piece longer.
+    let run = PAGE_SIZE;
+    let next = (lo + PAGE_SIZE) | 0;
+    let nextLo = 0;
+    let nextHi = 0;
+    index += 2;
+    entries -= 1;
+    while (run < rest) {
+      nextLo = words[index];
+      nextHi = words[index + 1];
+      const chains = entries === 1 && rest - run > PAGE_SIZE;
+      if (nextLo !== next || nextHi !== hi || next === 0 || chains) {
+        break;
+      }
+      run += PAGE_SIZE;
+      next = (next + PAGE_SIZE) | 0;
+      index += 2;
+      entries -= 1;
+    }
+    const piece = Math.min(rest, run);
+    if (
+      !memory.append(lo, hi, piece, write, segments) &&
+      !appendPages(memory, lo, hi, piece, write, segments)
+    ) {
       return Status.DATA_TRANSFER_ERROR;
     }
     rest -= piece;
-    index += 2;
-    entries -= 1;
+    lo = nextLo;
+    hi = nextHi;
   }
   return Status.SUCCESS;
+}
+
+/** A piece that does not lie in one region may lie in several: page by page then. It does not cross a multiple of 4 GiB. */
+function appendPages(
+  memory: GuestMemory,
+  lo: number,
+  hi: number,
+  length: number,
+  write: boolean,
+  segments: Segments,
+): boolean {
+  for (let done = 0; done < length; done += PAGE_SIZE) {
+    const bytes = Math.min(length - done, PAGE_SIZE);
+    if (!memory.append((lo + done) | 0, hi, bytes, write, segments)) {
+      return false;
+    }
+  }
+  return true;
 }

@@ -113,7 +113,7 @@ function reference(guest: Guest, prp1: number, prp2: number, length: number, wri
 /** Regions here and there, some side by side, some read only; every 8 bytes of them are a PRP entry, most of them good. */
 function randomGuest(random: Random): { guest: Guest; address: (bad: number) => number } {
   const layout: { iova: number; pages: number; writable: boolean }[] = [];
-  let iova = PAGE * random.below(1000);
+  let iova = random.pick([PAGE * random.below(1000), 2 ** 32 - PAGE * random.below(40)]);
   for (let i = 1 + random.below(6); i > 0; i--) {
     const pages = 1 + random.below(40);
     layout.push({ iova, pages, writable: random.chance(0.9) });
@@ -139,10 +139,13 @@ function randomGuest(random: Random): { guest: Guest; address: (bad: number) => 
     ]);
   };
   const bad = random.pick([0, 0, 0.001, 0.01]);
+  // Buffers that lie in one piece, as far as they do: to the end of a region, and beyond it.
+  const onward = random.pick([0, 0.5, 0.99]);
   for (const { buffer, size } of guest.regions) {
     const entries = new BigUint64Array(buffer, 0, size / 8);
     entries.forEach((_, i) => {
-      entries[i] = BigInt(Math.max(0, address(bad)));
+      const follows = i > 0 && random.chance(onward);
+      entries[i] = follows ? entries[i - 1] + BigInt(PAGE) : BigInt(Math.max(0, address(bad)));
     });
   }
   return { guest, address };
@@ -235,4 +238,14 @@ t.test('PRP2 is not looked at when PRP1 is enough', async (t) => {
   t.equal(walk(guest, 0x10_0000, 3, PAGE, true).status, OK);
   t.equal(walk(guest, 0x10_0004, 3, PAGE, true).status, INVALID_OFFSET);
   t.equal(walk(guest, 0x10_0004, 0, PAGE, true).status, TRANSFER_ERROR);
+});
+
+t.test('a page at the end of 4 GiB is not followed by the one at their beginning', async (t) => {
+  const layout = [2 ** 32, 2 ** 33 - PAGE].map((iova) => ({ iova, pages: 1, writable: true }));
+  const guest = makeGuest([...layout, { iova: PAGE, pages: 1, writable: true }]);
+  const list = guest.regions[2];
+  new BigUint64Array(list.buffer).set([2n ** 33n - BigInt(PAGE), 2n ** 32n, 2n ** 32n]);
+  const args = [guest, 2 ** 32, list.iova, 4 * PAGE, true] as const;
+  t.strictSame(walk(...args), reference(...args));
+  t.equal(walk(...args).status, OK);
 });
