@@ -3,10 +3,11 @@ import t, { type Test } from 'tap';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
 import { AdminOpcode, Cns, ErrorLogEntry, Fid, Lid, SmartLog } from '../../src/spec/nvme.ts';
 import { AdminCaller } from '../helpers/admin.ts';
-import { MIB, TestTarget } from '../helpers/target.ts';
+import { startTarget } from '../helpers/any-target.ts';
+import { MIB } from '../helpers/target.ts';
 
 async function start(t: Test) {
-  const target = await TestTarget.start(t);
+  const target = await startTarget(t);
   const client = await target.connect(await target.serve(await target.malloc(4 * MIB)));
   return { target, client, admin: new AdminCaller(client) };
 }

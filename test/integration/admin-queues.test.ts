@@ -6,6 +6,7 @@ import type { Completion } from '../../src/client/queue-pair.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
 import { AdminOpcode, Cns, Fid, Lid } from '../../src/spec/nvme.ts';
 import { AdminCaller, code } from '../helpers/admin.ts';
+import { onlyOurs, startTarget } from '../helpers/any-target.ts';
 import { FuseDisk, noFuse } from '../helpers/fuse.ts';
 import { createCq, createSq, deleteCq, deleteSq } from '../helpers/queues.ts';
 import { MIB, TestTarget } from '../helpers/target.ts';
@@ -13,7 +14,7 @@ import { MIB, TestTarget } from '../helpers/target.ts';
 const PAGE = 4096;
 
 async function start(t: Test, transport = {}) {
-  const target = await TestTarget.start(t, { transport });
+  const target = await startTarget(t, { transport });
   const client = await target.connect(await target.serve(await target.malloc(MIB)));
   const admin = new AdminCaller(client);
   const iova = client.memory.iova + client.memory.allocate(64 * PAGE);
@@ -53,7 +54,7 @@ t.test('identifiers', async (t) => {
   }
 });
 
-t.test('sizes', async (t) => {
+t.test('sizes', { skip: onlyOurs }, async (t) => {
   const { client, cq, sq } = await start(t, { maxQueueDepth: 1000 });
   t.equal(await cq(1, 1), '1/02');
   t.equal(await cq(1, 1001), '1/02');
@@ -91,7 +92,7 @@ t.test('memory', async (t) => {
   t.equal(await raw({ ...scattered, opcode: AdminOpcode.CREATE_IO_SQ, cdw11: 1 << 16 }), '0/02');
 });
 
-t.test('interrupt vectors', async (t) => {
+t.test('interrupt vectors', { skip: onlyOurs }, async (t) => {
   const { cq } = await start(t, { maxIoQpairsPerCtrlr: 4 });
   t.equal(await cq(1, 16, undefined, 5), '1/08');
   t.equal(await cq(1, 16, undefined, 0xffff), '1/08');
@@ -100,7 +101,7 @@ t.test('interrupt vectors', async (t) => {
   t.equal(await cq(3, 16, undefined, 0), '0/00', 'with the admin queue, too');
 });
 
-t.test('the number of queues', async (t) => {
+t.test('the number of queues', { skip: onlyOurs }, async (t) => {
   const { client, admin, cq } = await start(t, { maxIoQpairsPerCtrlr: 10 });
   const fid = Fid.NUMBER_OF_QUEUES;
   const both = (sqs: number, cqs: number) => ((sqs - 1) | ((cqs - 1) << 16)) >>> 0;
@@ -170,7 +171,7 @@ t.test('commands about one queue keep their order, sent all at once', async (t) 
 t.test(
   'a submission queue whose commands hang holds up its own commands only',
   {
-    skip: noFuse,
+    skip: onlyOurs || noFuse,
   },
   async (t) => {
     const disk = await FuseDisk.mount(t, MIB);
@@ -210,7 +211,7 @@ t.test(
 
 t.test(
   'more commands than can wait are taken when others are done',
-  { skip: noFuse },
+  { skip: onlyOurs || noFuse },
   async (t) => {
     const disk = await FuseDisk.mount(t, MIB);
     const target = await TestTarget.start(t);

@@ -6,11 +6,12 @@ import type { NvmeClient } from '../../src/client/nvme.ts';
 import { native } from '../../src/native/index.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
 import { CQE_SIZE, SQE_SIZE, Status } from '../../src/spec/nvme.ts';
+import { startTarget } from '../helpers/any-target.ts';
 import { runWorkload } from '../helpers/integrity.ts';
 import { createPair, type Room } from '../helpers/queues.ts';
 import { Random } from '../helpers/random.ts';
 import { PagePool } from '../helpers/scatter.ts';
-import { MIB, TestTarget } from '../helpers/target.ts';
+import { MIB } from '../helpers/target.ts';
 
 const PAGE = 4096;
 const IOVA = 0x4000_0000;
@@ -36,7 +37,7 @@ function across(memories: readonly ClientMemory[], offset: number, bytes: number
 t.test('buffers, PRP lists and queues all over many regions', async (t) => {
   const random = new Random();
   t.comment(`SEED=${random.seed}`);
-  const target = await TestTarget.start(t, { reactors: 2 });
+  const target = await startTarget(t, { reactors: 2 });
   const disk = 16 * MIB;
   const bdevs = [
     await target.malloc(disk),
@@ -98,7 +99,7 @@ t.test('buffers, PRP lists and queues all over many regions', async (t) => {
 });
 
 t.test('what is not mapped, and what may only be read', async (t) => {
-  const target = await TestTarget.start(t);
+  const target = await startTarget(t);
   for (const bdev of [await target.malloc(MIB), await target.file(target.image(MIB))]) {
     const client = await target.connect(await target.serve(bdev));
     const pair = await client.createQueuePair(1, 16);

@@ -4,6 +4,7 @@ import t, { type Test } from 'tap';
 import type { NvmeClient } from '../../src/client/nvme.ts';
 import type { QueuePair } from '../../src/client/queue-pair.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
+import { onlyOurs, startTarget } from '../helpers/any-target.ts';
 import { runWorkload } from '../helpers/integrity.ts';
 import { Cq, createPair, deleteCq, deleteSq, type Entry, Sq } from '../helpers/queues.ts';
 import { Random } from '../helpers/random.ts';
@@ -16,7 +17,7 @@ const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
 /** A client of a disk whose block n begins with the number n. */
 async function start(t: Test, kind: 'malloc' | 'file', blocks: number): Promise<NvmeClient> {
-  const target = await TestTarget.start(t);
+  const target = await startTarget(t);
   const bytes = blocks * BLOCK;
   const bdev =
     kind === 'malloc' ? await target.malloc(bytes) : await target.file(target.image(bytes));
@@ -161,32 +162,36 @@ for (const kind of ['malloc', 'file'] as const) {
   });
 }
 
-t.test('64 queue pairs, on two reactors, with data in all of them', async (t) => {
-  const target = await TestTarget.start(t, { reactors: 2 });
-  const client = await target.connect(await target.serve(await target.malloc(16 * MIB)));
-  const pairs: QueuePair[] = [];
-  for (let qid = 1; qid <= 64; qid++) {
-    pairs.push(await client.createQueuePair(qid, 2 + qid));
-  }
-  const random = new Random();
-  t.comment(`SEED=${random.seed}`);
-  const pool = new PagePool(random).add(client.memory);
-  const copy = new Uint8Array(16 * MIB);
-  const load = { pairs, nsid: 1, blockSize: BLOCK, copy, pool, random };
-  await runWorkload({ ...load, workers: 2, commands: 20, maxBytes: 32 * 1024 });
-  const info = target.target.subsystems[0].listeners.values().next().value?.endpoint.controller;
-  const reactors = info?.qpairs.map(({ reactor }) => reactor) ?? [];
-  t.equal(reactors.length, 64);
-  t.ok(reactors.filter((reactor) => reactor === 0).length >= 31, 'spread evenly');
-  t.ok(reactors.filter((reactor) => reactor === 1).length >= 31, 'spread evenly');
-  for (let qid = 1; qid <= 64; qid++) {
-    await client.deleteQueuePair(qid);
-  }
-  t.strictSame(
-    target.target.subsystems[0].listeners.values().next().value?.endpoint.controller?.qpairs,
-    [],
-  );
-});
+t.test(
+  '64 queue pairs, on two reactors, with data in all of them',
+  { skip: onlyOurs },
+  async (t) => {
+    const target = await TestTarget.start(t, { reactors: 2 });
+    const client = await target.connect(await target.serve(await target.malloc(16 * MIB)));
+    const pairs: QueuePair[] = [];
+    for (let qid = 1; qid <= 64; qid++) {
+      pairs.push(await client.createQueuePair(qid, 2 + qid));
+    }
+    const random = new Random();
+    t.comment(`SEED=${random.seed}`);
+    const pool = new PagePool(random).add(client.memory);
+    const copy = new Uint8Array(16 * MIB);
+    const load = { pairs, nsid: 1, blockSize: BLOCK, copy, pool, random };
+    await runWorkload({ ...load, workers: 2, commands: 20, maxBytes: 32 * 1024 });
+    const info = target.target.subsystems[0].listeners.values().next().value?.endpoint.controller;
+    const reactors = info?.qpairs.map(({ reactor }) => reactor) ?? [];
+    t.equal(reactors.length, 64);
+    t.ok(reactors.filter((reactor) => reactor === 0).length >= 31, 'spread evenly');
+    t.ok(reactors.filter((reactor) => reactor === 1).length >= 31, 'spread evenly');
+    for (let qid = 1; qid <= 64; qid++) {
+      await client.deleteQueuePair(qid);
+    }
+    t.strictSame(
+      target.target.subsystems[0].listeners.values().next().value?.endpoint.controller?.qpairs,
+      [],
+    );
+  },
+);
 
 t.test('a queue of the same number, again and again', async (t) => {
   const client = await start(t, 'malloc', 512);
@@ -205,8 +210,8 @@ t.test('a queue of the same number, again and again', async (t) => {
   t.pass('each began at its first entry');
 });
 
-t.test('doorbells that come as messages', async (t) => {
-  const target = await TestTarget.start(t, { transport: { disableMappableBar0: true } });
+t.test('doorbells that come as messages', { skip: onlyOurs }, async (t) => {
+  const target = await startTarget(t, { transport: { disableMappableBar0: true } });
   const client = await target.connect(await target.serve(await target.malloc(16 * MIB)));
   t.equal(client.admin.place.doorbells, undefined, 'the page is not offered');
   const pairs = [await client.createQueuePair(1, 8), await client.createQueuePair(2, 64)];

@@ -1,14 +1,15 @@
 /** What is written is read: random commands of all sizes and alignments from several queues at once, on every kind of bdev. */
 import { readFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
+import { type AnyTarget, startTarget } from '../helpers/any-target.ts';
 import { runWorkload } from '../helpers/integrity.ts';
 import { Random } from '../helpers/random.ts';
 import { PagePool } from '../helpers/scatter.ts';
-import { MIB, TestTarget } from '../helpers/target.ts';
+import { MIB } from '../helpers/target.ts';
 
 const DISK = 32 * MIB;
 
-async function hammer(t: Test, target: TestTarget, bdev: string, blockSize: number) {
+async function hammer(t: Test, target: AnyTarget, bdev: string, blockSize: number) {
   const random = new Random();
   t.comment(`SEED=${random.seed}`);
   const client = await target.connect(await target.serve(bdev));
@@ -28,13 +29,13 @@ async function hammer(t: Test, target: TestTarget, bdev: string, blockSize: numb
 
 for (const blockSize of [512, 4096]) {
   t.test(`memory, blocks of ${blockSize}`, async (t) => {
-    const target = await TestTarget.start(t, { reactors: 2 });
+    const target = await startTarget(t, { reactors: 2 });
     await hammer(t, target, await target.malloc(DISK, blockSize), blockSize);
   });
 
   for (const direct of [false, true]) {
     t.test(`a file, blocks of ${blockSize}${direct ? ', O_DIRECT' : ''}`, async (t) => {
-      const target = await TestTarget.start(t, { reactors: 2 });
+      const target = await startTarget(t, { reactors: 2 });
       const path = target.image(DISK);
       const bdev = await target.file(path, { blockSize, direct });
       const copy = await hammer(t, target, bdev, blockSize);

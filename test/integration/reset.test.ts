@@ -7,6 +7,7 @@ import { NvmOpcode } from '../../src/spec/nvm.ts';
 import { AdminOpcode, Cc, Csts, Register } from '../../src/spec/nvme.ts';
 import { PciRegion } from '../../src/spec/vfio-user.ts';
 import { code } from '../helpers/admin.ts';
+import { onlyOurs, startTarget } from '../helpers/any-target.ts';
 import { FuseDisk, noFuse } from '../helpers/fuse.ts';
 import { runWorkload } from '../helpers/integrity.ts';
 import { Random } from '../helpers/random.ts';
@@ -41,7 +42,7 @@ const RESETS: Readonly<Record<string, (client: NvmeClient) => Promise<void>>> = 
 };
 
 t.test('function level reset is offered', async (t) => {
-  const target = await TestTarget.start(t);
+  const target = await startTarget(t);
   const client = await target.connect(await target.serve(await target.malloc(MIB)));
   const at = await pciExpress(client);
   const capabilities = await client.vfio.regionRead(PciRegion.CONFIG, at + 4, 4);
@@ -55,7 +56,7 @@ function touched({ place }: QueuePair): number {
 
 for (const [name, reset] of Object.entries(RESETS)) {
   t.test(`${name}: queues go`, async (t) => {
-    const target = await TestTarget.start(t, { reactors: 2 });
+    const target = await startTarget(t, { reactors: 2 });
     const client = await target.connect(await target.serve(await target.malloc(MIB)));
     const asq = await client.vfio.regionRead(PciRegion.BAR0, offset.aqa, 20);
     const pairs = [await client.createQueuePair(1, 16), await client.createQueuePair(2, 16)];
@@ -91,7 +92,7 @@ for (const [name, reset] of Object.entries(RESETS)) {
     t.equal(code({ status }), '1/01', 'queue 2 is gone');
   });
 
-  t.test(`${name}: commands under way`, { skip: noFuse }, async (t) => {
+  t.test(`${name}: commands under way`, { skip: onlyOurs || noFuse }, async (t) => {
     const disk = await FuseDisk.mount(t, MIB);
     const target = await TestTarget.start(t);
     const client = await target.connect(await target.serve(await target.pinning(disk.path)));
@@ -177,7 +178,7 @@ async function writeNumbers(
 async function resetUnderLoad(t: Test, kind: 'malloc' | 'file', reset: (c: NvmeClient) => unknown) {
   const random = new Random();
   t.comment(`SEED=${random.seed}`);
-  const target = await TestTarget.start(t, { reactors: 2 });
+  const target = await startTarget(t, { reactors: 2 });
   const bdev = kind === 'malloc' ? await target.malloc(MIB) : await target.file(target.image(MIB));
   const client = await target.connect(await target.serve(bdev));
   for (let round = 0; round < 15; round++) {
@@ -238,7 +239,7 @@ for (const kind of ['malloc', 'file'] as const) {
   }
 }
 
-t.test('a reset while admin commands wait', { skip: noFuse }, async (t) => {
+t.test('a reset while admin commands wait', { skip: onlyOurs || noFuse }, async (t) => {
   const disk = await FuseDisk.mount(t, MIB);
   const target = await TestTarget.start(t);
   const client = await target.connect(await target.serve(await target.pinning(disk.path)));
@@ -266,7 +267,7 @@ t.test('a reset while admin commands wait', { skip: noFuse }, async (t) => {
 });
 
 t.test('a shutdown makes the data durable, and a reset takes its notice back', async (t) => {
-  const target = await TestTarget.start(t);
+  const target = await startTarget(t);
   const client = await target.connect(await target.serve(await target.file(target.image(MIB))));
   const cc = await client.readRegister(offset.cc);
   await client.writeRegister(offset.cc, cc | (1 << Cc.SHN_SHIFT));
