@@ -1,5 +1,7 @@
 /** What is printed once the target listens: where, and how to attach a VM. */
 
+import { dirname, join } from 'node:path';
+
 /** Quotes a word for a POSIX shell, if it needs that. */
 export function shellQuote(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
@@ -92,8 +94,8 @@ export function banner({
     lines.push('', 'Takes options through JSON-RPC, and goes on when it is told to:');
     lines.push(`  doorbell rpc framework_start_init${option}`);
   } else if (attached === undefined) {
-    lines.push('', 'No disks yet. Configure the target through JSON-RPC, for example:');
-    lines.push(`  doorbell rpc rpc_get_methods${option}`);
+    lines.push('', 'No disks yet. A VM with a RAM disk, through JSON-RPC:');
+    lines.push(...recipe(option, rpcSocket).map((line) => `  ${line}`));
   } else {
     lines.push(
       '',
@@ -103,6 +105,24 @@ export function banner({
     lines.push('', 'or with Cloud Hypervisor:', indent(cloudHypervisorCommand(attached)));
   }
   return `${lines.join('\n')}\n`;
+}
+
+/** Commands that serve a first VM, beside the socket of JSON-RPC. */
+function recipe(option: string, rpcSocket = 'rpc.sock'): string[] {
+  const folder = join(dirname(rpcSocket), 'vm0');
+  const nqn = 'nqn.2026-11.io.doorbell:vm0';
+  const address = `listen_address.trtype=VFIOUSER ${shellQuote(`listen_address.traddr=${folder}`)}`;
+  return [
+    `mkdir -p -m 700 ${shellQuote(folder)}`,
+    ...[
+      'nvmf_create_transport trtype=VFIOUSER',
+      'bdev_malloc_create name=ram0 block_size=512 num_blocks=2097152',
+      `nvmf_create_subsystem nqn=${nqn} allow_any_host=true`,
+      `nvmf_subsystem_add_ns nqn=${nqn} namespace.bdev_name=ram0`,
+      `nvmf_subsystem_add_listener nqn=${nqn} ${address}`,
+    ].map((call) => `doorbell rpc${option} ${call}`),
+    `doorbell identify ${shellQuote(join(folder, 'cntrl'))}`,
+  ];
 }
 
 function indent(text: string): string {

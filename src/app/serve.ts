@@ -123,7 +123,7 @@ export class Service {
       if (configuration !== undefined) {
         parts.push({ name: 'the state folder', stop: () => configuration.close() });
       }
-      parts.push({ name: 'the VMs and their disks', stop: () => target.close() });
+      parts.push({ name: 'the VMs and their disks', stop: () => closeTarget(target) });
       if (configuration !== undefined) {
         // Its disk may hang, and must not keep those of the VMs from becoming durable.
         const stop = () => configuration.stop();
@@ -204,6 +204,14 @@ export class Service {
   /** What `stop` waits for. */
   get stopping(): readonly string[] {
     return this.#stopping;
+  }
+}
+
+/** Rejects with FailedError if something is not durable, or may still be served. */
+async function closeTarget(target: Target): Promise<void> {
+  const failures = await target.close();
+  if (failures.length > 0) {
+    throw new FailedError(failures.join('; '));
   }
 }
 

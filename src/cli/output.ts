@@ -1,5 +1,7 @@
 /** What commands print on, and how they fail. */
 
+import { describeError } from '../util/errors.ts';
+
 /** Exit codes of all commands, as `docs/cli.md` has them. */
 export const Exit = {
   OK: 0,
@@ -32,19 +34,20 @@ export function print(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
-/** Who reads stdout may stop reading (`| head`): that ends a command, and is no error. */
+/** Who reads stdout may stop reading (`| head`): that ends a command, and is no error; a disk that is full is one. */
 export function endWithReader(): void {
-  process.stdout.on('error', endAtEpipe);
+  process.stdout.on('error', endWithoutReader);
 }
 
 /** For a command that has other things to do than to print. */
 export function outliveReader(): void {
-  process.stdout.off('error', endAtEpipe);
+  process.stdout.off('error', endWithoutReader);
 }
 
-function endAtEpipe(error: NodeJS.ErrnoException): void {
+function endWithoutReader(error: NodeJS.ErrnoException): void {
   if (error.code !== 'EPIPE') {
-    throw error;
+    process.stderr.write(`doorbell: standard output: ${describeError(error)}\n`);
+    process.exit(Exit.FAILED);
   }
   process.exit(process.exitCode ?? Exit.OK);
 }

@@ -10,7 +10,7 @@ import { FailedFiles } from '../bdev/failed-files.ts';
 import type { FileBdevOptions } from '../bdev/file.ts';
 import type { RateLimits } from '../bdev/limiter.ts';
 import type { DelayBdev } from '../bdev/wrapper.ts';
-import { FailedError, InvalidError } from '../util/errors.ts';
+import { describeError, FailedError, InvalidError } from '../util/errors.ts';
 import { componentLogger, type Logger } from '../util/log.ts';
 import { BdevChanges } from './bdev-changes.ts';
 import { type BdevNaming, Bdevs } from './bdevs.ts';
@@ -64,7 +64,7 @@ export class Target {
   readonly #listeners: Listeners;
   readonly #subsystemChanges: SubsystemChanges;
   readonly #bdevChanges: BdevChanges;
-  #closing: Promise<void> | undefined;
+  #closing: Promise<readonly string[]> | undefined;
 
   constructor({ log, reactors, reportFolder, listen }: TargetOptions) {
     this.#log = componentLogger(log, 'target');
@@ -289,14 +289,14 @@ export class Target {
 
   /**
    * Disconnects all clients, makes all data durable, and frees everything: all at once, so that what hangs holds up nothing else. What is not
-   * done yet is still in `subsystems` and in `bdevs`. Never rejects: what fails is logged.
+   * done yet is still in `subsystems` and in `bdevs`. Never rejects: what fails is logged, and resolves with that in words.
    */
-  close(): Promise<void> {
+  close(): Promise<readonly string[]> {
     this.#closing ??= this.#close();
     return this.#closing;
   }
 
-  async #close(): Promise<void> {
+  async #close(): Promise<readonly string[]> {
     this.#changes.close();
     this.bdevs.stopWaiting();
     this.bdevs.cancelAll();
@@ -307,16 +307,23 @@ export class Target {
     const bdevs = this.bdevs
       .list()
       .map((bdev) => this.#closeBdev(bdev, vms.get(this.bdevs.userOf(bdev) ?? '')));
-    await Promise.all([...vms.values(), ...bdevs]);
+    const failures = await Promise.all([...vms.values(), ...bdevs]);
+    return failures.filter((failure) => failure !== undefined);
   }
 
-  async #closeSubsystem(subsystem: Subsystem): Promise<void> {
-    await this.#try('closing a listener', () => this.#listeners.closeAll(subsystem));
+  async #closeSubsystem(subsystem: Subsystem): Promise<string | undefined> {
+    const failure = await this.#try('closing a listener', () =>
+      this.#listeners.closeAll(subsystem),
+    );
     this.#subsystems.delete(subsystem.nqn);
+    return failure;
   }
 
   /** `gone`: the VM that uses it is. */
-  async #closeBdev(bdev: Disk, gone: Promise<void> = Promise.resolve()): Promise<void> {
+  async #closeBdev(
+    bdev: Disk,
+    gone: Promise<unknown> = Promise.resolve(),
+  ): Promise<string | undefined> {
     const sync = () => this.#try(`syncing bdev '${bdev.name}'`, () => bdev.sync());
     const late = delay(FLUSH_ANYWAY_MS, true, { ref: false });
     if ((await Promise.race([gone, late])) === true) {
@@ -324,15 +331,19 @@ export class Target {
       await sync();
       await gone;
     }
-    await sync();
+    const failure = await sync();
     await this.#bdevChanges.closed(bdev, this.bdevs.remove(bdev));
+    return failure;
   }
 
-  async #try(what: string, operation: () => Promise<void> | void): Promise<void> {
+  /** Resolves with what failed, in words. */
+  async #try(what: string, operation: () => Promise<void>): Promise<string | undefined> {
     try {
       await operation();
+      return undefined;
     } catch (error) {
       this.#log.error({ err: error }, `${what} failed`);
+      return `${what} failed: ${describeError(error)}`;
     }
   }
 }

@@ -1,5 +1,6 @@
 /** What all commands have in common: JSON alone on stdout, messages on stderr, exit codes, and what only a terminal gets. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
@@ -115,4 +116,15 @@ t.test('who stops reading ends any command without a word', async (t) => {
     child.stdout.destroy();
     t.match(await outcome, { code: 0, stderr: '' }, args.join(' '));
   }
+});
+
+t.test('a disk that is full is told of in a line', async (t) => {
+  const full = openSync('/dev/full', 'w');
+  t.teardown(() => closeSync(full));
+  const { status, stderr } = spawnSync(process.execPath, [CLI, '--help'], {
+    stdio: ['ignore', full, 'pipe'],
+    encoding: 'utf8',
+  });
+  t.equal(status, 1);
+  t.equal(stderr, 'doorbell: standard output: No space left on device\n');
 });

@@ -4,7 +4,8 @@ import { once } from 'node:events';
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import t from 'tap';
+import t, { type Test } from 'tap';
+import { banner } from '../../src/app/banner.ts';
 import { parseMarkdown } from '../helpers/markdown.ts';
 import { TargetProcess } from '../helpers/target-process.ts';
 
@@ -28,33 +29,47 @@ for (const { document, text, shows } of [
     const target = new TargetProcess(t);
     await target.start();
     const { folder } = target;
-    for (const made of ['bin', 'srv', 'run', 'state']) {
+    for (const made of ['srv', 'run', 'state']) {
       mkdirSync(join(folder, made));
     }
-    const command = join(folder, 'bin/doorbell');
-    writeFileSync(command, `#!/bin/sh\nexec "${process.execPath}" "${COMMAND}" "$@"\n`);
-    chmodSync(command, 0o755);
     const script = recipes(document, text)
       // The target runs already.
       .replace(/^(?:npx )?doorbell serve .*&$/gm, '')
       .replaceAll(/(?<![\w.])\/(srv|run)\//g, `${folder}/$1/`);
-    t.match(script, /doorbell rpc/);
-    const shell = spawn('bash', ['-euc', script], {
-      env: {
-        ...process.env,
-        PATH: [join(folder, 'bin'), process.env.PATH].join(delimiter),
-        DOORBELL_RPC_SOCKET: join(folder, 'rpc.sock'),
-      },
-    });
-    let output = '';
-    for (const stream of [shell.stdout, shell.stderr]) {
-      stream.on('data', (chunk: Buffer) => {
-        output += chunk;
-      });
-    }
-    const [code] = await once(shell, 'close');
-    t.equal(code, 0, `${script}\n${output}`);
-    const state = JSON.stringify(await target.call('doorbell_get_snapshot'));
-    t.match(state, shows);
+    await run(t, target, script);
+    t.match(JSON.stringify(await target.call('doorbell_get_snapshot')), shows);
   });
+}
+
+t.test('what a target without disks prints', async (t) => {
+  const target = new TargetProcess(t);
+  await target.start();
+  const text = banner({ rpcSocket: target.rpcPath, disks: [] });
+  const script = text.match(/^ {2}.*$/gm)?.join('\n') ?? '';
+  t.match(await run(t, target, script), /Doorbell Controller/);
+});
+
+/** Runs a script of commands as a shell does that has them in its path. Resolves with what they print. */
+async function run(t: Test, { folder }: TargetProcess, script: string): Promise<string> {
+  const command = join(folder, 'bin/doorbell');
+  mkdirSync(join(folder, 'bin'));
+  writeFileSync(command, `#!/bin/sh\nexec "${process.execPath}" "${COMMAND}" "$@"\n`);
+  chmodSync(command, 0o755);
+  t.match(script, /doorbell rpc/);
+  const shell = spawn('bash', ['-euc', script], {
+    env: {
+      ...process.env,
+      PATH: [join(folder, 'bin'), process.env.PATH].join(delimiter),
+      DOORBELL_RPC_SOCKET: join(folder, 'rpc.sock'),
+    },
+  });
+  let output = '';
+  for (const stream of [shell.stdout, shell.stderr]) {
+    stream.on('data', (chunk: Buffer) => {
+      output += chunk;
+    });
+  }
+  const [code] = await once(shell, 'close');
+  t.equal(code, 0, `${script}\n${output}`);
+  return output;
 }

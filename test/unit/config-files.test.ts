@@ -59,7 +59,7 @@ t.test('a disk in a line', async (t) => {
   });
   const [subsystem] = plan.subsystems.values();
   t.match(subsystem.params, {
-    nqn: 'nqn.2026-11.io.doorbell:disk',
+    nqn: /^nqn\.2026-11\.io\.doorbell:disk-[0-9a-f-]{36}$/,
     serial_number: /^DB[0-9A-F]{16}$/,
     model_number: 'Doorbell Controller',
     max_namespaces: 32,
@@ -447,3 +447,22 @@ t.test('the scripts that start VMs', async (t) => {
     t.match(run(script), { status: 2, stdout: '', stderr: /^Usage: .*FOLDER/ }, script);
   }
 });
+
+t.test(
+  'the VM at the top of a file has the name of its socket; sockets without a name are in one folder',
+  async (t) => {
+    const compile = (text: string, socketDir?: string) =>
+      compileSources([parseSource(text, '/etc/doorbell/vms.yaml')], methods, { socketDir }).plan;
+    const names = ['/run/a', '/run/b'].flatMap((folder) => [
+      ...compile('disks: [{ ram: 1M }]', folder).subsystems.keys(),
+    ]);
+    t.not(names[0], names[1], 'two targets of a host');
+    t.strictSame(
+      [...compile('{ disks: [x, { ram: 1M }], socket: /run/a/cntrl }').subsystems.keys()],
+      [names[0]],
+      'it stays when disks come',
+    );
+    const [web] = compile('vms: { web: {} }', '/run/a').subsystems.values();
+    t.strictSame([...web.listeners.keys()], ['/run/a/web']);
+  },
+);

@@ -18,7 +18,6 @@ const OPTIONS: readonly (readonly [string, Partial<DiskOptions>])[] = [
   ['--readonly', { readonly: true }],
   ['--direct', { direct: true }],
   ['--block-size', { blockSize: 4096 }],
-  ['--socket-dir', { socketDir: '/run/x' }],
 ];
 
 t.test('beside --config', async (t) => {
@@ -43,11 +42,9 @@ t.test('without any disk', async (t) => {
     const kept = { ...options, stateDir: '/s' };
     t.doesNotThrow(() => refuseUnusable({ ...options, disks: ['a'] }));
     t.doesNotThrow(() => refuseUnusable({ ...options, defaultDisk: 'a' }));
-    if (flag !== '--socket-dir') {
-      const expected = { message: new RegExp(`^${flag} has no effect without a disk`) };
-      t.throws(() => refuseUnusable(options), expected);
-      t.throws(() => refuseBeside(kept, EMPTY_PLAN, false), expected, 'nothing is kept yet');
-    }
+    const expected = { message: new RegExp(`^${flag} has no effect without a disk`) };
+    t.throws(() => refuseUnusable(options), expected);
+    t.throws(() => refuseBeside(kept, EMPTY_PLAN, false), expected, 'nothing is kept yet');
   }
 });
 
@@ -80,7 +77,6 @@ t.test('beside a kept configuration', async (t) => {
     [{ direct: true }, /--direct .*'disk1' is otherwise/, plan({ ...file, direct: true })],
     [{ blockSize: 4096 }, /--block-size 4096/, plan({ ...file, block_size: 4096 })],
     [{ disks: ['/srv/b'] }, /--disk \/srv\/b has no effect/, plan({ ...file, filename: '/srv/b' })],
-    [{ socketDir: '/run/b' }, /--socket-dir \/run\/b/, plan(file, '/run/b')],
     [{ trapDoorbells: true }, /--trap-doorbells has no effect/, plan(file, '/run/a', false)],
   ] as const) {
     t.throws(() => check(option, plan(file)), { name: 'InvalidError', message });

@@ -147,6 +147,7 @@ t.test('close: everybody is disconnected, data is synced, nothing more is done',
   bdev.sync = async () => {
     order.push(`sync after ${calls.length} calls`);
     await sync();
+    throw Object.assign(new Error('lost'), { code: 'EIO', errno: -5 });
   };
   await target.addNamespace(NQN, 'a', {});
   await target.addListener(NQN, address(shortFolder(t)));
@@ -157,7 +158,10 @@ t.test('close: everybody is disconnected, data is synced, nothing more is done',
   const waiting = target.bdevs.waitFor('never', 1_000_000);
   const late = target.removeNamespace(NQN, 1);
   const refused = t.rejects(late, { message: /shutting down/ }, 'one that had not begun');
-  await target.close();
+  t.strictSame(await target.close(), [
+    'closing a listener failed: broken',
+    "syncing bdev 'a' failed: Input/output error",
+  ]);
   await refused;
   t.equal(await waiting, undefined);
   t.strictSame(calls, ['close'], 'the other listener is closed all the same');

@@ -1,4 +1,5 @@
 /** Configuration files → what they ask for, checked as far as that can be done without the host. */
+import { resolve } from 'node:path';
 import {
   largestTransport,
   type TransportChoices,
@@ -20,11 +21,17 @@ export interface LoadedConfig extends Folded {
   readonly ignored: readonly PlacedCall[];
 }
 
+/** What the command line says beside the files. */
+export interface LoadChoices extends TransportChoices {
+  /** Of the sockets that the files do not name. */
+  readonly socketDir?: string | undefined;
+}
+
 /** Rejects with ConfigError with all that is wrong. `choices`: whatever the files say. */
 export async function loadConfig(
   files: readonly string[],
   methods: MethodTable,
-  choices: TransportChoices = {},
+  choices: LoadChoices = {},
 ): Promise<LoadedConfig> {
   return compileSources(await readSources(files), methods, choices);
 }
@@ -51,9 +58,10 @@ export async function readSources(files: readonly string[]): Promise<Source[]> {
 export function compileSources(
   sources: readonly Source[],
   methods: MethodTable,
-  choices: TransportChoices = {},
+  choices: LoadChoices = {},
 ): LoadedConfig {
   const problems: Problem[] = [];
+  const socketFolder = choices.socketDir === undefined ? undefined : resolve(choices.socketDir);
   const calls: PlacedCall[] = [];
   const settingCalls: PlacedCall[] = [];
   const ignored: PlacedCall[] = [];
@@ -69,7 +77,7 @@ export function compileSources(
       continue;
     }
     short ??= source;
-    const compiled = compileShort(source, problems);
+    const compiled = compileShort(source, problems, socketFolder);
     calls.push(...compiled.calls);
     for (const [bdev, size] of compiled.sizes) {
       sizes.set(bdev, size);

@@ -17,7 +17,7 @@ export async function openConfiguration<T extends ConfigOptions & DiskOptions>(
   options: T,
   log: Logger,
 ): Promise<{ readonly configuration: Configuration | undefined; readonly options: T }> {
-  const { config = [], stateDir, given, trapDoorbells, mapFileMemory } = options;
+  const { config = [], stateDir, given, trapDoorbells, mapFileMemory, socketDir } = options;
   refuseUnusable(options);
   if (config.length === 0 && stateDir === undefined) {
     return { configuration: undefined, options };
@@ -32,6 +32,7 @@ export async function openConfiguration<T extends ConfigOptions & DiskOptions>(
     stateDir,
     trapDoorbells,
     mapFileMemory,
+    socketDir,
     methods: methodTable(),
     log: componentLogger(log, 'app'),
   });

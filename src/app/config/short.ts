@@ -15,8 +15,16 @@ import { type ShortDisk, ShortForm, type ShortVm } from './schema.ts';
 import { resolveFrom, type Source } from './source.ts';
 
 export const NQN_PREFIX = 'nqn.2026-11.io.doorbell:';
-/** The VM whose disks are at the top of the file; also that of the command line's disks. */
+/** The VM whose disks are at the top of the file: what the names of its bdevs begin with. */
 export const ONLY_VM = 'disk';
+
+/**
+ * The NQN of that VM, by the folder of its (first) socket: that is what two targets of a host cannot share, and what stays when disks come
+ * and go. A guest with disks of both takes no two of one name.
+ */
+export function nqnOfOnly(folder: string): string {
+  return `${NQN_PREFIX}disk-${uuidFromName(folder)}`;
+}
 
 /** What a file says of the process; as in ServeOptions. */
 export interface Settings {
@@ -58,15 +66,19 @@ export function defaultUuid(nqn: string, bdev: string): string {
   return uuidFromName(`${nqn}\0${bdev}`);
 }
 
-/** Adds what is wrong to `problems`. */
-export function compileShort(source: Source, problems: Problem[]): ShortConfig {
+/** `socketFolder`: of the sockets that are not named. Adds what is wrong to `problems`. */
+export function compileShort(
+  source: Source,
+  problems: Problem[],
+  socketFolder = defaultSocketFolder(),
+): ShortConfig {
   const value = writtenOut(source.value);
   const faults = violations(value);
   if (faults.length > 0) {
     problems.push(...faults.map(({ path, message }) => ({ place: source.place(path), message })));
     return { calls: [], settings: {}, sizes: new Map() };
   }
-  return new Compiler(source, problems).compile(value as ShortForm);
+  return new Compiler(source, problems).compile(value as ShortForm, socketFolder);
 }
 
 class Compiler {
@@ -80,13 +92,13 @@ class Compiler {
     this.#problems = problems;
   }
 
-  compile(form: ShortForm): ShortConfig {
+  compile(form: ShortForm, socketFolder: string): ShortConfig {
     const { vms = {}, disks, socket, sockets } = form;
     if (disks !== undefined || socket !== undefined || sockets !== undefined) {
-      this.#vm(ONLY_VM, form, [], defaultSocketFolder());
+      this.#vm(ONLY_VM, form, [], socketFolder);
     }
     for (const [name, vm] of Object.entries(vms)) {
-      this.#vm(name, vm, ['vms', name], join(defaultSocketFolder(), name));
+      this.#vm(name, vm, ['vms', name], join(socketFolder, name));
     }
     return { calls: this.#calls, settings: this.#settings(form), sizes: this.#sizes };
   }
@@ -110,7 +122,12 @@ class Compiler {
   }
 
   #vm(name: string, vm: ShortVm, path: Path, folder: string): void {
-    const { disks = [], socket, sockets, nqn = NQN_PREFIX + name } = vm;
+    const { disks = [], socket, sockets } = vm;
+    // People may name the socket itself.
+    const folders = (sockets ?? [socket ?? folder]).map((chosen) =>
+      resolveFrom(this.#source.file, chosen).replace(/\/cntrl$/, ''),
+    );
+    const nqn = vm.nqn ?? (path.length === 0 ? nqnOfOnly(folders[0]) : NQN_PREFIX + name);
     if (socket !== undefined && sockets !== undefined) {
       this.#problem([...path, 'socket'], "give either 'socket' or 'sockets'");
     }
@@ -137,10 +154,8 @@ class Compiler {
         },
       });
     }
-    for (const [i, chosen] of (sockets ?? [socket ?? folder]).entries()) {
+    for (const [i, traddr] of folders.entries()) {
       const at = sockets === undefined ? ['socket'] : ['sockets', i];
-      // People may name the socket itself.
-      const traddr = resolveFrom(this.#source.file, chosen).replace(/\/cntrl$/, '');
       this.#call([...path, ...at], 'nvmf_subsystem_add_listener', {
         nqn,
         listen_address: { trtype: 'VFIOUSER', traddr },

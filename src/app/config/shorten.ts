@@ -24,7 +24,7 @@ import { type Part, placeKey } from './fold.ts';
 import type { LoadedConfig } from './load.ts';
 import type { Place, Problem } from './problem.ts';
 import type { ShortDisk, ShortForm, ShortVm } from './schema.ts';
-import { defaultSerial, defaultUuid, NQN_PREFIX, ONLY_VM } from './short.ts';
+import { defaultSerial, defaultUuid, NQN_PREFIX, nqnOfOnly, ONLY_VM } from './short.ts';
 
 /** What keeps its data where. */
 const KINDS: Readonly<Record<string, 'file' | 'ram' | 'null'>> = {
@@ -71,7 +71,10 @@ class Shortener {
     const vms = [...plan.subsystems].map(
       ([nqn, subsystem]) => [this.#name(nqn), subsystem] as const,
     );
-    const entries = vms.map(([name, subsystem]) => [name, this.#vm(name, subsystem)] as const);
+    const only = vms.length === 1 && isOnly(vms[0][1]) ? ONLY_VM : undefined;
+    const entries = vms.map(
+      ([name, subsystem]) => [name, this.#vm(only ?? name, subsystem)] as const,
+    );
     for (const name of plan.bdevs.keys()) {
       if (!this.#used.has(name)) {
         this.#lose('bdev', name, `bdev '${name}' is no namespace of a subsystem`);
@@ -86,11 +89,10 @@ class Shortener {
     for (const { method, place } of calls) {
       this.#loseAt(place, method);
     }
-    const only = entries.length === 1 && entries[0][0] === ONLY_VM;
     return {
       ...(trapDoorbells && { 'trap-doorbells': true }),
       ...(mapFileMemory && { 'map-file-memory': true }),
-      ...(only ? entries[0][1] : { vms: Object.fromEntries(entries) }),
+      ...(only !== undefined ? entries[0][1] : { vms: Object.fromEntries(entries) }),
     };
   }
 
@@ -156,7 +158,7 @@ class Shortener {
       .filter((disk) => disk !== undefined);
     const disks = withoutUsualNames(name, withoutUsualNsids(named));
     return {
-      ...(nqn !== NQN_PREFIX + name && { nqn }),
+      ...(nqn !== NQN_PREFIX + name && !isOnly(subsystem) && { nqn }),
       ...(serial_number !== defaultSerial(nqn) && this.#text(nqn, 'serial', serial_number)),
       ...(model_number !== usual.model_number && this.#text(nqn, 'model', model_number)),
       ...(max_namespaces !== Math.max(disks.length, 32) && { 'max-disks': max_namespaces }),
@@ -228,6 +230,12 @@ class Shortener {
       ...(eui64 !== undefined && { eui64 }),
     };
   }
+}
+
+/** It is the VM that stands at the top of a file. */
+function isOnly({ params, listeners }: SubsystemPlan): boolean {
+  const [folder] = listeners.keys();
+  return folder !== undefined && params.nqn === nqnOfOnly(folder);
 }
 
 function limitsOf({ limits }: BdevPlan): Partial<ShortDisk> {

@@ -23,11 +23,6 @@ const OF_DISKS: readonly {
     given: ({ blockSize }) => blockSize !== undefined,
     inFile: 'block-size: BYTES',
   },
-  {
-    flag: '--socket-dir',
-    given: ({ socketDir }) => socketDir !== undefined,
-    inFile: 'socket: FOLDER',
-  },
 ];
 
 /** Options about the transport, which is made once, and the key of `nvmf_create_transport` that says the same. */
@@ -62,7 +57,7 @@ function refuseWithoutDisk(options: Options): void {
   const { disks, defaultDisk } = options;
   if (disks.length === 0 && defaultDisk === undefined) {
     const flag =
-      OF_DISKS.find((each) => each.flag !== '--socket-dir' && each.given(options))?.flag ??
+      OF_DISKS.find((each) => each.given(options))?.flag ??
       OF_TRANSPORT.find(([, given]) => given(options))?.[0];
     if (flag !== undefined) {
       throw new InvalidError(
@@ -77,7 +72,7 @@ export function refuseBeside(options: Options, plan: Plan, kept: boolean): void 
   if (!kept && (options.config ?? []).length === 0) {
     refuseWithoutDisk(options);
   }
-  const { disks, readonly, direct, blockSize, socketDir, stateDir = '' } = options;
+  const { disks, readonly, direct, blockSize, stateDir = '' } = options;
   const where = `the configuration kept in ${resolve(stateDir)}`;
   if (kept) {
     const files = [...plan.bdevs.values()].filter(({ params }) => params.filename !== undefined);
@@ -105,10 +100,6 @@ export function refuseBeside(options: Options, plan: Plan, kept: boolean): void 
           `${flag} has no effect: in ${where} ${what} (change it through JSON-RPC, or take another --state-dir)`,
         );
       }
-    }
-    const folders = [...plan.subsystems.values()].flatMap(({ listeners }) => [...listeners.keys()]);
-    if (socketDir !== undefined && !folders.includes(resolve(socketDir))) {
-      throw new InvalidError(`--socket-dir ${socketDir} has no effect: ${where} has other sockets`);
     }
   }
   const { transport } = plan;

@@ -68,7 +68,7 @@ export function addServe(program: Command): void {
     )
     .option(
       '--socket-dir <folder>',
-      'folder of the vfio-user socket (default: $XDG_RUNTIME_DIR/doorbell, or /run/doorbell)',
+      'folder of the vfio-user sockets that nothing else names (default: $XDG_RUNTIME_DIR/doorbell, or /run/doorbell)',
     )
     .addOption(rpcSocketOption('-r, --rpc-socket'))
     .option(
