@@ -39,17 +39,28 @@ export interface Progress {
   readonly iops: number;
 }
 
-export interface WorkloadResult {
-  /** Measured. */
-  readonly seconds: number;
-  /** Commands completed in that time. */
+/** What was done on one socket, or on all. */
+export interface WorkloadPart {
+  /** Commands completed in the measured time. */
   readonly reads: number;
   readonly writes: number;
   readonly readLatencies: Latencies;
   readonly writeLatencies: Latencies;
+}
+
+export interface WorkloadResult extends WorkloadPart {
+  /** Measured. */
+  readonly seconds: number;
+  /** In the order of the sockets. */
+  readonly sockets: readonly WorkloadPart[];
   /** Reads whose data was compared. */
   readonly verified: number;
+  /** Why a target is gone, which ended the load: all else is what was measured until then. */
+  readonly lost: string | undefined;
 }
+
+/** A target hung up. */
+class LostTarget extends Error {}
 
 /** Data buffers are mapped from here on: above all memory that {@link NvmeClient} maps. */
 const BUFFER_IOVA = 0x100_0000_0000;
@@ -151,8 +162,8 @@ export class Workload {
   }
 
   /**
-   * Runs the load once. Rejects if a command fails, data is not what was written (VerifyError), a target hangs up, or completes nothing
-   * for half a minute.
+   * Runs the load once. Rejects if a command fails, data is not what was written (VerifyError), a target hangs up before anything is
+   * measured, or completes nothing for half a minute.
    */
   async run(options: RunOptions): Promise<WorkloadResult> {
     const lanes = this.#lanes;
@@ -169,20 +180,39 @@ export class Workload {
     }
     this.#readClock();
     const start = this.#time[0];
-    await this.#poll('load', options.seconds, options);
+    let lost = await this.#untilLost('load', options.seconds, options);
     const seconds = (this.#time[0] - start) / 1e9;
-    const [reads, writes] = [this.#total(0), this.#total(1)];
+    const totals = lanes.map((lane) => [...lane.totals]);
     for (const lane of lanes) lane.stop();
-    await this.#poll('load', Number.POSITIVE_INFINITY, {});
-    const [readLatencies, writeLatencies] = [new Latencies(), new Latencies()];
-    for (const lane of lanes) {
-      readLatencies.add(lane.readLatencies);
-      writeLatencies.add(lane.writeLatencies);
-      lane.sweep();
+    lost ??= await this.#untilLost('load', Number.POSITIVE_INFINITY, {});
+    const perSocket = lanes.length / this.controllers.length;
+    const part = (from: number, to: number) => sum(lanes.slice(from, to), totals.slice(from, to));
+    const all = part(0, lanes.length);
+    const sockets = this.controllers.map((_, i) => part(i * perSocket, (i + 1) * perSocket));
+    // What is read to verify the rest is not measured.
+    if (lost === undefined) {
+      for (const lane of lanes) lane.sweep();
+      lost = await this.#untilLost('verify', Number.POSITIVE_INFINITY, options);
     }
-    await this.#poll('verify', Number.POSITIVE_INFINITY, options);
-    const verified = this.#verifiers.reduce((sum, { checked }) => sum + checked, 0);
-    return { seconds, reads, writes, readLatencies, writeLatencies, verified };
+    const verified = this.#verifiers.reduce((count, { checked }) => count + checked, 0);
+    return { seconds, ...all, sockets, verified, lost };
+  }
+
+  /** Polls. Resolves with the reason if a target hangs up meanwhile. */
+  async #untilLost(
+    phase: Progress['phase'],
+    seconds: number,
+    options: Pick<RunOptions, 'onProgress' | 'signal'>,
+  ): Promise<string | undefined> {
+    try {
+      await this.#poll(phase, seconds, options);
+      return undefined;
+    } catch (error) {
+      if (!(error instanceof LostTarget)) {
+        throw error;
+      }
+      return error.message;
+    }
   }
 
   /** Hangs up. */
@@ -225,7 +255,7 @@ export class Workload {
       last = now;
       await eventLoop();
       if (this.#lost !== undefined) {
-        throw new Error(this.#lost);
+        throw new LostTarget(this.#lost);
       }
       for (const lane of this.#lanes) lane.pause();
     }
@@ -260,6 +290,17 @@ export class Workload {
     }
     return true;
   }
+}
+
+/** What lanes did together; `totals`: reads and writes that each had completed when the measurement ended. */
+function sum(lanes: readonly Lane[], totals: readonly (readonly number[])[]): WorkloadPart {
+  const [readLatencies, writeLatencies] = [new Latencies(), new Latencies()];
+  for (const lane of lanes) {
+    readLatencies.add(lane.readLatencies);
+    writeLatencies.add(lane.writeLatencies);
+  }
+  const count = (index: number) => totals.reduce((all, each) => all + each[index], 0);
+  return { reads: count(0), writes: count(1), readLatencies, writeLatencies };
 }
 
 /** What a lane uses of the namespaces: all of it; or, if data is verified, a part that no other lane touches. */

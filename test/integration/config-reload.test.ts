@@ -278,7 +278,7 @@ t.test('settings of the process', async (t) => {
   const running = new Doorbell(['serve', '--config', place.file, '--log-level', 'warn']);
   t.teardown(() => running.child.kill('SIGKILL'));
   await running.printed(/^HTTP: +http:/m);
-  await running.printed(/^vfio-user: +\S+vm\/cntrl \(nqn\S+:disk, 1 disk\)$/m);
+  await running.printed(/^vfio-user: +\S+vm\/cntrl \(nqn\S+:disk-\S+, 1 disk\)$/m);
   await running.printed(/--user-device.*\n/);
   t.equal(statSync(rpc).mode & 0o777, 0o660);
   running.child.kill('SIGTERM');

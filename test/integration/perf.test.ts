@@ -36,6 +36,8 @@ t.test('a verified load over two controllers does as many commands as it says', 
   const report = parse(t, await perf(one.socket, two.socket, ...load, ...run, ...verify));
   t.equal(report.total.commands, 5003);
   t.equal(report.read.commands + report.write.commands, 5003);
+  const perSocket = report.controllers.map((controller) => controller.total.commands);
+  t.strictSame([...perSocket].sort(), [2501, 2502], 'half of them at each');
   const share = report.read.commands / 5003;
   t.ok(share > 0.3 && share < 0.5, `the share of reads: ${share}`);
   t.ok(report.verified > 100, `${report.verified} reads were compared`);
@@ -82,7 +84,10 @@ t.test('reads need no consent, and leave a table', async (t) => {
   const args = ['--time', '0.3', '--warmup', '0.1', '--bs', '128K', '--rw', 'read', '--depth', '4'];
   const { code, stdout } = await perf(socket, ...args);
   t.equal(code, 0);
-  t.match(stdout, /^ +IOPS +MiB\/s +mean µs +p50 .* max\nread +[\d,]+ +[\d.]+ .*\n$/);
+  t.match(
+    stdout,
+    /^read, 128 KiB, depth 4, \d\.\d s\n +IOPS +MiB\/s +mean µs +p50 .* max\nread +[\d,]+ +[\d.]+ .*\n$/,
+  );
   const paced = ['--rate', '2000', '--time', '1', '--warmup', '0', '--json'];
   const { total } = parse(t, await perf(socket, ...paced, '--no-latency'));
   // Fewer if the machine is busy, never more.
@@ -113,13 +118,18 @@ t.test('Ctrl-C ends a load, and what was measured is reported', async (t) => {
   run.child.kill('SIGINT');
   const { code, stdout } = await run.outcome;
   t.equal(code, 130);
+  t.match(stdout, /, \d+\.\d s of \d+ s: interrupted\n/);
   t.match(stdout, /read +[1-9]/);
 });
 
 t.test('a target that dies ends the load', async (t) => {
-  const { target, run } = await loaded(t, []);
+  const { target, run } = await loaded(t, ['--warmup', '0']);
   await target.kill();
-  t.match(await run.outcome, { code: 1, stdout: '', stderr: /cntrl: the target hung up/ });
+  t.match(await run.outcome, {
+    code: 1,
+    stdout: /^randread, 4 KiB, depth \d+, \d+\.\d s of \d+ s: the target was lost\n.+\nread +[1-9]/,
+    stderr: /cntrl: the target hung up/,
+  });
 });
 
 t.test('data that somebody else changes is noticed', async (t) => {

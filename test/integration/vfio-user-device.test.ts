@@ -66,8 +66,7 @@ t.test('what is refused leaves the device as it was', async (t) => {
   const { size } = await vfio.regionInfo(PciRegion.BAR0);
   await t.rejects(vfio.regionRead(PciRegion.BAR0, size, 4), VfioUserError, 'behind the end');
   await t.rejects(vfio.regionRead(40, 0, 4), VfioUserError, 'no such region');
-  const reply = await vfio.request(99, new Uint8Array(0));
-  t.ok((reply.header.flags & HeaderFlag.ERROR) !== 0, 'no such command');
+  await t.rejects(vfio.request(99, new Uint8Array(0)), VfioUserError, 'no such command');
   t.ok((await client.identifyController()).vid > 0, 'it works');
 });
 

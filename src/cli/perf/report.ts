@@ -2,10 +2,11 @@
 import { build, type Histogram, HistogramLogWriter } from 'hdr-histogram-js';
 import { type Static, Type } from 'typebox';
 import { Latencies } from '../../client/latencies.ts';
-import type { WorkloadResult } from '../../client/workload.ts';
+import type { WorkloadPart, WorkloadResult } from '../../client/workload.ts';
 import type { WorkloadOptions } from '../../client/workload-options.ts';
 import type { WorkloadController } from '../../client/workload-target.ts';
 import { VERSION } from '../../util/version.ts';
+import { binarySize } from '../size.ts';
 import { formatTable } from '../table.ts';
 
 const { Array: List, Boolean: Bool, Integer, Number: Num, Object: Shape, String: Text } = Type;
@@ -44,6 +45,9 @@ export const PerfReportSchema = Shape({
       serial: Text(),
       firmware: Text(),
       namespaces: List(Shape({ nsid: Integer(), lbaBytes: Integer(), lbas: Integer() })),
+      read: DirectionSchema,
+      write: DirectionSchema,
+      total: DirectionSchema,
     }),
   ),
   load: Shape({
@@ -61,6 +65,9 @@ export const PerfReportSchema = Shape({
   }),
   cpu: Union([Integer(), Null()], { description: 'where the load generator ran' }),
   seconds: Num({ description: 'measured' }),
+  wantedSeconds: Num({ description: 'asked for' }),
+  interrupted: Bool({ description: 'by a signal, before that time was over' }),
+  lost: Union([Text(), Null()], { description: 'why a target is gone; null: none is' }),
   read: DirectionSchema,
   write: DirectionSchema,
   total: DirectionSchema,
@@ -114,24 +121,45 @@ function direction(
   };
 }
 
-export function makeReport(
-  options: WorkloadOptions,
-  controllers: readonly WorkloadController[],
-  result: WorkloadResult,
-  { cpu, collections }: { readonly cpu: number | null; readonly collections: number },
-): PerfReport {
-  const { depth, queuePairs, queueEntries, blockSize, random, reads } = options;
-  const { size, rate, regions, verify, seed } = options;
-  const { seconds, readLatencies, writeLatencies } = result;
-  const all = { seconds, blockSize };
+/** What else a report tells of a run. */
+export interface Circumstances {
+  readonly cpu: number | null;
+  readonly collections: number;
+  readonly wantedSeconds: number;
+  readonly interrupted: boolean;
+}
+
+function directions(
+  part: WorkloadPart,
+  all: { seconds: number; blockSize: number },
+): Pick<PerfReport, 'read' | 'write' | 'total'> {
+  const { reads, writes, readLatencies, writeLatencies } = part;
   const both = new Latencies();
   both.add(readLatencies);
   both.add(writeLatencies);
   return {
+    read: direction(reads, readLatencies, all),
+    write: direction(writes, writeLatencies, all),
+    total: direction(reads + writes, both, all),
+  };
+}
+
+export function makeReport(
+  options: WorkloadOptions,
+  controllers: readonly WorkloadController[],
+  result: WorkloadResult,
+  { cpu, collections, wantedSeconds, interrupted }: Circumstances,
+): PerfReport {
+  const { depth, queuePairs, queueEntries, blockSize, random, reads } = options;
+  const { size, rate, regions, verify, seed } = options;
+  const { seconds, lost = null } = result;
+  const all = { seconds, blockSize };
+  return {
     doorbell: VERSION,
-    controllers: controllers.map(({ namespaces, ...rest }) => ({
+    controllers: controllers.map(({ namespaces, ...rest }, i) => ({
       ...rest,
       namespaces: [...namespaces],
+      ...directions(result.sockets[i], all),
     })),
     load: {
       depth,
@@ -148,9 +176,10 @@ export function makeReport(
     },
     cpu,
     seconds,
-    read: direction(result.reads, readLatencies, all),
-    write: direction(result.writes, writeLatencies, all),
-    total: direction(result.reads + result.writes, both, all),
+    wantedSeconds,
+    interrupted,
+    lost,
+    ...directions(result, all),
     verified: result.verified,
     collections,
   };
@@ -173,7 +202,31 @@ function row(name: string, report: DirectionReport): string[] {
   return [...rates, ...[mean, p50, p90, p99, p99_9, p99_99, max].map(us)];
 }
 
-/** Read, write, and both if there were both; latencies in µs. Lines. */
+/** What was measured, in a line. */
+function describeLoad({
+  load,
+  controllers,
+  seconds,
+  interrupted,
+  lost,
+  wantedSeconds,
+}: PerfReport) {
+  const { random, reads, blockSize, depth, queuePairs, rate } = load;
+  const word = reads === 1 ? 'read' : reads === 0 ? 'write' : 'rw';
+  const mix = word === 'rw' ? ` (${Math.round(100 * reads)} % reads)` : '';
+  const queues = queuePairs === 1 ? '' : ` in each of ${queuePairs} queues`;
+  const sockets = controllers.length === 1 ? '' : ` of ${controllers.length} sockets`;
+  const cut = interrupted ? 'interrupted' : lost === null ? undefined : 'the target was lost';
+  return [
+    `${random ? 'rand' : ''}${word}${mix}`,
+    `${binarySize(blockSize)}`,
+    `depth ${depth}${queues}${sockets}`,
+    ...(rate > 0 ? [`at most ${grouped.format(rate)} commands/s`] : []),
+    `${seconds.toFixed(1)} s${cut === undefined ? '' : ` of ${wantedSeconds} s: ${cut}`}`,
+  ].join(', ');
+}
+
+/** What was measured; read, write, and both if there were both; each socket if there are several; latencies in µs. Lines. */
 export function perfTable(report: PerfReport): string[] {
   const titles = ['IOPS', 'MiB/s', 'mean µs', 'p50', 'p90', 'p99', 'p99.9', 'p99.99', 'max'];
   const columns = [{ title: '' }, ...titles.map((title) => ({ title, align: 'right' }) as const)];
@@ -183,7 +236,10 @@ export function perfTable(report: PerfReport): string[] {
   if (rows.length !== 1) {
     rows.push(row('total', report.total));
   }
-  return formatTable(columns, rows);
+  if (report.controllers.length > 1) {
+    rows.push(...report.controllers.map(({ socket, total }) => row(socket, total)));
+  }
+  return [describeLoad(report), ...formatTable(columns, rows)];
 }
 
 /** In HdrHistogram's log format, tagged `read` and `write`, with nanoseconds as unit: for its plotters and analyzers. */

@@ -29,7 +29,7 @@ export interface PerfOptions {
 /** What a shell calls the exit by SIGINT. */
 const EXIT_INTERRUPTED = 130;
 
-/** Resolves with the exit code: 0, or 130 after Ctrl-C with what was measured until then. Rejects with a CliError. */
+/** Resolves with the exit code: 0, or 130 after Ctrl-C with what was measured until then. Rejects with a CliError, also after it has printed that where a target is lost. */
 export async function runPerf(options: PerfOptions): Promise<number> {
   try {
     return await measure(options);
@@ -82,16 +82,23 @@ async function measure(options: PerfOptions): Promise<number> {
     });
     await new Promise(setImmediate);
     bar.stop();
-    const report = makeReport(load, workload.controllers, result, { cpu, collections });
+    const interrupted = interrupt.signal.aborted;
+    const report = makeReport(load, workload.controllers, result, {
+      ...{ cpu, collections, interrupted },
+      wantedSeconds: seconds,
+    });
     const lines = options.json ? [JSON.stringify(report, null, 2)] : perfTable(report);
-    if (load.verify && !options.json) {
+    if (load.verify && !options.json && result.lost === undefined) {
       lines.push(`${result.verified} reads compared with what was written: no difference`);
     }
     if (options.histogram !== undefined) {
       writeFileSync(options.histogram, histogramLog(result));
     }
     print(lines.join('\n'));
-    return interrupt.signal.aborted ? EXIT_INTERRUPTED : 0;
+    if (result.lost !== undefined) {
+      throw new CliError(result.lost);
+    }
+    return interrupted ? EXIT_INTERRUPTED : 0;
   } finally {
     bar.stop();
     observer.disconnect();
