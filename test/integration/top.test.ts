@@ -148,6 +148,14 @@ t.test('on a terminal', { skip: canPty ? false : 'script(1) is not there' }, asy
     pty.type(' ');
     await target.call('bdev_malloc_create', { name: 'later', num_blocks: 8, block_size: 512 });
     await pty.shown(/bdev-created +\S*\s+bdev=later/);
+    pty.type('/no such');
+    await pty.shown(/filter: no such_/);
+    await pty.shown(/none has that name/);
+    pty.type('\r');
+    await pty.shown(/only no such/);
+    pty.type('/');
+    pty.type('\x1b');
+    await pty.shown(new RegExp(`${socket.slice(-12)} \\(no client\\)`));
     pty.type('q');
     await pty.shown(LEAVE);
     await pty.shown(/code=0\r\nicanon/);

@@ -40,7 +40,20 @@ t.test('sizes', async (t) => {
   t.equal(parseSize('10KiB'), 10240);
   t.equal(parseSize('4096'), 4096);
   t.equal(parseSize('2TB'), 2 ** 41);
-  for (const size of ['', '0', '4095', '1X', '-1G', '1.5G', 'G', '1 G', '99999999T', '0x1000']) {
+  t.equal(parseSize('1.5G'), 1.5 * 2 ** 30);
+  for (const size of [
+    '',
+    '0',
+    '4095',
+    '1X',
+    '-1G',
+    '1.0001K',
+    '1.G',
+    'G',
+    '1 G',
+    '99999999T',
+    '0x1000',
+  ]) {
     t.throws(() => parseSize(size), { name: 'InvalidError' }, size);
   }
 });

@@ -242,6 +242,9 @@ t.test('the table', async (t) => {
   t.match(lines[5], /^\/run\/vm2\/cntrl \(no client\) +- /);
   t.equal(tableLines(view(), { ...style, namespaces: false }).length, 4);
   t.match(tableLines({ ...view(), controllers: [] }, style)[1], /no subsystem/);
+  const only = tableLines(view(), { ...style, filter: 'VM1' });
+  t.match(only.slice(1), [/vm1/, /^ {2}1 disk/]);
+  t.match(tableLines(view(), { ...style, filter: 'no such' })[1], /none has that name/);
 });
 
 t.test('the picture fits the terminal, whatever its size', async (t) => {
@@ -267,6 +270,10 @@ t.test('the picture fits the terminal, whatever its size', async (t) => {
   }
   const few = screenLines({ ...screen, events: [] }, 8, style);
   t.match(few[6], /^ {2}4 more lines$/, 'what is left out is said');
+  const scrolled = screenLines({ ...screen, events: [], scroll: 2 }, 8, style);
+  t.match(scrolled.slice(4, 7), [/^CONTROLLER/, /vm1/, /^ {2}4 more lines, 2 of them above$/]);
+  const end = screenLines({ ...screen, events: [], scroll: 99 }, 8, style);
+  t.match(end.slice(5, 7), [/vm2/, /4 of them above$/], 'no further than to the end');
   const lines = screenLines(screen, 24, style);
   t.equal(lines.length, 24);
   t.match(lines[22], /10:11:12 bdev-created +bdev=b39/, 'the newest event is the last');

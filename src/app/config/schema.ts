@@ -14,7 +14,10 @@ const FilePath = (description: string) => text(description, '^[^\\u0000]+$', 'a 
 
 const Size = (description: string) =>
   Type.Union(
-    [Type.String({ pattern: '^\\d{1,15}([KMGTkmgt]i?)?[Bb]?$' }), Type.Integer({ minimum: 1 })],
+    [
+      Type.String({ pattern: '^\\d{1,15}(\\.\\d{1,6})?([KMGTkmgt]i?)?[Bb]?$' }),
+      Type.Integer({ minimum: 1 }),
+    ],
     {
       description: `${description}: like 512M, 20G, 1T, or a number of bytes`,
       expected: 'a size like 20G',

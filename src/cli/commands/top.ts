@@ -31,6 +31,7 @@ export function addTop(program: Command): void {
         .choices(SORT_KEYS)
         .default('iops'),
     )
+    .option('--filter <text>', 'only controllers whose socket, NQN or bdev has this in its name')
     .option('-1, --once', 'look for one interval, print, and end')
     .option('-j, --json', 'print a JSON object a line for each interval')
     .addHelpText(

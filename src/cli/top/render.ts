@@ -13,6 +13,8 @@ export interface Style {
   readonly reverse: boolean;
   /** A line for each namespace below its controller. */
   readonly namespaces: boolean;
+  /** Only controllers whose socket, NQN or bdev has this in its name; empty: all. */
+  readonly filter?: string;
 }
 
 /** Text of one terminal line, in pieces of one look each. */
@@ -142,6 +144,16 @@ export function sorted(
   return reverse ? order.reverse() : order;
 }
 
+/** Those that a filter leaves. */
+export function filtered(rows: readonly ControllerRow[], filter = ''): readonly ControllerRow[] {
+  const wanted = filter.toLowerCase();
+  return rows.filter(({ socket, nqn, namespaces }) =>
+    [socket, nqn, ...namespaces.map(({ bdev }) => bdev)].some((name) =>
+      name.toLowerCase().includes(wanted),
+    ),
+  );
+}
+
 const compareText = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 
 function bar(load: number | undefined, width: number): string {
@@ -211,7 +223,8 @@ export function tableLines(view: View, style: Style): string[] {
   const titles = shown.map((column) => cell(column.title, column.width)).join('');
   const queueTitle = queue ? cell('QUEUED', QUEUE_WIDTH) : '';
   const lines = [line([[fit('CONTROLLER', nameWidth) + titles + queueTitle, 'title']], style)];
-  for (const row of sorted(view.controllers, style.sort, style.reverse)) {
+  const rows = filtered(view.controllers, style.filter);
+  for (const row of sorted(rows, style.sort, style.reverse)) {
     const occupied = row.state === 'waiting' ? '-' : `${row.outstanding}/${row.entries}`;
     const queued = queue ? cell(occupied, QUEUE_WIDTH) : '';
     const note = row.state === 'on' ? '' : row.state === 'off' ? ' (not enabled)' : ' (no client)';
@@ -241,20 +254,29 @@ export function tableLines(view: View, style: Style): string[] {
       }
     }
   }
-  if (view.controllers.length === 0) {
-    lines.push(line([['no subsystem has a listener', 'dim']], style));
+  if (rows.length === 0) {
+    const none =
+      view.controllers.length === 0 ? 'no subsystem has a listener' : 'none has that name';
+    lines.push(line([[none, 'dim']], style));
   }
   return lines;
 }
 
-/** The first lines, and how many more there would be. */
-function cut(lines: readonly string[], room: number, style: Style): readonly string[] {
-  if (lines.length <= room) {
-    return lines;
+/** The title, the lines from `scroll` on, and how many more there would be. */
+function cut(
+  [title, ...body]: readonly string[],
+  room: number,
+  scroll: number,
+  style: Style,
+): readonly string[] {
+  if (body.length < room) {
+    return [title, ...body];
   }
-  const shown = Math.max(0, room - 1);
-  const more = line([[`  ${lines.length - shown} more lines`, 'dim']], style);
-  return room > 0 ? [...lines.slice(0, shown), more] : [];
+  const shown = Math.max(0, room - 2);
+  const above = Math.min(scroll, body.length - shown);
+  const more = `  ${body.length - shown} more lines${above > 0 ? `, ${above} of them above` : ''}`;
+  const picture = [title, ...body.slice(above, above + shown), line([[more, 'dim']], style)];
+  return room > 1 ? picture : picture.slice(-room, room > 0 ? undefined : 0);
 }
 
 const fit = (text: string, width: number): string =>
@@ -289,6 +311,7 @@ export const HELP = [
   'b  sort by bandwidth       o  sort by occupied queues',
   'a  sort by name            r  reverse the order',
   'n  namespaces on or off    space  pause',
+  '/  filter by name          up, down, page up, page down  scroll',
   '+ -  longer, shorter interval',
   'h  this help               q  quit',
 ];
@@ -300,11 +323,13 @@ export interface Screen {
   readonly status: string;
   readonly trouble: boolean;
   readonly help: boolean;
+  /** Lines of the table that are above the picture. */
+  readonly scroll?: number;
 }
 
 /** The whole picture: exactly `rows` lines at most. */
 export function screenLines(screen: Screen, rows: number, style: Style): string[] {
-  const { view, events, help, status, trouble } = screen;
+  const { view, events, help, status, trouble, scroll = 0 } = screen;
   const last = line([[status, trouble ? 'bad' : 'dim']], style);
   const space = rows - 1;
   const head = view === undefined ? [] : headLines(view, style);
@@ -321,7 +346,7 @@ export function screenLines(screen: Screen, rows: number, style: Style): string[
     );
     const eventLines = eventRoom > 0 ? events.slice(-eventRoom) : [];
     const tableRoom = room - (eventLines.length > 0 ? eventLines.length + 1 : 0);
-    lines.push('', ...cut(table, tableRoom, style));
+    lines.push('', ...cut(table, tableRoom, scroll, style));
     if (eventLines.length > 0) {
       const filler = space - lines.length - eventLines.length;
       lines.push(...Array.from({ length: Math.max(0, filler) }, () => ''));

@@ -4,6 +4,7 @@ import { CliError, print } from '../output.ts';
 import type { View } from './rates.ts';
 import {
   eventLine,
+  filtered,
   headLines,
   type SortKey,
   type Style,
@@ -18,12 +19,15 @@ export interface TopFlags {
   /** Seconds. */
   readonly interval: number;
   readonly sort: SortKey;
+  readonly filter?: string;
   readonly once?: true;
   readonly json?: true;
 }
 
 /** Width of lines that no terminal limits. */
 const PLAIN_COLUMNS = 132;
+/** Lines that a page key scrolls. */
+const PAGE_LINES = 10;
 const INTERVALS = [0.2, 0.5, 1, 2, 5, 10, 30, 60];
 
 /** Runs until it is stopped, or with `once` for one interval. Rejects with a CliError. */
@@ -42,6 +46,7 @@ export async function runTop(flags: TopFlags): Promise<void> {
     sort: flags.sort,
     reverse: false,
     namespaces: true,
+    filter: flags.filter ?? '',
   };
   let seen = source.events.at(-1)?.seq ?? 0;
   do {
@@ -50,7 +55,8 @@ export async function runTop(flags: TopFlags): Promise<void> {
     const events = source.events.filter(({ seq }) => seq > seen);
     seen = source.events.at(-1)?.seq ?? 0;
     if (flags.json) {
-      print(JSON.stringify({ ...view, events }));
+      const controllers = filtered(view.controllers, flags.filter);
+      print(JSON.stringify({ ...view, controllers, events }));
     } else {
       const shown = events.map((event) => eventLine(event, style));
       print(
@@ -68,6 +74,17 @@ const SORT_BY_KEY: Readonly<Record<string, SortKey>> = {
   a: 'name',
 };
 
+const KEYS = {
+  UP: ['k', '\x1b[A', '\x1bOA'],
+  DOWN: ['j', '\x1b[B', '\x1bOB'],
+  PAGE_UP: ['\x1b[5~'],
+  PAGE_DOWN: ['\x1b[6~'],
+  HOME: ['g', '\x1b[H', '\x1b[1~'],
+} as const;
+const ENTER = ['\r', '\n'];
+const ESCAPE = '\x1b';
+const BACKSPACE = ['\x7f', '\b'];
+
 /** The full-screen view. */
 class LiveTop {
   readonly #source: Source;
@@ -79,15 +96,20 @@ class LiveTop {
   #namespaces = true;
   #paused = false;
   #help = false;
+  #filter: string;
+  /** The filter is being typed. */
+  #typing = false;
+  #scroll = 0;
   #view: View;
   #trouble: string | undefined;
   /** Ends the wait for the next round. */
   #wake = new AbortController();
 
-  constructor(source: Source, { interval, sort }: TopFlags, first: View) {
+  constructor(source: Source, { interval, sort, filter = '' }: TopFlags, first: View) {
     this.#source = source;
     this.#interval = interval;
     this.#sort = sort;
+    this.#filter = filter;
     this.#view = first;
     const { stdin, stdout } = process;
     this.#terminal = new Terminal(stdout, stdin.isTTY ? stdin : undefined, {
@@ -117,8 +139,26 @@ class LiveTop {
   }
 
   #key(key: string): void {
+    if (this.#typing) {
+      this.#type(key);
+      this.#draw();
+      return;
+    }
     const sort = SORT_BY_KEY[key];
-    if (key === 'q') {
+    const is = (name: keyof typeof KEYS) => KEYS[name].some((each) => each === key);
+    if (key === '/') {
+      this.#typing = true;
+    } else if (is('UP')) {
+      this.#scroll -= 1;
+    } else if (is('DOWN')) {
+      this.#scroll += 1;
+    } else if (is('PAGE_UP')) {
+      this.#scroll -= PAGE_LINES;
+    } else if (is('PAGE_DOWN')) {
+      this.#scroll += PAGE_LINES;
+    } else if (is('HOME')) {
+      this.#scroll = 0;
+    } else if (key === 'q') {
       process.exit(0);
     } else if (sort !== undefined) {
       this.#sort = sort;
@@ -139,6 +179,35 @@ class LiveTop {
     this.#draw();
   }
 
+  /** A key while the filter is typed. */
+  #type(key: string): void {
+    if (ENTER.includes(key)) {
+      this.#typing = false;
+    } else if (key === ESCAPE) {
+      this.#typing = false;
+      this.#filter = '';
+    } else if (BACKSPACE.includes(key)) {
+      this.#filter = this.#filter.slice(0, -1);
+    } else if (key.length === 1 && key >= ' ') {
+      this.#filter += key;
+    }
+    this.#scroll = 0;
+  }
+
+  /** The last line. */
+  get #status(): string {
+    if (this.#trouble !== undefined) {
+      return `trying again: ${this.#trouble}`;
+    }
+    if (this.#typing) {
+      return `filter: ${this.#filter}_  (Enter: done, Esc: none)`;
+    }
+    const pace = this.#paused ? 'paused' : `every ${this.#interval} s`;
+    const order = `sorted by ${this.#sort}${this.#reverse ? ' (reversed)' : ''}`;
+    const only = this.#filter === '' ? '' : `  only ${this.#filter}`;
+    return `${pace}  ${order}${only}  h help  q quit`;
+  }
+
   #draw(): void {
     const { columns, rows } = this.#terminal;
     const style: Style = {
@@ -147,18 +216,18 @@ class LiveTop {
       sort: this.#sort,
       reverse: this.#reverse,
       namespaces: this.#namespaces,
+      filter: this.#filter,
     };
-    const status =
-      this.#trouble !== undefined
-        ? `trying again: ${this.#trouble}`
-        : `${this.#paused ? 'paused' : `every ${this.#interval} s`}  sorted by ${this.#sort}${this.#reverse ? ' (reversed)' : ''}  h help  q quit`;
+    const last = tableLines(this.#view, style).length - 2;
+    this.#scroll = Math.max(0, Math.min(this.#scroll, last));
     this.#terminal.draw(
       screenLines(
         {
           view: this.#view,
           events: this.#source.events,
           help: this.#help,
-          status,
+          status: this.#status,
+          scroll: this.#scroll,
           trouble: this.#trouble !== undefined,
         },
         rows,

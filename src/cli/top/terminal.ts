@@ -14,6 +14,9 @@ const CLEAR_BELOW = '\x1b[J';
 /** Terminals that know it show what lies between at once. */
 const BEGIN_UPDATE = '\x1b[?2026h';
 const END_UPDATE = '\x1b[?2026l';
+/** What a key sends: a sequence, or a character. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: sequences begin with ESC.
+const KEY = /\x1b\[[\d;]*[A-Za-z~]|\x1bO[A-Za-z]|[\s\S]/gu;
 const STDOUT_FD = 1;
 const CTRL_C = '\x03';
 const CTRL_L = '\x0c';
@@ -49,7 +52,7 @@ export class Terminal {
       handler.redraw();
     });
     input?.setEncoding('utf8').on('data', (data: Buffer | string) => {
-      for (const key of String(data)) {
+      for (const [key] of String(data).matchAll(KEY)) {
         if (key === CTRL_C) {
           process.exit(128 + constants.signals.SIGINT);
         } else if (key === CTRL_Z) {
