@@ -54,7 +54,7 @@ export class BounceBackend implements Backend {
     if (op === Op.FLUSH || !(this.#always || this.#unaligned())) {
       return this.#base.submit(op, slot);
     }
-    this.#context.bounces ??= new Bounces();
+    this.#context.bounces ??= new Bounces(this.#context.system);
     this.#bounces = this.#context.bounces;
     const { segments, offset, length, fua } = this.#request;
     const { transfers } = this.#bounces;

@@ -3,6 +3,7 @@ import type { CopyBatch } from '../io/copies.ts';
 import type { RegisteredFiles } from '../io/files.ts';
 import type { Ring } from '../io/ring.ts';
 import type { Timers } from '../io/timers.ts';
+import type { System } from '../native/system.ts';
 import type { Request } from './backend.ts';
 import type { Bounces } from './bounces.ts';
 import type { EndedSlots } from './requests/ended.ts';
@@ -13,6 +14,7 @@ import type { Transfers } from './transfers.ts';
 export interface BackendContext {
   /** Its index. */
   readonly reactor: number;
+  readonly system: System;
   readonly ring: Ring;
   readonly files: RegisteredFiles;
   readonly copies: CopyBatch;

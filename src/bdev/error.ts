@@ -7,7 +7,6 @@ import type { Ring } from '../io/ring.ts';
 import type { Timers } from '../io/timers.ts';
 import { MAX_INFLIGHT } from '../limits.ts';
 import type { HostRanges } from '../memory/host-ranges.ts';
-import { native } from '../native/index.ts';
 import { Status } from '../spec/nvme.ts';
 import { RWF_DSYNC } from '../spec/uring.ts';
 import { type Backend, Detached, INJECTED, PENDING, type Request } from './backend.ts';
@@ -48,7 +47,7 @@ export class ErrorBackend implements Backend {
   readonly #corrupt = new Float64Array(MAX_INFLIGHT);
   readonly #invert = new Uint8Array(MAX_INFLIGHT);
   /** The changed byte of a write: the guest's own memory stays as it is. */
-  readonly #bytes = new Uint8Array(native.mapAnonymous(MAX_INFLIGHT));
+  readonly #bytes: Uint8Array;
   readonly #bytesAddress = new Float64Array(1);
 
   constructor(injections: SharedArrayBuffer, base: Backend, context: BackendContext) {
@@ -59,7 +58,8 @@ export class ErrorBackend implements Backend {
     this.#request = context.request;
     this.#transfers = context.transfers;
     this.#timers = context.timers;
-    this.#bytesAddress[0] = native.addressOf(this.#bytes);
+    this.#bytes = new Uint8Array(context.system.mapAnonymous(MAX_INFLIGHT));
+    this.#bytesAddress[0] = context.system.addressOf(this.#bytes);
   }
 
   submit(op: Op, slot: number): number {

@@ -1,6 +1,5 @@
 /** The RAM bdev: copies between guest memory and one shared anonymous mapping. All reactors copy to the same memory. */
 import type { CopyBatch } from '../io/copies.ts';
-import { native } from '../native/index.ts';
 import type { Backend, Request } from './backend.ts';
 import type { BackendContext } from './context.ts';
 import { Op } from './op.ts';
@@ -18,7 +17,7 @@ export class MallocBackend implements Backend {
 
   constructor(memory: SharedArrayBuffer, context: BackendContext) {
     this.memory = memory;
-    this.#base = native.addressOf(new Uint8Array(memory, 0, 1));
+    this.#base = context.system.addressOf(new Uint8Array(memory, 0, 1));
     this.#copies = context.copies;
     this.#request = context.request;
   }

@@ -6,7 +6,7 @@ import type { CopyBatch } from '../io/copies.ts';
 import { MAX_INFLIGHT, SEGMENTS_CAPACITY } from '../limits.ts';
 import type { HostRanges } from '../memory/host-ranges.ts';
 import type { Segments } from '../memory/segments.ts';
-import { native } from '../native/index.ts';
+import type { System } from '../native/system.ts';
 import { Iovec } from '../spec/uring.ts';
 import { Op } from './op.ts';
 
@@ -33,11 +33,11 @@ export class Transfers {
   /** 1: a sync follows the write. */
   readonly syncs = new Uint8Array(MAX_INFLIGHT);
 
-  constructor() {
+  constructor(system: System) {
     const bytes = Math.ceil((MAX_INFLIGHT * SLOT_WORDS * 4) / PAGE) * PAGE;
-    const buffer = native.mapAnonymous(bytes);
+    const buffer = system.mapAnonymous(bytes);
     this.#words = new Int32Array(buffer);
-    const base = native.addressOf(this.#words);
+    const base = system.addressOf(this.#words);
     for (let slot = 0; slot < MAX_INFLIGHT; slot++) {
       this.#firstIovecs[slot] = base + slot * SLOT_WORDS * 4;
     }

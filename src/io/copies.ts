@@ -1,5 +1,5 @@
 /** Memory copies collected over a poll batch and run in one native call. Owned by one reactor (or main). */
-import { native } from '../native/index.ts';
+import type { System } from '../native/system.ts';
 
 const WORDS = 3;
 
@@ -11,10 +11,10 @@ export class CopyBatch {
   /** Bytes collected since the last flush. */
   bytes = 0;
 
-  constructor(capacity: number) {
+  constructor(capacity: number, system: System) {
     this.#capacity = capacity;
     this.#list = new Float64Array(new SharedArrayBuffer(capacity * WORDS * 8));
-    this.#run = native.bindCopyBatch(this.#list);
+    this.#run = system.bindCopyBatch(this.#list);
   }
 
   get pending(): boolean {

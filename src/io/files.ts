@@ -1,19 +1,21 @@
 /** Files registered with a ring: the kernel looks them up by index, without taking a reference per operation. Owned by one reactor. */
 import { MAX_REGISTERED_FILES } from '../limits.ts';
-import { native } from '../native/index.ts';
+import type { System } from '../native/system.ts';
 import type { Ring } from './ring.ts';
 
 const EMPTY = -1;
 
 export class RegisteredFiles {
   readonly #ring: Ring;
+  readonly #system: System;
   /** Descriptors by index. */
   readonly #fds = new Int32Array(MAX_REGISTERED_FILES).fill(EMPTY);
 
   /** Registers an empty table. */
-  constructor(ring: Ring) {
+  constructor(ring: Ring, system: System) {
     this.#ring = ring;
-    native.uringRegisterFiles(ring.fd, this.#fds);
+    this.#system = system;
+    system.uringRegisterFiles(ring.fd, this.#fds);
   }
 
   /**
@@ -22,7 +24,7 @@ export class RegisteredFiles {
    */
   add(fd: number): number {
     const index = this.#fds.indexOf(EMPTY);
-    native.uringUpdateFile(this.#ring.fd, index, fd);
+    this.#system.uringUpdateFile(this.#ring.fd, index, fd);
     this.#fds[index] = fd;
     return index;
   }
@@ -30,6 +32,6 @@ export class RegisteredFiles {
   /** The ring lets go of the file. Operations under way keep it. */
   release(index: number): void {
     this.#fds[index] = EMPTY;
-    native.uringUpdateFile(this.#ring.fd, index, EMPTY);
+    this.#system.uringUpdateFile(this.#ring.fd, index, EMPTY);
   }
 }

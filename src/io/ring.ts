@@ -3,7 +3,7 @@
  *
  * The verbs are liburing's: prepare SQEs, `submit`, look at what is `ready`, `advance`. User data is a small integer of the caller's.
  */
-import { native } from '../native/index.ts';
+import type { System } from '../native/system.ts';
 import {
   CQE_F_MORE,
   FSYNC_DATASYNC,
@@ -47,6 +47,7 @@ export const UNHEARD = -2;
 
 export class Ring {
   readonly fd: number;
+  readonly #system: System;
   readonly #rings: Int32Array;
   readonly #sqes: Int32Array;
   readonly #sqMask: number;
@@ -69,12 +70,13 @@ export class Ring {
    * `entries` bounds the SQEs prepared at a time; the completion ring is twice as large. `workerCpus`: where the kernel may run operations
    * that block; `maxWorkers`: on how many threads at a time. Throws if io_uring is not to be had.
    */
-  constructor(entries: number, workerCpus: readonly number[], maxWorkers: number) {
-    const region = native.uringSetup(entries, 2 * entries, SETUP_FLAGS);
+  constructor(entries: number, workerCpus: readonly number[], maxWorkers: number, system: System) {
+    this.#system = system;
+    const region = system.uringSetup(entries, 2 * entries, SETUP_FLAGS);
     this.fd = region.fd;
-    native.uringRegisterWorkerCpus(region.fd, workerCpus);
+    system.uringRegisterWorkerCpus(region.fd, workerCpus);
     // By default four a processor, for all disks together: those of a disk that hangs would leave none to the others.
-    native.uringRegisterMaxWorkers(region.fd, maxWorkers);
+    system.uringRegisterMaxWorkers(region.fd, maxWorkers);
     this.#rings = new Int32Array(region.rings);
     this.#sqes = new Int32Array(region.sqes);
     this.#sqMask = this.#rings[region.sqMask / 4];
@@ -218,7 +220,7 @@ export class Ring {
   #enter(minComplete: number, timeoutUs: number): void {
     this.entered = (this.entered + 1) | 0;
     Atomics.store(this.#rings, this.#sqTailWord, this.#sqTail);
-    const result = native.uringEnter(
+    const result = this.#system.uringEnter(
       this.fd,
       this.prepared,
       minComplete,

@@ -1,6 +1,6 @@
 /** A timer a slot, kept by the kernel: it ends as a completion of the ring, so that a reactor can sleep meanwhile. Owned by one reactor. */
 import { MAX_INFLIGHT } from '../limits.ts';
-import { native } from '../native/index.ts';
+import type { System } from '../native/system.ts';
 import { Timespec } from '../spec/uring.ts';
 import { type Ring, UNHEARD } from './ring.ts';
 
@@ -16,10 +16,10 @@ export class Timers {
   /** Of the timespec in use, at index 0. */
   readonly #address = new Float64Array(1);
 
-  constructor(ring: Ring) {
+  constructor(ring: Ring, system: System) {
     this.#ring = ring;
-    this.#words = new Int32Array(native.mapAnonymous(MAX_INFLIGHT * Timespec.size));
-    this.#base = native.addressOf(this.#words);
+    this.#words = new Int32Array(system.mapAnonymous(MAX_INFLIGHT * Timespec.size));
+    this.#base = system.addressOf(this.#words);
   }
 
   /** The ring completes `slot` after so many microseconds, up to 2^32 − 1. A slot has one timer at a time. */

@@ -5,7 +5,7 @@
  * the compiler did not inline is allocated.
  */
 import { PAGE_SIZE } from '../limits.ts';
-import { native } from '../native/index.ts';
+import type { System } from '../native/system.ts';
 import { HostRanges } from './host-ranges.ts';
 import type { Segments } from './segments.ts';
 
@@ -35,6 +35,7 @@ const MIN_ROWS = 8;
 const WINDOW_BYTES = 0x4000_0000;
 
 export class GuestMemory {
+  readonly #system: System;
   /** Sorted by IOVA, like the table. */
   readonly #regions: GuestRegion[] = [];
   /** A row each, and room for more: rows of zeros, which hold nothing. */
@@ -48,6 +49,10 @@ export class GuestMemory {
   words: Int32Array = new Int32Array(0);
   index = 0;
 
+  constructor(system: System) {
+    this.#system = system;
+  }
+
   get regions(): readonly GuestRegion[] {
     return this.#regions;
   }
@@ -56,7 +61,7 @@ export class GuestMemory {
   add(region: GuestRegion): void {
     const { iova, size, buffer, writable } = region;
     const at = this.#position(iova);
-    const address = native.addressOf(new Uint8Array(buffer, 0, 1));
+    const address = this.#system.addressOf(new Uint8Array(buffer, 0, 1));
     const used = this.#regions.length * COLUMNS;
     if (used === this.#table.length) {
       const table = new Float64Array(Math.max(MIN_ROWS * COLUMNS, 2 * used));
@@ -217,7 +222,10 @@ export class GuestMemory {
       done += length;
     }
     try {
-      const buffer = native.mapAlias(Float64Array.from(addresses), Float64Array.from(lengths));
+      const buffer = this.#system.mapAlias(
+        Float64Array.from(addresses),
+        Float64Array.from(lengths),
+      );
       return { words: new Int32Array(buffer, 0, bytes / 4), alias: new Uint8Array(buffer) };
     } catch {
       return undefined;

@@ -7,7 +7,7 @@ import { native } from '../native/index.ts';
 /** Resident only as far as it was ever used. */
 const scratch = new Uint8Array(native.mapAnonymous(MAX_TRANSFER_BYTES));
 const scratchAddress = Float64Array.of(native.addressOf(scratch));
-const copies = new CopyBatch(MAX_SEGMENTS);
+const copies = new CopyBatch(MAX_SEGMENTS, native);
 
 /** Copies `data` into a scatter list that `mapPrps` made for exactly its length, of memory that the device may write. */
 export function sendToGuest(data: Uint8Array, segments: Segments): void {

@@ -36,7 +36,7 @@ export interface MemoryUser {
 
 export class DeviceMemory {
   /** What is mapped. */
-  readonly guest = new GuestMemory();
+  readonly guest = new GuestMemory(native);
   readonly #unshared = new UnsharedMemory();
   readonly #user: MemoryUser;
   readonly #close: CloseDescriptors;

@@ -49,14 +49,16 @@ export class Reactor implements Sleeper {
     this.#words = new Int32Array(task.control);
     this.#totals = new Float64Array(task.control);
     this.#ring = platform.ring;
+    const { system } = platform;
     const context: BackendContext = {
       reactor: task.index,
+      system,
       ring: this.#ring,
-      files: new RegisteredFiles(this.#ring),
-      copies: new CopyBatch(COPY_BATCH),
+      files: new RegisteredFiles(this.#ring, system),
+      copies: new CopyBatch(COPY_BATCH, system),
       request: new Request(),
-      transfers: new Transfers(),
-      timers: new Timers(this.#ring),
+      transfers: new Transfers(system),
+      timers: new Timers(this.#ring, system),
       syncs: new SyncLinks(),
       ended: new EndedSlots(),
       bounces: undefined,
@@ -68,13 +70,12 @@ export class Reactor implements Sleeper {
       counters: task.counters,
       answer: (id, status) => platform.post({ kind: 'done', id, status }),
       tell: (message: PlaneMessage) => platform.post({ kind: 'plane', message }),
-      signalEventfd: (fd) => platform.signalEventfd(fd),
       reclaim: () => platform.reclaim(),
       interrupted: () => {
         this.#totals[Total.INTERRUPTS] += 1;
       },
     });
-    this.#rest = new Rest(task, this, platform);
+    this.#rest = new Rest(task, this, system);
   }
 
   /** Returns when a `stop` message was carried out. If it throws, nothing of this reactor is under way in the kernel any more. */

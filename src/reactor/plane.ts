@@ -41,8 +41,6 @@ export interface PlaneParts {
   answer(id: number, status: number): void;
   /** Tells main something that it did not ask for. */
   tell(message: PlaneMessage): void;
-  /** Writes an eventfd of a host's. */
-  signalEventfd(fd: number): void;
   /** Mappings were let go of that main is about to take away. */
   reclaim(): void;
   /** Counts interrupts of hosts. */

@@ -1,43 +1,38 @@
 /**
- * What a reactor needs of the world: a ring, clocks, its mailbox, eventfds. Handed in, so that a reactor can also be run where time and
+ * What a reactor needs of the world: the system, a ring, its mailbox. Handed in, so that a reactor can also be run where time and
  * devices are made up.
  */
 import { receiveMessageOnPort } from 'node:worker_threads';
 import { Ring } from '../io/ring.ts';
 import { MAX_INFLIGHT, MAX_KERNEL_WORKERS } from '../limits.ts';
 import { native } from '../native/index.ts';
+import type { System } from '../native/system.ts';
 import type { Message, ReactorTask, Reply } from './control.ts';
 
 export interface Platform {
+  readonly system: System;
   readonly ring: Ring;
   /** Kernel id of the thread. */
   readonly tid: number;
-  /** Writes the time, in ns, into `times[index]`. */
-  bindClock(times: Float64Array): (index?: number) => void;
-  /** The same for the processor time of this thread. */
-  bindThreadClock(times: Float64Array): (index?: number) => void;
   /** The next message of main, if there is one. */
   receive(): Message | undefined;
   post(reply: Reply): void;
   /** Clears the reactor's own eventfd. */
   readWake(): void;
-  signalEventfd(fd: number): void;
   /** Gives back addresses of mappings that were taken away. */
   reclaim(): void;
 }
 
 export function realPlatform(task: ReactorTask): Platform {
   // One SQE a request at most, one for the wake-up poll.
-  const ring = new Ring(2 * MAX_INFLIGHT, task.workerCpus, MAX_KERNEL_WORKERS);
+  const ring = new Ring(2 * MAX_INFLIGHT, task.workerCpus, MAX_KERNEL_WORKERS, native);
   return {
+    system: native,
     ring,
     tid: native.getTid(),
-    bindClock: (times) => native.bindClock(times),
-    bindThreadClock: (times) => native.bindThreadClock(times),
     receive: () => receiveMessageOnPort(task.port)?.message,
     post: (reply) => task.port.postMessage(reply),
     readWake: () => native.eventfdRead(task.wakeFd),
-    signalEventfd: (fd) => native.eventfdSignal(fd),
     reclaim: () => native.reclaim(),
   };
 }

@@ -1,25 +1,26 @@
 /**
- * The reactors as main sees them: starts the threads (one never-ending piscina task each), sends them requests, and starts a new one in the
- * place of a thread that died. Owned by main.
+ * The reactors as main sees them: has them run (`threads.ts`), sends them requests, and starts a new one in the place of one that died. Owned
+ * by main.
  */
-import { closeSync } from 'node:fs';
-import { MessageChannel, type MessagePort } from 'node:worker_threads';
-import { Piscina } from 'piscina';
 import { COUNTERS_BYTES } from '../bdev/counters.ts';
 import type { Tally } from '../bdev/tally.ts';
-import { native } from '../native/index.ts';
 import type { Logger } from '../util/log.ts';
 import {
   CONTROL_BYTES,
   type Message,
   type PlaneMessage,
-  type ReactorTask,
   type Reply,
   type Request,
   Total,
   Word,
 } from './control.ts';
 import { CounterRows } from './counter-rows.ts';
+import {
+  type ReactorStart,
+  type ReactorThread,
+  type ReactorThreads,
+  workerThreads,
+} from './threads.ts';
 
 export interface ReactorPoolOptions {
   /** A processor for each reactor. */
@@ -46,7 +47,7 @@ interface Pending {
 
 /** The live thread of a reactor. */
 interface Thread {
-  readonly port: MessagePort;
+  readonly runs: ReactorThread;
   readonly pending: Map<number, Pending>;
   ringFd: number;
   tid: number;
@@ -72,16 +73,10 @@ const MIN_LIFE_MS = 1000;
 /** How long a report of all reactors is waited for: one that hangs must not hang who watches. Milliseconds. */
 const REPORT_TIMEOUT_MS = 500;
 
-/**
- * `node --input-type=module -e …`: how a program was given to Node is not how a reactor is, and a thread with that option does not start. In
- * all other cases a thread has the options of the process by itself; those of V8 could not even be handed on.
- */
-const isForProgramText = (option: string): boolean => option.startsWith('--input-type');
-
 export class ReactorPool {
   readonly cores: readonly number[];
   readonly #options: ReactorPoolOptions;
-  readonly #piscina: Piscina;
+  readonly #threads: ReactorThreads;
   readonly #slots: ReactorSlot[];
   /** What the reactors count. */
   readonly rows: CounterRows;
@@ -92,8 +87,11 @@ export class ReactorPool {
   #stopping = false;
 
   /** Resolves when all reactors poll. Rejects if one cannot start (io_uring is not to be had, for example). */
-  static async start(options: ReactorPoolOptions): Promise<ReactorPool> {
-    const pool = new ReactorPool(options);
+  static async start(
+    options: ReactorPoolOptions,
+    threads = workerThreads(options.cores.length),
+  ): Promise<ReactorPool> {
+    const pool = new ReactorPool(options, threads);
     try {
       await Promise.all(pool.#slots.map((slot) => pool.#launch(slot)));
     } catch (error) {
@@ -103,8 +101,9 @@ export class ReactorPool {
     return pool;
   }
 
-  private constructor(options: ReactorPoolOptions) {
+  private constructor(options: ReactorPoolOptions, threads: ReactorThreads) {
     this.#options = options;
+    this.#threads = threads;
     this.cores = options.cores;
     this.#slots = options.cores.map((cpu, index) => {
       const control = new SharedArrayBuffer(CONTROL_BYTES);
@@ -113,8 +112,8 @@ export class ReactorPool {
         cpu,
         control,
         words: new Int32Array(control),
-        counters: native.mapAnonymous(Math.ceil(COUNTERS_BYTES / 4096) * 4096),
-        wakeFd: native.eventfdCreate(),
+        counters: threads.mapAnonymous(Math.ceil(COUNTERS_BYTES / 4096) * 4096),
+        wakeFd: threads.eventfdCreate(),
         thread: undefined,
         load: 0,
         watches: 0,
@@ -122,18 +121,6 @@ export class ReactorPool {
       };
     });
     this.rows = new CounterRows(this.#slots.map(({ counters }) => counters));
-    this.#piscina = new Piscina({
-      filename: new URL('../../workers/reactor.js', import.meta.url).href,
-      minThreads: options.cores.length,
-      maxThreads: options.cores.length,
-      concurrentTasksPerWorker: 1,
-      idleTimeout: Number.POSITIVE_INFINITY,
-      atomics: 'disabled',
-      recordTiming: false,
-      // Reactors only borrow main's descriptors.
-      trackUnmanagedFds: false,
-      ...(process.execArgv.some(isForProgramText) && { execArgv: [] }),
-    });
     process.once('exit', this.#abandon);
   }
 
@@ -142,7 +129,7 @@ export class ReactorPool {
     for (const slot of this.#slots) {
       Atomics.store(slot.words, Word.EXITING, 1);
       Atomics.add(slot.words, Word.MESSAGES, 1);
-      native.eventfdSignal(slot.wakeFd);
+      this.#threads.eventfdSignal(slot.wakeFd);
     }
   };
 
@@ -152,24 +139,20 @@ export class ReactorPool {
 
   /** Starts a thread for a slot. Resolves when it polls. */
   #launch(slot: ReactorSlot): Promise<void> {
-    const { port1, port2 } = new MessageChannel();
-    const thread: Thread = { port: port1, pending: new Map(), ringFd: -1, tid: 0 };
-    slot.thread = thread;
     slot.words.fill(0);
-    const task: ReactorTask = {
+    const start: ReactorStart = {
       index: slot.index,
       cpu: slot.cpu,
-      workerCpus: native.getAffinity(),
+      workerCpus: this.#threads.workerCpus,
       spinUs: this.#options.spinUs,
       maxSleepUs: this.#options.maxSleepUs,
       control: slot.control,
       counters: slot.counters,
       wakeFd: slot.wakeFd,
-      port: port2,
     };
     const started = Date.now();
     return new Promise((ready, failed) => {
-      port1.on('message', (reply: Reply) => {
+      const runs = this.#threads.start(start, (reply) => {
         if (reply.kind === 'ready') {
           thread.ringFd = reply.ringFd;
           thread.tid = reply.tid;
@@ -178,7 +161,9 @@ export class ReactorPool {
           this.#receive(thread, reply);
         }
       });
-      this.#piscina.run(task, { transferList: [port2] }).then(
+      const thread: Thread = { runs, pending: new Map(), ringFd: -1, tid: 0 };
+      slot.thread = thread;
+      runs.over.then(
         () => this.#ended(slot, thread),
         (error: Error) => {
           failed(error);
@@ -206,9 +191,9 @@ export class ReactorPool {
     if (slot.thread === thread) {
       slot.thread = undefined;
     }
-    thread.port.close();
+    thread.runs.close();
     if (thread.ringFd >= 0) {
-      closeSync(thread.ringFd);
+      this.#threads.close(thread.ringFd);
     }
     for (const { reject } of thread.pending.values()) {
       reject(new ReactorLostError(slot.index));
@@ -309,7 +294,7 @@ export class ReactorPool {
       const id = this.#nextMessage++;
       thread.pending.set(id, { resolve, reject });
       const message: Message = { id, request };
-      thread.port.postMessage(message);
+      thread.runs.post(message);
       Atomics.add(slot.words, Word.MESSAGES, 1);
       this.#wake(slot);
     });
@@ -317,7 +302,7 @@ export class ReactorPool {
 
   #wake(slot: ReactorSlot): void {
     if (Atomics.load(slot.words, Word.SLEEPING) === 1) {
-      native.eventfdSignal(slot.wakeFd);
+      this.#threads.eventfdSignal(slot.wakeFd);
     }
   }
 
@@ -402,10 +387,10 @@ export class ReactorPool {
   async stop(): Promise<void> {
     this.#stopping = true;
     await Promise.allSettled(this.#slots.map((slot) => this.#send(slot, { kind: 'stop' })));
-    await this.#piscina.destroy();
+    await this.#threads.destroy();
     process.off('exit', this.#abandon);
     for (const slot of this.#slots) {
-      closeSync(slot.wakeFd);
+      this.#threads.close(slot.wakeFd);
     }
   }
 }

@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { pino } from 'pino';
 import t from 'tap';
 import { GuestMemory } from '../../src/memory/guest.ts';
+import { native } from '../../src/native/index.ts';
 import type { Outcome } from '../../src/nvme/admin.ts';
 import { AdminQueue } from '../../src/nvme/admin-queue.ts';
 import { AsyncEvents } from '../../src/nvme/events.ts';
@@ -59,7 +60,7 @@ class Scene {
     this.#way = way;
     this.#sqSize = sqSize;
     this.#cqSize = cqSize;
-    const memory = new GuestMemory();
+    const memory = new GuestMemory(native);
     memory.add({ iova: IOVA, size: this.#guest.byteLength, buffer: this.#guest, writable: true });
     const log = pino({ level: 'silent' });
     const host: Partial<ControllerHost> = {

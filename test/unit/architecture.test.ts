@@ -221,3 +221,9 @@ t.test('the model of a configuration has no effects', async (t) => {
     t.ok(isPure, file);
   }
 });
+
+t.test('a reactor is handed the system: it can run where there is none', async (t) => {
+  const { reached } = closure(['src/reactor/loop.ts', 'src/nvme/plane/plane.ts']);
+  t.ok(reached.has('src/io/ring.ts') && reached.has('src/bdev/uring.ts'));
+  t.notOk(reached.has('src/native/index.ts'));
+});

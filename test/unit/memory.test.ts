@@ -46,7 +46,7 @@ t.test('regions that come and go, against a plain list', async () => {
     slots: fc.integer({ min: 1, max: 16 }),
   });
   const property = fc.property(fc.array(step, { minLength: 1, maxLength: 80 }), (steps) => {
-    const memory = new GuestMemory();
+    const memory = new GuestMemory(native);
     const model: GuestRegion[] = [];
     for (const { mapping, slot, writable, probe, far, slots } of steps) {
       const base = far ? 2 ** 52 : 2 ** 32 - 8 * PAGE;
@@ -91,7 +91,7 @@ t.test('regions that come and go, against a plain list', async () => {
 });
 
 t.test('neighbours in host memory become one segment', async (t) => {
-  const memory = new GuestMemory();
+  const memory = new GuestMemory(native);
   const whole = region(0x10_0000, 4 * PAGE);
   memory.add(whole);
   const segments = new Segments();
@@ -109,7 +109,7 @@ t.test('neighbours in host memory become one segment', async (t) => {
 });
 
 t.test('words of regions larger than a typed array looks at', async (t) => {
-  const memory = new GuestMemory();
+  const memory = new GuestMemory(native);
   const large = region(5 * GIB, 5 * GIB);
   memory.add(large);
   const view = new DataView(large.buffer);
@@ -128,7 +128,7 @@ t.test('words of regions larger than a typed array looks at', async (t) => {
 });
 
 t.test('queues in one region', async (t) => {
-  const memory = new GuestMemory();
+  const memory = new GuestMemory(native);
   const only = region(0x10_0000, 4 * PAGE);
   memory.add(only);
   memory.add(region(0x20_0000, PAGE, false));
@@ -147,7 +147,7 @@ t.test('queues in one region', async (t) => {
 });
 
 t.test('queues across regions', async (t) => {
-  const memory = new GuestMemory();
+  const memory = new GuestMemory(native);
   const parts = [region(0x10_0000, PAGE), region(0x10_1000, 2 * PAGE), region(0x10_3000, PAGE)];
   for (const part of parts) {
     memory.add(part);

@@ -24,7 +24,7 @@ interface Guest {
 }
 
 function makeGuest(layout: readonly { iova: number; pages: number; writable: boolean }[]): Guest {
-  const memory = new GuestMemory();
+  const memory = new GuestMemory(native);
   const regions = layout.map(({ iova, pages, writable }) => {
     const size = pages * PAGE;
     const fd = native.memfdCreate('test', size);

@@ -29,7 +29,7 @@ async function start(refuse: readonly string[] = [], regions: readonly GuestRegi
     },
   };
   const lost: string[] = [];
-  const memory = new GuestMemory();
+  const memory = new GuestMemory(native);
   for (const known of regions) {
     memory.add(known);
   }

@@ -17,9 +17,9 @@ const ETIME = -62;
 const ECANCELED = -125;
 
 function start(t: Test, entries: number) {
-  const ring = new Ring(entries, native.getAffinity(), 64);
+  const ring = new Ring(entries, native.getAffinity(), 64, native);
   t.teardown(() => closeSync(ring.fd));
-  const files = new RegisteredFiles(ring);
+  const files = new RegisteredFiles(ring, native);
   const folder = mkdtempSync(join(tmpdir(), 'db-ring-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
   const open = (name: string, content: Uint8Array) => {
@@ -161,14 +161,14 @@ t.test('a wait comes to its end', async (t) => {
 });
 
 t.test('a descriptor that is no ring', async (t) => {
-  const ring = new Ring(8, native.getAffinity(), 64);
+  const ring = new Ring(8, native.getAffinity(), 64, native);
   closeSync(ring.fd);
   t.throws(() => ring.submit(), /io_uring_enter failed with errno 9/);
 });
 
 t.test('timers end by themselves, or when they are cancelled', async (t) => {
   const { ring } = start(t, 64);
-  const timers = new Timers(ring);
+  const timers = new Timers(ring, native);
   timers.start(1, 3_600_000_000);
   timers.start(2, 1);
   const before = process.hrtime.bigint();
@@ -201,7 +201,7 @@ t.test('timers end by themselves, or when they are cancelled', async (t) => {
 
 t.test('more cancellations than the ring has room for', async (t) => {
   const { ring } = start(t, 64);
-  const timers = new Timers(ring);
+  const timers = new Timers(ring, native);
   const slots = Array.from({ length: 64 }, (_, slot) => slot);
   for (const slot of slots) {
     timers.start(slot, 3_600_000_000);

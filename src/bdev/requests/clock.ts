@@ -1,11 +1,15 @@
 /** The time of a poll round, for latencies: read once a round at most, and not at all if nobody needs it. Hot. */
-import { native } from '../../native/index.ts';
+import type { System } from '../../native/system.ts';
 
 export class RoundClock {
   /** Nanoseconds, at index 0: a double that is returned would be garbage. */
   readonly now = new Float64Array(new SharedArrayBuffer(8));
-  readonly #read = native.bindClock(this.now);
+  readonly #read: (index?: number) => void;
   #known = false;
+
+  constructor(system: System) {
+    this.#read = system.bindClock(this.now);
+  }
 
   /** A new round. */
   begin(): void {

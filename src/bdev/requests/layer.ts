@@ -35,8 +35,8 @@ export interface Scope {
 }
 
 export class Requests {
-  readonly clock = new RoundClock();
-  readonly sampler = new BatchSampler(this.clock);
+  readonly clock: RoundClock;
+  readonly sampler: BatchSampler;
   readonly slots = new Slots();
   readonly shares = new Shares();
   readonly #context: BackendContext;
@@ -55,6 +55,8 @@ export class Requests {
 
   constructor(context: BackendContext) {
     this.#context = context;
+    this.clock = new RoundClock(context.system);
+    this.sampler = new BatchSampler(this.clock);
     this.channels = new BdevChannels(context);
     this.#failures = new Failures(context.request, this.clock);
   }

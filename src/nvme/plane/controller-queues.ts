@@ -3,7 +3,7 @@
  * come from another reactor and go to one. Owned by the reactor. Whatever takes something away is called when nothing of it is in flight.
  */
 import type { GuestRegion, QueueMemory } from '../../memory/guest.ts';
-import { native } from '../../native/index.ts';
+import type { System } from '../../native/system.ts';
 import { CQE_SIZE, SQE_SIZE, Status } from '../../spec/nvme.ts';
 import { CompletionQueue, NO_EVENT_INDEXES, SubmissionQueue } from '../queue.ts';
 import { ShadowDoorbells, type ShadowPages } from '../shadow.ts';
@@ -32,6 +32,7 @@ interface IovaRange {
 
 export class ControllerQueues {
   readonly #controller: IoController;
+  readonly #system: System;
   readonly #engine: CommandEngine;
   readonly #doorbells: Int32Array;
   /** See QueueWord. */
@@ -44,12 +45,14 @@ export class ControllerQueues {
 
   constructor(
     controller: IoController,
+    system: System,
     engine: CommandEngine,
     doorbells: Int32Array,
     shadow: ShadowPages | undefined,
     progress: Int32Array,
   ) {
     this.#controller = controller;
+    this.#system = system;
     this.#engine = engine;
     this.#doorbells = doorbells;
     this.#shadow = shadow && new ShadowDoorbells(shadow, controller.memory);
@@ -186,12 +189,12 @@ export class ControllerQueues {
 
   deleteCq(qid: number): void {
     this.#cqs.get(qid)?.cq.close();
-    release(this.#cqs.get(qid)?.placement);
+    this.#release(this.#cqs.get(qid)?.placement);
     this.#cqs.delete(qid);
   }
 
   deleteSq(qid: number): void {
-    release(this.#sqs.get(qid)?.placement);
+    this.#release(this.#sqs.get(qid)?.placement);
     this.#sqs.delete(qid);
   }
 
@@ -277,7 +280,7 @@ export class ControllerQueues {
     for (const sq of sqs) {
       sq.hushNow();
     }
-    connect(cq, eventfd);
+    this.#connect(cq, eventfd);
   }
 
   // --- interrupts, doorbells, memory --------------------------------------------------------------------------------
@@ -285,7 +288,7 @@ export class ControllerQueues {
   /** `fds`: eventfd by vector, or -1. */
   connect(fds: readonly number[]): void {
     for (const { cq } of this.#cqs.values()) {
-      connect(cq, fds[cq.vector] ?? -1);
+      this.#connect(cq, fds[cq.vector] ?? -1);
     }
   }
 
@@ -352,13 +355,13 @@ export class ControllerQueues {
   letGo(range: IovaRange): void {
     for (const { cq, placement } of this.#cqs.values()) {
       if (overlaps(placement, range)) {
-        release(placement);
+        this.#release(placement);
         cq.memory = NO_MEMORY;
       }
     }
     for (const { queue, placement } of this.#sqs.values()) {
       if (overlaps(placement, range)) {
-        release(placement);
+        this.#release(placement);
         queue.sq.words = NO_MEMORY;
       }
     }
@@ -390,6 +393,21 @@ export class ControllerQueues {
     this.#shadow?.find(memory);
     this.#placeDoorbells();
   }
+
+  #release(placement: Placement | undefined): void {
+    if (placement?.alias !== undefined) {
+      this.#system.revoke(placement.alias);
+      placement.alias = undefined;
+    }
+  }
+
+  /** Connects a queue to an eventfd; completions that the host has not seen are signalled there, as the old one may have lost them. */
+  #connect(cq: CompletionQueue, eventfd: number): void {
+    cq.eventfd = eventfd;
+    if (cq.interrupts && eventfd >= 0 && cq.pending) {
+      this.#system.eventfdSignal(eventfd);
+    }
+  }
 }
 
 function place(
@@ -403,19 +421,4 @@ function place(
 
 function overlaps({ iova, bytes }: Placement, range: IovaRange): boolean {
   return iova < range.iova + range.size && range.iova < iova + bytes;
-}
-
-function release(placement: Placement | undefined): void {
-  if (placement?.alias !== undefined) {
-    native.revoke(placement.alias);
-    placement.alias = undefined;
-  }
-}
-
-/** Connects a queue to an eventfd; completions that the host has not seen are signalled there, as the old one may have lost them. */
-function connect(cq: CompletionQueue, eventfd: number): void {
-  cq.eventfd = eventfd;
-  if (cq.interrupts && eventfd >= 0 && cq.pending) {
-    native.eventfdSignal(eventfd);
-  }
 }

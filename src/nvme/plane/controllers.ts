@@ -169,10 +169,11 @@ export class Controllers {
 
   /** Whatever comes of its namespaces, the controller is there: one that cannot be opened is missing. */
   #attach(request: NvmeRequest & { kind: 'attach' }): number {
-    const { counters, tell } = this.#parts;
+    const { counters, tell, context } = this.#parts;
     const { controller, maxTransferBytes, writeThrough } = request;
     const io = new IoController({
       id: controller,
+      system: context.system,
       maxTransferBytes,
       writeThrough,
       counters: new Counters(counters, request.row),
@@ -185,7 +186,14 @@ export class Controllers {
     const progress = new Int32Array(request.progress);
     this.#states.set(controller, {
       io,
-      queues: new ControllerQueues(io, this.#engine, doorbells, request.shadow, progress),
+      queues: new ControllerQueues(
+        io,
+        context.system,
+        this.#engine,
+        doorbells,
+        request.shadow,
+        progress,
+      ),
       doorbells,
       trapped: request.trapped,
       socket: request.socket,

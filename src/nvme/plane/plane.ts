@@ -29,7 +29,7 @@ export class NvmePlane implements Plane {
     this.#publisher = new Publisher((cq) => {
       cq.signalled();
       if (cq.eventfd >= 0) {
-        parts.signalEventfd(cq.eventfd);
+        parts.context.system.eventfdSignal(cq.eventfd);
       }
       parts.interrupted();
     });

@@ -6,6 +6,7 @@ import type { BdevChannel } from '../../bdev/requests/channel.ts';
 import { Owner, type RequestQueue } from '../../bdev/requests/owner.ts';
 import { Share } from '../../bdev/requests/share.ts';
 import { GuestMemory } from '../../memory/guest.ts';
+import type { System } from '../../native/system.ts';
 import type { SubmissionQueue } from '../queue.ts';
 import type { IoFailure } from './failure.ts';
 
@@ -48,6 +49,7 @@ export class IoNamespace extends Share {
 
 export interface ControllerOptions {
   readonly id: number;
+  readonly system: System;
   /** Largest transfer of a command. Bytes. */
   readonly maxTransferBytes: number;
   readonly writeThrough: boolean;
@@ -58,7 +60,7 @@ export interface ControllerOptions {
 }
 
 export class IoController extends Owner {
-  readonly memory = new GuestMemory();
+  readonly memory: GuestMemory;
   /** By NSID − 1. */
   readonly namespaces: (IoNamespace | undefined)[] = [];
   readonly maxTransferBytes: number;
@@ -67,8 +69,9 @@ export class IoController extends Owner {
   readonly counters: Counters;
   readonly failed: (failure: IoFailure) => void;
 
-  constructor({ id, maxTransferBytes, writeThrough, counters, failed }: ControllerOptions) {
+  constructor({ id, system, maxTransferBytes, writeThrough, counters, failed }: ControllerOptions) {
     super(id);
+    this.memory = new GuestMemory(system);
     this.maxTransferBytes = maxTransferBytes;
     this.writeThrough = writeThrough;
     this.counters = counters;
