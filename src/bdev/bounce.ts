@@ -90,7 +90,12 @@ export class BounceBackend implements Backend {
     request.offset[0] = transfers.offset[slot];
     request.length = length;
     request.fua = transfers.rwFlags[slot] !== 0;
-    return this.#base.submit(op, slot);
+    const status = this.#base.submit(op, slot);
+    if (status !== PENDING) {
+      // The slot's next command may need none of this.
+      this.#chunk[slot] = 0;
+    }
+    return status;
   }
 
   complete(slot: number, result: number): number {
