@@ -5,13 +5,13 @@
  *
  * Hot: `submit` and `finish`. Nothing there allocates per request.
  */
-import { COMMAND_WORDS, MAX_INFLIGHT } from '../../limits.ts';
+import { COMMAND_WORDS } from '../../limits.ts';
 import { Detached, PENDING } from '../backend.ts';
 import type { BackendContext } from '../context.ts';
 import { Op } from '../op.ts';
 import { BdevChannels } from './channel.ts';
 import { RoundClock } from './clock.ts';
-import { type Drain, MAX_DRAINS } from './drain.ts';
+import { type Drain, MAX_DRAINS, type Scope } from './drain.ts';
 import { Failures } from './failures.ts';
 import type { Owner, RequestQueue } from './owner.ts';
 import { NOBODY } from './parking.ts';
@@ -23,16 +23,6 @@ import { Slots } from './slots.ts';
 export const BUSY = -2;
 
 const SUCCESS = 0;
-
-/** Which requests of an owner are to end, or are waited for. */
-export interface Scope {
-  includes(queue: RequestQueue, share: Share, slot: number): boolean;
-  /** They need not be carried out. */
-  readonly ends: boolean;
-  /** Those that may be left to themselves are: they complete with `status` at once. */
-  readonly detaches: boolean;
-  readonly status: number;
-}
 
 export class Requests {
   readonly clock: RoundClock;
@@ -259,20 +249,37 @@ export class Requests {
     }
   }
 
-  /** A request that somebody waits for, or nobody any more, goes on: what holds it up next is not to, either. */
-  #hurryOn(slot: number, { owner, channel }: Share): void {
-    const marks = this.slots.marks[slot];
-    const ends = owner.drains.some((drain) => drain?.ends && (marks & (1 << drain.bit)) !== 0);
-    channel.backend.hurry?.(slot, ends || marks === 0);
+  /**
+   * A request that somebody waits for, or nobody any more, goes on: what holds it up next is not to, either; and what it does now can perhaps
+   * be left to itself, as what it did before could not.
+   */
+  #hurryOn(slot: number, share: Share): void {
+    const { slots } = this;
+    const marks = slots.marks[slot];
+    const scopes = share.owner.drains
+      .filter((drain) => drain !== undefined && (marks & (1 << drain.bit)) !== 0)
+      .map((drain) => drain!.scope);
+    share.channel.backend.hurry?.(slot, marks === 0 || scopes.some(({ ends }) => ends));
+    const queue = slots.queue[slot];
+    const leaves = scopes.find(({ detaches }) => detaches);
+    if (queue !== undefined && leaves !== undefined) {
+      this.#detach(slot, queue, share, leaves.status);
+    }
+  }
+
+  /** No old write of the slot's comes to the blocks any more that were kept from others. */
+  #unlock(slot: number): void {
+    const { slots } = this;
+    if (slots.stale[slot] >= 0) {
+      slots.share[slot]?.channel.stale.remove(slots.stale[slot]);
+      slots.stale[slot] = NOBODY;
+    }
   }
 
   /** The slot is another's to take. */
   #free(slot: number, share: Share, op: Op): void {
     const { slots } = this;
-    if (slots.stale[slot] >= 0) {
-      share.channel.stale.remove(slots.stale[slot]);
-      slots.stale[slot] = NOBODY;
-    }
+    this.#unlock(slot);
     share.channel.busy -= op === Op.FLUSH ? 0 : 1;
     this.shares.give(share);
     slots.give(slot);
@@ -334,6 +341,8 @@ export class Requests {
       share.first = place;
     } else {
       parking.next[share.last] = place;
+      // It may wait for nothing but its turn, behind one that rests.
+      this.#look = true;
     }
     share.last = place;
     share.parked += 1;
@@ -355,10 +364,7 @@ export class Requests {
     let kept = 0;
     for (let i = 0; i < waiting.length; i++) {
       const share = waiting[i];
-      while (share.parked > 0 && this.#mayGo(share)) {
-        this.#go(share);
-        resumed += 1;
-      }
+      resumed += this.#resume(share);
       share.listed = share.parked > 0;
       if (share.listed) {
         waiting[kept++] = share;
@@ -369,16 +375,31 @@ export class Requests {
     return resumed;
   }
 
-  /** Whether the first that waits may go. Takes its tokens of a rate limit if so. */
-  #mayGo(share: Share): boolean {
+  /** Those of a share go in the order they came, but for those of queues that rest, which the others pass. Returns how many went. */
+  #resume(share: Share): number {
     const { parking } = share.owner;
-    const place = share.first;
-    const queue = parking.queue[place]!;
-    if (share.held || queue.stopped) {
-      return false;
+    let resumed = 0;
+    let before = NOBODY;
+    for (let place = share.first; place !== NOBODY; ) {
+      const next = parking.next[place];
+      if (parking.queue[place]!.stopped) {
+        before = place;
+      } else if (this.#mayGo(share, place)) {
+        this.#go(share, place, before);
+        resumed += 1;
+      } else {
+        break;
+      }
+      place = next;
     }
+    return resumed;
+  }
+
+  /** Whether a request that waits may go. Takes its tokens of a rate limit if so. */
+  #mayGo(share: Share, place: number): boolean {
+    const { parking } = share.owner;
     const op = parking.op[place] as Op;
-    if (share.channel.backend.async && !this.#hasRoom(share, op)) {
+    if (share.held || (share.channel.backend.async && !this.#hasRoom(share, op))) {
       return false;
     }
     if (op === Op.FLUSH) {
@@ -396,14 +417,13 @@ export class Requests {
     return false;
   }
 
-  /** Carries out the first that waits. */
-  #go(share: Share): void {
+  /** Carries out a request that waits; `before` is the one before it. */
+  #go(share: Share, place: number, before: number): void {
     const { parking } = share.owner;
-    const place = share.first;
     const queue = parking.queue[place]!;
     const cid = parking.cid[place];
     this.#since[0] = parking.start[place];
-    this.#unpark(share, place, NOBODY);
+    this.#unpark(share, place, before);
     const status = queue.resume(parking.words, place * COMMAND_WORDS);
     if (status !== PENDING) {
       queue.completed(cid, status);
@@ -415,9 +435,7 @@ export class Requests {
     const { limiter } = share;
     share.limiter = undefined;
     this.clock.read();
-    while (share.parked > 0 && this.#mayGo(share)) {
-      this.#go(share);
-    }
+    this.#resume(share);
     share.limiter = limiter;
     this.#context.copies.flush();
   }
@@ -439,17 +457,31 @@ export class Requests {
     parking.give(place);
   }
 
-  /** Ends the requests of a share that wait, or those of one queue; they complete with `status` where their queue is not discarded. */
+  /** Ends the requests of an owner that wait, or those of one queue: see `endWaiting`. */
+  endWaitingOf(owner: Owner, queue: RequestQueue | undefined, status: number): void {
+    for (const share of this.#waiting) {
+      if (share.owner === owner) {
+        this.endWaiting(share, queue, status);
+      }
+    }
+  }
+
+  /**
+   * Ends the requests of a share that wait, or those of one queue, which goes: they complete with `status` where their queue is not discarded.
+   * Those whose completions have no place now wait on, and end when they may go, as nothing is there for them any more; those of a queue
+   * that goes are forgotten.
+   */
   endWaiting(share: Share, queue: RequestQueue | undefined, status: number): void {
     const { parking } = share.owner;
     let before = NOBODY;
     for (let place = share.first; place !== NOBODY; ) {
       const next = parking.next[place];
       const its = parking.queue[place]!;
-      if (queue === undefined || its === queue) {
+      const silent = its.discarded || (its.stopped && its === queue);
+      if (silent || (!its.stopped && (queue === undefined || its === queue))) {
         const cid = parking.cid[place];
         this.#unpark(share, place, before);
-        if (!its.discarded) {
+        if (!silent) {
           share.counters.fail(status);
           its.completed(cid, status);
         }
@@ -471,7 +503,7 @@ export class Requests {
     if (bit === NOBODY) {
       return false;
     }
-    const drain: Drain = { bit, ends: scope.ends, left: 0, done };
+    const drain: Drain = { bit, scope, left: 0, done };
     owner.drains[bit] = drain;
     const { slots } = this;
     for (let slot = 0; slot < slots.end; slot++) {
@@ -533,11 +565,27 @@ export class Requests {
     return true;
   }
 
-  /** The reactor ends: what is only held up does not last. */
-  hurry(): void {
+  /**
+   * The reactor ends: nobody waits for what is under way any more. It is still to be finished, as it may tell of data that is lost, and as its
+   * blocks are kept from others until then.
+   */
+  leaveAll(): void {
     const { slots } = this;
-    for (let slot = 0; slot < MAX_INFLIGHT; slot++) {
-      slots.share[slot]?.channel.backend.hurry?.(slot, true);
+    for (let slot = 0; slot < slots.end; slot++) {
+      const share = slots.share[slot];
+      if (share === undefined) {
+        continue;
+      }
+      const { backend } = share.channel;
+      backend.hurry?.(slot, true);
+      if (slots.queue[slot] !== undefined) {
+        slots.queue[slot] = undefined;
+        slots.marks[slot] = 0;
+        share.channel.users += 1;
+        if (backend.detach?.(slot) === Detached.OVER) {
+          this.#endAlone(slot, share, slots.op(slot));
+        }
+      }
     }
   }
 

@@ -42,6 +42,8 @@ export class ControllerQueues {
   /** CQs that go to another reactor when their commands have ended; and the ids of the requests to be answered then. */
   readonly #leaving = new Map<number, number>();
   #shadow: ShadowDoorbells | undefined;
+  /** All queues are about to go: none is made until they have. */
+  #ends = false;
 
   constructor(
     controller: IoController,
@@ -87,6 +89,7 @@ export class ControllerQueues {
 
   /** No command that is in flight is to be completed to the host, and none is taken. */
   discard(): void {
+    this.#ends = true;
     for (const { queue } of this.#sqs.values()) {
       queue.closing = true;
       queue.sq.discarded = true;
@@ -136,6 +139,9 @@ export class ControllerQueues {
   createCq(descriptor: CqDescriptor): number {
     const { qid, size, iova } = descriptor;
     const memory = this.#controller.memory.queueMemory(iova, size * CQE_SIZE, true);
+    if (this.#ends) {
+      return Status.ABORTED_BY_REQUEST;
+    }
     if (memory === undefined) {
       return Status.DATA_TRANSFER_ERROR;
     }
@@ -149,6 +155,9 @@ export class ControllerQueues {
     const { qid, size, iova, cqid } = descriptor;
     const cq = this.#cqs.get(cqid)?.cq;
     const memory = this.#controller.memory.queueMemory(iova, size * SQE_SIZE, false);
+    if (this.#ends) {
+      return Status.ABORTED_BY_REQUEST;
+    }
     if (cq === undefined || memory === undefined) {
       return cq === undefined ? Status.COMPLETION_QUEUE_INVALID : Status.DATA_TRANSFER_ERROR;
     }
@@ -200,6 +209,7 @@ export class ControllerQueues {
 
   /** Drops all queues, and the shadow of their doorbells. Returns the ids of `leave` of those that were about to leave. */
   reset(): number[] {
+    this.#ends = false;
     const leaving = [...this.#leaving.values()];
     this.#leaving.clear();
     for (const qid of this.#sqs.keys()) {
@@ -262,8 +272,12 @@ export class ControllerQueues {
   /**
    * A CQ and its SQs that another reactor let go. The next poll finds what the host submitted meanwhile. Nothing tells whether the host was
    * interrupted for all that it has not seen (its vector may have changed on the way), so it is once more.
+   * A status.
    */
-  adopt(cqDescriptor: CqDescriptor, sqDescriptors: readonly SqDescriptor[]): void {
+  adopt(cqDescriptor: CqDescriptor, sqDescriptors: readonly SqDescriptor[]): number {
+    if (this.#ends) {
+      return Status.ABORTED_BY_REQUEST;
+    }
     const { memory } = this.#controller;
     const progress = this.#progress;
     const { qid, size, iova, eventfd } = cqDescriptor;
@@ -281,6 +295,7 @@ export class ControllerQueues {
       sq.hushNow();
     }
     this.#connect(cq, eventfd);
+    return Status.SUCCESS;
   }
 
   // --- interrupts, doorbells, memory --------------------------------------------------------------------------------

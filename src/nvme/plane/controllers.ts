@@ -6,7 +6,7 @@
  */
 import { Counters } from '../../bdev/counters.ts';
 import { Limiter } from '../../bdev/limiter.ts';
-import type { Scope } from '../../bdev/requests/layer.ts';
+import type { Scope } from '../../bdev/requests/drain.ts';
 import { UNHEARD } from '../../io/ring.ts';
 import type { PlaneParts } from '../../reactor/plane.ts';
 import { Status } from '../../spec/nvme.ts';
@@ -118,8 +118,7 @@ export class Controllers {
         return Status.SUCCESS;
       }
       case 'adopt-queues':
-        queues.adopt(request.cq, request.sqs);
-        return Status.SUCCESS;
+        return queues.adopt(request.cq, request.sqs);
       case 'eventfds':
         queues.connect(request.fds);
         return Status.SUCCESS;
@@ -215,11 +214,7 @@ export class Controllers {
   #end(state: ControllerState, done: () => void): number {
     const { io, queues } = state;
     queues.discard();
-    for (const namespace of io.namespaces) {
-      if (namespace !== undefined) {
-        this.#parts.requests.endWaiting(namespace, undefined, Status.ABORTED_BY_REQUEST);
-      }
-    }
+    this.#parts.requests.endWaitingOf(io, undefined, Status.ABORTED_BY_REQUEST);
     return this.#drain(state, EVERYTHING, () => {
       for (const id of queues.reset()) {
         this.#parts.answer(id, Status.ABORTED_BY_REQUEST);
@@ -250,11 +245,7 @@ export class Controllers {
     if (queue === undefined) {
       return Status.SUCCESS;
     }
-    for (const namespace of io.namespaces) {
-      if (namespace !== undefined) {
-        this.#parts.requests.endWaiting(namespace, queue, Status.ABORTED_SQ_DELETION);
-      }
-    }
+    this.#parts.requests.endWaitingOf(io, queue, Status.ABORTED_SQ_DELETION);
     return this.#drain(state, ofQueue(queue), () => {
       queues.deleteSq(qid);
       done();

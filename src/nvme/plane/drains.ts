@@ -1,6 +1,6 @@
 /** Which commands of a controller are in the way of a request that takes something away, and so are waited for. All others go on. */
 import { Op } from '../../bdev/op.ts';
-import type { Scope } from '../../bdev/requests/layer.ts';
+import type { Scope } from '../../bdev/requests/drain.ts';
 import type { Share } from '../../bdev/requests/share.ts';
 import type { Slots } from '../../bdev/requests/slots.ts';
 import type { HostRanges } from '../../memory/host-ranges.ts';
