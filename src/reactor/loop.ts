@@ -40,6 +40,7 @@ export class Reactor implements Sleeper {
   /** Messages of main that were read. */
   #messages = 0;
   #stopId = RUNNING;
+  #ends = false;
   /** Rounds in which an interrupt was held back. */
   #heldRounds = 0;
 
@@ -86,7 +87,9 @@ export class Reactor implements Sleeper {
         // Everything happens in the turn.
       }
     } finally {
-      this.#endIo();
+      while (!this.end()) {
+        // The kernel is waited for.
+      }
     }
   }
 
@@ -113,22 +116,40 @@ export class Reactor implements Sleeper {
     return true;
   }
 
-  /** Waits for the operations under way, whose buffers others may be about to reuse. Their commands are lost with the reactor. */
-  #endIo(): void {
+  /**
+   * Waits for operations under way, whose buffers others may be about to reuse, until some are over. Their commands are lost with the
+   * reactor. True when none is left.
+   */
+  end(): boolean {
+    const ring = this.#ring;
     if (this.#stopId === EXITING) {
       // The process ends, and all its memory with it. A disk that hangs must not keep it from that.
-      return;
+      return true;
     }
-    this.#requests.hurry();
-    while (this.#ring.inflight > 0) {
-      this.#ring.wait(UNBOUNDED);
-      const count = this.#ring.ready();
+    if (!this.#ends) {
+      this.#ends = true;
+      this.#requests.leaveAll();
+    }
+    if (ring.inflight > 0) {
+      ring.wait(UNBOUNDED);
+      const count = ring.ready();
       for (let i = 0; i < count; i++) {
-        if (this.#ring.userData(i) >= 0) {
-          this.#ring.inflight -= 1;
+        const slot = ring.userData(i);
+        if (slot >= 0) {
+          ring.inflight -= 1;
+          this.#endOne(slot, ring.result(i));
         }
       }
-      this.#ring.advance(count);
+      ring.advance(count);
+    }
+    return ring.inflight === 0;
+  }
+
+  #endOne(slot: number, result: number): void {
+    try {
+      this.#requests.finish(slot, result);
+    } catch {
+      // What the reactor died of may well come again: it is to be waited for all the same.
     }
   }
 
