@@ -68,6 +68,12 @@ export interface Message {
 export type Reply =
   /** The reactor runs. `ringFd` is main's to close if the thread dies; `tid` is the thread's in the kernel. */
   | { readonly kind: 'ready'; readonly ringFd: number; readonly tid: number }
+  /**
+   * The reactor has died, and takes no more messages. Operations under way use memory of these owners, each until `left`, or until the thread
+   * is over.
+   */
+  | { readonly kind: 'dying'; readonly message: string; readonly holders: readonly number[] }
+  | { readonly kind: 'left'; readonly owner: number }
   /** A request was carried out, with this status. */
   | { readonly kind: 'done'; readonly id: number; readonly status: number }
   | { readonly kind: 'plane'; readonly message: PlaneMessage };

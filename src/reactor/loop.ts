@@ -41,6 +41,8 @@ export class Reactor implements Sleeper {
   #messages = 0;
   #stopId = RUNNING;
   #ends = false;
+  /** Owners whose memory is in use by what is left, when it dies. */
+  #holders: ReadonlySet<number> = new Set();
   /** Rounds in which an interrupt was held back. */
   #heldRounds = 0;
 
@@ -86,6 +88,9 @@ export class Reactor implements Sleeper {
       while (this.turn()) {
         // Everything happens in the turn.
       }
+    } catch (error) {
+      this.die(error as Error);
+      throw error;
     } finally {
       while (!this.end()) {
         // The kernel is waited for.
@@ -116,13 +121,21 @@ export class Reactor implements Sleeper {
     return true;
   }
 
+  /** Main learns of it at once: whoever has nothing under way here need not wait for those who have. */
+  die(error: Error): void {
+    this.#ends = true;
+    this.#requests.leaveAll();
+    this.#holders = this.#requests.holders();
+    this.#platform.post({ kind: 'dying', message: error.message, holders: [...this.#holders] });
+  }
+
   /**
    * Waits for operations under way, whose buffers others may be about to reuse, until some are over. Their commands are lost with the
    * reactor. True when none is left.
    */
   end(): boolean {
     const ring = this.#ring;
-    if (this.#stopId === EXITING) {
+    if (this.#stopId === EXITING || Atomics.load(this.#words, Word.EXITING) === 1) {
       // The process ends, and all its memory with it. A disk that hangs must not keep it from that.
       return true;
     }
@@ -141,8 +154,21 @@ export class Reactor implements Sleeper {
         }
       }
       ring.advance(count);
+      this.#tellWhoLeft();
     }
     return ring.inflight === 0;
+  }
+
+  #tellWhoLeft(): void {
+    if (this.#holders.size > 0) {
+      const left = this.#requests.holders();
+      for (const owner of this.#holders) {
+        if (!left.has(owner)) {
+          this.#platform.post({ kind: 'left', owner });
+        }
+      }
+      this.#holders = left;
+    }
   }
 
   #endOne(slot: number, result: number): void {

@@ -36,8 +36,8 @@ export interface ReactorPoolOptions {
 export interface ControllerEvents {
   /** Its plane tells something. */
   told(message: PlaneMessage): void;
-  /** A reactor died with all that it knew of the controller. */
-  reactorLost(reactor: number): void;
+  /** A reactor died with all that it knew of the controller. `left`: no operation of it uses memory of the controller's guest any more. */
+  reactorLost(reactor: number, left: Promise<void>): void;
 }
 
 interface Pending {
@@ -49,6 +49,11 @@ interface Pending {
 interface Thread {
   readonly runs: ReactorThread;
   readonly pending: Map<number, Pending>;
+  /** Its reactor has died, and operations may be left under way; for the controllers that these belong to: what is called when they are over. */
+  dead: boolean;
+  readonly holders: Map<number, () => void>;
+  /** When (ms). */
+  readonly started: number;
   ringFd: number;
   tid: number;
 }
@@ -150,7 +155,6 @@ export class ReactorPool {
       counters: slot.counters,
       wakeFd: slot.wakeFd,
     };
-    const started = Date.now();
     return new Promise((ready, failed) => {
       const runs = this.#threads.start(start, (reply) => {
         if (reply.kind === 'ready') {
@@ -158,27 +162,43 @@ export class ReactorPool {
           thread.tid = reply.tid;
           ready();
         } else {
-          this.#receive(thread, reply);
+          this.#receive(slot, thread, reply);
         }
       });
-      const thread: Thread = { runs, pending: new Map(), ringFd: -1, tid: 0 };
+      const thread: Thread = {
+        runs,
+        pending: new Map(),
+        dead: false,
+        holders: new Map(),
+        started: Date.now(),
+        ringFd: -1,
+        tid: 0,
+      };
       slot.thread = thread;
       runs.over.then(
         () => this.#ended(slot, thread),
         (error: Error) => {
           failed(error);
+          if (!thread.dead) {
+            this.#died(slot, thread, error, []);
+          }
           this.#ended(slot, thread);
-          this.#lost(slot, error, Date.now() - started > MIN_LIFE_MS);
         },
       );
     });
   }
 
-  #receive(thread: Thread, reply: Reply): void {
+  #receive(slot: ReactorSlot, thread: Thread, reply: Exclude<Reply, { kind: 'ready' }>): void {
     switch (reply.kind) {
       case 'done':
         thread.pending.get(reply.id)?.resolve(reply.status);
         thread.pending.delete(reply.id);
+        break;
+      case 'dying':
+        this.#died(slot, thread, new Error(reply.message), reply.holders);
+        break;
+      case 'left':
+        thread.holders.get(reply.owner)?.();
         break;
       case 'plane':
         this.#controllers.get(reply.message.controller)?.told(reply.message);
@@ -186,14 +206,22 @@ export class ReactorPool {
     }
   }
 
-  /** The thread's task is over, with nothing of it under way in the kernel: closes its ring and answers whoever waits. */
+  /** The thread's task is over, with nothing of it under way in the kernel: closes its ring. */
   #ended(slot: ReactorSlot, thread: Thread): void {
-    if (slot.thread === thread) {
-      slot.thread = undefined;
-    }
+    this.#refuse(slot, thread);
     thread.runs.close();
     if (thread.ringFd >= 0) {
       this.#threads.close(thread.ringFd);
+    }
+    for (const left of thread.holders.values()) {
+      left();
+    }
+  }
+
+  /** It carries out nothing any more: answers whoever waits. */
+  #refuse(slot: ReactorSlot, thread: Thread): void {
+    if (slot.thread === thread) {
+      slot.thread = undefined;
     }
     for (const { reject } of thread.pending.values()) {
       reject(new ReactorLostError(slot.index));
@@ -201,18 +229,27 @@ export class ReactorPool {
     thread.pending.clear();
   }
 
-  #lost(slot: ReactorSlot, error: Error, again: boolean): void {
+  /**
+   * Another takes its place at once. `holders`: the controllers whose guests' memory is in use by what it has left under way; the others need
+   * not wait for that.
+   */
+  #died(slot: ReactorSlot, thread: Thread, error: Error, holders: readonly number[]): void {
+    thread.dead = true;
+    this.#refuse(slot, thread);
     if (this.#stopping) {
       return;
     }
     this.#options.log.error({ err: error, reactor: slot.index }, 'reactor died');
-    if (again) {
+    if (Date.now() - thread.started > MIN_LIFE_MS) {
       // First, so that requests wait in the new thread's port.
       this.#launch(slot).catch(() => {});
     }
     this.#onLost(slot.index, error.message);
-    for (const events of this.#controllers.values()) {
-      events.reactorLost(slot.index);
+    for (const [id, events] of this.#controllers) {
+      const left = holders.includes(id)
+        ? new Promise<void>((resolve) => thread.holders.set(id, resolve))
+        : Promise.resolve();
+      events.reactorLost(slot.index, left);
     }
   }
 

@@ -46,7 +46,8 @@ export function workerThreads(count: number): ReactorThreads {
   const piscina = new Piscina({
     filename: new URL('../../workers/reactor.js', import.meta.url).href,
     minThreads: count,
-    maxThreads: count,
+    // One that has died may keep its thread until its operations are over.
+    maxThreads: 2 * count,
     concurrentTasksPerWorker: 1,
     idleTimeout: Number.POSITIVE_INFINITY,
     atomics: 'disabled',

@@ -86,7 +86,7 @@ export class NvmeDevice implements PciEvents {
     });
     this.#id = reactors.register({
       told: (message) => this.#told(message as NvmeEvent),
-      reactorLost: (reactor) => this.#reactorLost(reactor),
+      reactorLost: (reactor, left) => this.#reactorLost(reactor, left),
     });
     this.#namespaces = new DeviceNamespaces(this.#id, subsystem, reactors);
     this.#queues = this.#makeQueues();
@@ -276,8 +276,8 @@ export class NvmeDevice implements PciEvents {
 
   // --- reactors -------------------------------------------------------------------------------------------------------
 
-  #reactorLost(reactor: number): void {
-    if (this.#queues.reactorLost(reactor)) {
+  #reactorLost(reactor: number, left: Promise<void>): void {
+    if (this.#queues.reactorLost(reactor, left)) {
       this.#controller.fail(`reactor ${reactor} died`);
     }
   }

@@ -28,6 +28,9 @@ import type { QueuePairInfo } from './types.ts';
 /** A request without the controller it is about. */
 type Ask<T = NvmeRequest> = T extends NvmeRequest ? Omit<T, 'controller'> : never;
 
+/** After these the guest may do as it likes with memory that it gave to commands. */
+const TAKES_AWAY = new Set<NvmeRequest['kind']>(['detach', 'reset', 'unmap', 'delete-sq']);
+
 export interface IoQueuesOptions {
   readonly controller: number;
   readonly pool: ReactorPool;
@@ -73,6 +76,8 @@ export class IoQueues {
   #connected: readonly number[] = [];
   #connecting: Promise<void> | undefined;
   #connectNext: Promise<void> | undefined;
+  /** Reactors that died, and have operations under way that use the guest's memory. */
+  readonly #leaving = new Set<Promise<void>>();
   /** The client's, or -1. */
   socket = -1;
 
@@ -148,12 +153,13 @@ export class IoQueues {
     return pool.request(reactor, { ...ask, controller } as NvmeRequest);
   }
 
-  /** Asks a reactor that may have died: then what was to be taken away is gone. */
+  /** Asks a reactor that may have died: then what was to be taken away is gone, when its last operation is over. */
   async #tell(reactor: number, ask: Ask): Promise<number> {
     try {
       return await this.#ask(reactor, ask);
     } catch (error) {
       if (error instanceof ReactorLostError) {
+        await this.#left(ask);
         return Status.SUCCESS;
       }
       throw error;
@@ -162,7 +168,16 @@ export class IoQueues {
 
   /** Tells every reactor that knows the controller. Resolves as `firstFailure` does. */
   async #tellAll(ask: Ask): Promise<number> {
-    return firstFailure([...this.#attached.keys()].map((reactor) => this.#tell(reactor, ask)));
+    const told = [...this.#attached.keys()].map((reactor) => this.#tell(reactor, ask));
+    return firstFailure([...told, this.#left(ask)]);
+  }
+
+  /** Reactors that died are not asked, but waited for, where something is taken away that they may use. */
+  async #left({ kind }: Ask): Promise<number> {
+    if (TAKES_AWAY.has(kind)) {
+      await Promise.all(this.#leaving);
+    }
+    return Status.SUCCESS;
   }
 
   /** Tells every reactor. A refusal may have left the controller changed by half there: it fails, and the call rejects. */
@@ -279,10 +294,8 @@ export class IoQueues {
 
   async #deleteSq(qid: number): Promise<number> {
     const reactor = this.#sqs.get(qid);
-    const status =
-      reactor === undefined
-        ? Status.SUCCESS
-        : await this.#tell(reactor, { kind: 'delete-sq', qid });
+    const ask = { kind: 'delete-sq', qid } as const;
+    const status = await (reactor === undefined ? this.#left(ask) : this.#tell(reactor, ask));
     if (status === Status.SUCCESS) {
       this.#sqs.delete(qid);
     }
@@ -475,8 +488,10 @@ export class IoQueues {
   }
 
   /** A reactor died: its queues are gone; the admin watch moves on. True if the controller had queues there. */
-  reactorLost(reactor: number): boolean {
+  reactorLost(reactor: number, left: Promise<void>): boolean {
     this.#attached.delete(reactor);
+    const leaving = left.finally(() => this.#leaving.delete(leaving));
+    this.#leaving.add(leaving);
     const before = this.#sqs.size + this.#cqs.size;
     for (const [qid, other] of this.#sqs) {
       if (other === reactor) {

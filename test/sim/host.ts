@@ -63,8 +63,8 @@ export class Host {
     );
     this.#controller = pool.register({
       told: (message) => this.#told(message as NvmeEvent),
-      reactorLost: (reactor) => {
-        if (this.io.reactorLost(reactor)) {
+      reactorLost: (reactor, left) => {
+        if (this.io.reactorLost(reactor, left)) {
           this.failed = true;
         }
       },

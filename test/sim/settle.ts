@@ -64,7 +64,7 @@ function unfinished(world: World): string | undefined {
     }
     for (const sq of host.queues.sqs.values()) {
       for (const command of sq.commands.values()) {
-        if (!queueMayRest(world, host, sq) && !hangs(command)) {
+        if (!queueMayRest(host, sq) && !hangs(command)) {
           return `${describe(command)} of host ${host.id}`;
         }
       }
@@ -80,7 +80,7 @@ function hangs({ bdevs }: Command): boolean {
 }
 
 /** Some of its memory is not there, nobody hears of its completions, or commands that hang have all of its room. */
-function queueMayRest(world: World, host: Host, { page, cq, closing, size }: HostSq): boolean {
+function queueMayRest(host: Host, { page, cq, closing, size }: HostSq): boolean {
   const pages = [page, cq.page, ...(host.shadowed ? [Pages.SHADOW, Pages.SHADOW + 1] : [])];
   if (closing || pages.some((each) => !host.memory.reachable(each))) {
     return true;
@@ -94,22 +94,13 @@ function queueMayRest(world: World, host: Host, { page, cq, closing, size }: Hos
     .flatMap((sq) =>
       [...sq.commands.values()].filter((command) => rests(sq) || hangs(command)),
     ).length;
-  return stuck >= Math.min(cq.size, size) - 1 || deadReactorWaits(world);
-}
-
-/** A reactor has died, and a disk does not answer to what it has under way. */
-function deadReactorWaits(world: World): boolean {
-  return world.threads.threads.some(
-    ({ state, ring }) =>
-      state === 'ends' && [...ring.under].some(({ file }) => file.disk.mood === 'hung'),
-  );
+  return stuck >= Math.min(cq.size, size) - 1;
 }
 
 function mayWait(world: World, { host, name }: Operation): boolean {
   const hangsInMemory = world.threads.threads.some(({ ring }) => ring.hangsIn(host.id));
   return (
     hangsInMemory ||
-    deadReactorWaits(world) ||
     ((name === 'write cache' || name === 'move') && host.queues.outstanding.some(hangs))
   );
 }

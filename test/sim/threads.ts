@@ -82,6 +82,7 @@ export class SimThread implements ReactorThread {
         }
         this.#error = error as Error;
         this.ring.broken = false;
+        this.#reactor.die(this.#error);
         this.state = 'ends';
       }
     }

@@ -23,6 +23,8 @@ import { Slots } from './slots.ts';
 export const BUSY = -2;
 
 const SUCCESS = 0;
+/** In place of the bits of drains: the reactor has ended, and the request uses memory of its owner's. */
+const HOLDS = -1;
 
 export class Requests {
   readonly clock: RoundClock;
@@ -261,6 +263,10 @@ export class Requests {
       .map((drain) => drain!.scope);
     share.channel.backend.hurry?.(slot, marks === 0 || scopes.some(({ ends }) => ends));
     const queue = slots.queue[slot];
+    if (queue === undefined && marks === HOLDS) {
+      this.#leaveAlone(slot, share);
+      return;
+    }
     const leaves = scopes.find(({ detaches }) => detaches);
     if (queue !== undefined && leaves !== undefined) {
       this.#detach(slot, queue, share, leaves.status);
@@ -540,13 +546,19 @@ export class Requests {
     return this.#drained.length > 0;
   }
 
+  /** What comes for the blocks of a write waits until it is over. */
+  #keepBlocks(slot: number, share: Share): void {
+    const { slots } = this;
+    if (slots.op(slot) === Op.WRITE && slots.stale[slot] < 0) {
+      slots.stale[slot] = share.channel.stale.add(slots.offset[slot], slots.bytes(slot));
+    }
+  }
+
   /** Leaves a request to itself, if its backend can. Its blocks are kept from others until a write is over. */
   #detach(slot: number, queue: RequestQueue, share: Share, status: number): boolean {
     const { slots } = this;
     const op = slots.op(slot);
-    if (op === Op.WRITE && slots.stale[slot] < 0) {
-      slots.stale[slot] = share.channel.stale.add(slots.offset[slot], slots.bytes(slot));
-    }
+    this.#keepBlocks(slot, share);
     const detached = share.channel.backend.detach?.(slot) ?? Detached.NO;
     if (detached === Detached.NO) {
       return false;
@@ -566,8 +578,8 @@ export class Requests {
   }
 
   /**
-   * The reactor ends: nobody waits for what is under way any more. It is still to be finished, as it may tell of data that is lost, and as its
-   * blocks are kept from others until then.
+   * The reactor ends: nobody waits for what is under way any more. It is still to be finished, as it may tell of data that is lost; until
+   * then its blocks are kept from others.
    */
   leaveAll(): void {
     const { slots } = this;
@@ -576,17 +588,37 @@ export class Requests {
       if (share === undefined) {
         continue;
       }
-      const { backend } = share.channel;
-      backend.hurry?.(slot, true);
+      share.channel.backend.hurry?.(slot, true);
       if (slots.queue[slot] !== undefined) {
         slots.queue[slot] = undefined;
-        slots.marks[slot] = 0;
         share.channel.users += 1;
-        if (backend.detach?.(slot) === Detached.OVER) {
-          this.#endAlone(slot, share, slots.op(slot));
-        }
+        this.#keepBlocks(slot, share);
+        this.#leaveAlone(slot, share);
       }
     }
+  }
+
+  /** It goes on alone if it can; else it is marked, as it uses memory of its owner's. */
+  #leaveAlone(slot: number, share: Share): void {
+    const { slots } = this;
+    const detached = share.channel.backend.detach?.(slot) ?? Detached.NO;
+    slots.marks[slot] = detached === Detached.NO ? HOLDS : 0;
+    if (detached === Detached.OVER) {
+      this.#endAlone(slot, share, slots.op(slot));
+    }
+  }
+
+  /** After `leaveAll`: the owners whose memory is still in use. */
+  holders(): Set<number> {
+    const { slots } = this;
+    const holders = new Set<number>();
+    for (let slot = 0; slot < slots.end; slot++) {
+      const share = slots.share[slot];
+      if (share !== undefined && slots.marks[slot] === HOLDS) {
+        holders.add(share.owner.id);
+      }
+    }
+    return holders;
   }
 
   /** The queue of each request that is under way or waits: a queue as often as it has requests. For diagnosis. */
