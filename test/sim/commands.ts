@@ -50,6 +50,8 @@ export interface CommandWorld {
   /** Steps so far; each call is one. */
   step(): number;
   readonly now: number;
+  /** Of all bdevs. */
+  readonly blockSize: number;
 }
 
 export class Commands {
@@ -116,7 +118,7 @@ export class Commands {
   ): Command | undefined {
     const { random } = this.#world;
     const namespace = this.namespaces.get(nsid)!;
-    const unit = (namespace.bdev?.blockSize ?? namespace.next?.blockSize ?? SECTOR) / SECTOR;
+    const unit = this.#world.blockSize / SECTOR;
     const blocks = 1 + random.below(Math.floor(MOST_SECTORS / unit));
     const count = blocks * unit;
     const lba = random.below(Math.max(1, SECTORS / unit - blocks + 1));

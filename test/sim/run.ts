@@ -53,7 +53,9 @@ export async function simulate(seed: number, events: number, coverage: Coverage)
 async function event(world: World): Promise<boolean> {
   const { random } = world;
   const host = random.pick(world.hosts);
-  if (host.failed && !host.resetting && random.chance(0.2)) {
+  // What failed is to be reset; and a reset amid other changes is worth more than its weight.
+  const creates = world.underWay(host, 'create queues');
+  if (!host.resetting && random.chance(host.failed ? 0.2 : creates ? 0.03 : 0)) {
     world.operation('reset', host, () => host.reset());
     await settled();
     return true;

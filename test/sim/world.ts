@@ -39,6 +39,7 @@ export class World {
   /** Messages of clients. */
   readonly #toMain: (() => void)[] = [];
   readonly reactors: number;
+  readonly blockSize: number;
   pool!: ReactorPool;
   #steps = 1;
   #hosts = 1;
@@ -50,10 +51,10 @@ export class World {
     this.threads = new SimThreads(this.kernel);
     this.reactors = 1 + random.below(3);
     // The same for all, so that a command is as long in whatever namespace it finds.
-    const blockSize = random.chance(0.25) ? 4096 : SECTOR;
+    this.blockSize = random.chance(0.25) ? 4096 : SECTOR;
     this.bdevs = Array.from(
       { length: BDEVS },
-      (_, i) => new SimBdev(i, this.reactors, blockSize, this.kernel, random),
+      (_, i) => new SimBdev(i, this.reactors, this.blockSize, this.kernel, random),
     );
   }
 
