@@ -64,6 +64,20 @@ export class Limiter {
     return true;
   }
 
+  /** When a read or write that had to wait may go at the earliest, if nobody else takes what comes: in ns, as `now[0]`. */
+  due(now: Float64Array): number {
+    const words = this.#words;
+    let slices = 1;
+    for (let i = 0; i < LIMITS.length; i++) {
+      const limit = Atomics.load(words, Word.LIMIT + i);
+      const tokens = Atomics.load(words, Word.TOKENS + i);
+      if (limit > 0 && tokens <= 0) {
+        slices = Math.max(slices, Math.floor(-tokens / limit) + 1);
+      }
+    }
+    return (Math.floor(now[0] / NS_PER_SLICE) + slices) * NS_PER_SLICE;
+  }
+
   #left(limit: number): boolean {
     const words = this.#words;
     return (

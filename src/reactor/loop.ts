@@ -283,8 +283,8 @@ export class Reactor implements Sleeper {
     return this.#plane.unheard;
   }
 
-  get timed(): boolean {
-    return this.#requests.timed;
+  get due(): number {
+    return this.#requests.due;
   }
 
   arm(): void {

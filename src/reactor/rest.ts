@@ -10,8 +10,6 @@ import { Total, Word } from './control.ts';
 
 /** The shortest sleep worth its system call. Microseconds. */
 const MIN_SLEEP_US = 20;
-/** While requests wait for the next slice of a rate limit. Microseconds. */
-const TIMED_SLEEP_US = 500;
 /** The longest wait for I/O that is soon to complete. Microseconds. */
 const MAX_WAIT_US = 160;
 /** A sleep lasts this fraction of the idle time before it. */
@@ -52,8 +50,8 @@ export interface Sleeper {
   readonly inflight: number;
   /** Hosts submit without a word. */
   readonly unheard: boolean;
-  /** Requests wait for time to pass. */
-  readonly timed: boolean;
+  /** When requests may go that wait for time to pass, in ns of the clock; Infinity if there are none. */
+  readonly due: number;
   arm(): void;
   hush(): void;
   /** Sleeps until `completions` operations are over; < 0: without a bound in time. */
@@ -186,8 +184,18 @@ export class Rest {
       Atomics.load(this.#words, Word.SLEEPING);
     } else {
       const rest = sleeper.unheard ? this.#sleepUs(idle) : UNBOUNDED;
-      this.#sleep(sleeper.timed ? TIMED_SLEEP_US : rest, 1);
+      this.#sleep(this.#untilDue(rest), 1);
     }
+  }
+
+  /** So many microseconds (< 0: without bound), but no longer than until requests may go. */
+  #untilDue(microseconds: number): number {
+    const left = Math.ceil((this.#sleeper.due - this.#times[NOW]) / 1000);
+    if (left === Number.POSITIVE_INFINITY) {
+      return microseconds;
+    }
+    const bounded = Math.max(MIN_SLEEP_US, left);
+    return microseconds < 0 ? bounded : Math.min(microseconds, bounded);
   }
 
   /** Microseconds to sleep after so many nanoseconds without work. */

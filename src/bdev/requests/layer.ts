@@ -23,6 +23,10 @@ import { Slots } from './slots.ts';
 export const BUSY = -2;
 
 const SUCCESS = 0;
+/** Old writes of other reactors are looked for so often: nobody tells that they are over. Nanoseconds. */
+const STALE_NS = 500_000;
+/** And what waits for a rate limit, at least: main may have changed it. */
+const MAX_WAIT_NS = 20_000_000;
 /** In place of the bits of drains: the reactor has ended, and the request uses memory of its owner's. */
 const HOLDS = -1;
 
@@ -38,8 +42,8 @@ export class Requests {
   readonly #waiting: Share[] = [];
   /** Some of them may go on now. */
   #look = false;
-  /** Some of them wait for time to pass, or for another reactor: they have to be looked at again and again. */
-  timed = false;
+  /** When one of them may go that waits for time to pass, or for another reactor, in ns; Infinity: none does. */
+  due = Number.POSITIVE_INFINITY;
   /** When a request came that is carried out now, at index 0. */
   readonly #since = new Float64Array(1);
   /** Drains that are over. */
@@ -176,14 +180,14 @@ export class Requests {
     }
     const { stale } = share.channel;
     if (stale.any && stale.blocks(request.offset[0], request.length)) {
-      this.timed = true;
+      this.#waitsUntil(this.clock.now[0] + STALE_NS);
       return false;
     }
     const { limiter } = share;
     if (limiter === undefined || limiter.admit(op, request.length, this.clock.now)) {
       return true;
     }
-    this.timed = true;
+    this.#waitsUntil(limiter.due(this.clock.now));
     return false;
   }
 
@@ -357,14 +361,14 @@ export class Requests {
 
   /** Whether `resume` has anything to do now. */
   get resumes(): boolean {
-    return this.#look || this.timed;
+    return this.#look || this.due !== Number.POSITIVE_INFINITY;
   }
 
   /** Carries out what waited and may go by now. Returns how many requests that was. */
   resume(): number {
     const waiting = this.#waiting;
     this.#look = false;
-    this.timed = false;
+    this.due = Number.POSITIVE_INFINITY;
     this.clock.read();
     let resumed = 0;
     let kept = 0;
@@ -413,14 +417,19 @@ export class Requests {
     }
     const length = parking.length[place];
     if (share.channel.stale.blocks(parking.offset[place], length)) {
-      this.timed = true;
+      this.#waitsUntil(this.clock.now[0] + STALE_NS);
       return false;
     }
-    if (share.limiter === undefined || share.limiter.admit(op, length, this.clock.now)) {
+    const { limiter } = share;
+    if (limiter === undefined || limiter.admit(op, length, this.clock.now)) {
       return true;
     }
-    this.timed = true;
+    this.#waitsUntil(limiter.due(this.clock.now));
     return false;
+  }
+
+  #waitsUntil(due: number): void {
+    this.due = Math.min(this.due, due, this.clock.now[0] + MAX_WAIT_NS);
   }
 
   /** Carries out a request that waits; `before` is the one before it. */
