@@ -11,6 +11,7 @@ import {
   PCI_CAPABILITIES_START,
   PCI_COMMAND_WRITABLE,
   PCI_STATUS_CAPABILITIES,
+  PCI_STATUS_INTERRUPT,
   PCIE_CAPABILITY_ID,
   PCIE_DEVCTL_FLR,
   PciCommand,
@@ -147,6 +148,13 @@ export class ConfigSpace {
   /** Of the header. See PciCommand. */
   get command(): number {
     return this.#view.getUint16(PciHeader.offset.command, true);
+  }
+
+  /** The pin is asserted: software that shares an interrupt line looks whose it is. */
+  set interruptStatus(asserted: boolean) {
+    const at = PciHeader.offset.status;
+    const status = this.#view.getUint16(at, true) & ~PCI_STATUS_INTERRUPT;
+    this.#view.setUint16(at, status | (asserted ? PCI_STATUS_INTERRUPT : 0), true);
   }
 
   /** Any offset and width within the space. */

@@ -172,6 +172,7 @@ export class PciFunction implements VfioUserDevice {
 
   regionRead(index: number, offset: number, into: Uint8Array): Promise<void> | void {
     if (index === PciRegion.CONFIG) {
+      this.#config.interruptStatus = this.irq.asserted;
       this.#config.read(offset, into);
     } else if (this.#msixTable?.holds(index, offset)) {
       this.#msixTable.read(offset, into);

@@ -16,12 +16,18 @@ import { run } from './tools.mjs';
 /** @typedef {import('./debian-packages.mjs').Unpacked} Unpacked */
 
 /** The packages that {@link makeGuestImage} takes files from; kmod and busybox also do the making. */
-export const IMAGE_PACKAGES = ['busybox-static', 'kmod', 'fio', 'nvme-cli', 'e2fsprogs'];
+export const IMAGE_PACKAGES = ['busybox-static', 'kmod', 'fio', 'nvme-cli', 'e2fsprogs', 'gpiod'];
 
-const PROGRAMS = ['/usr/bin/fio', '/usr/sbin/nvme', '/usr/sbin/mkfs.ext4', '/usr/sbin/e2fsck'];
+const PROGRAMS = [
+  '/usr/bin/fio',
+  '/usr/sbin/nvme',
+  '/usr/sbin/mkfs.ext4',
+  '/usr/sbin/e2fsck',
+  ...['gpiodetect', 'gpioget', 'gpioset', 'gpiomon'].map((name) => `/usr/bin/${name}`),
+];
 const FILES = ['/etc/mke2fs.conf'];
-/** virtio_mem is for the tests that plug memory. */
-const MODULES = ['nvme', 'ext4', 'virtio_pci', 'virtio_mem'];
+/** virtio_mem is for the tests that plug memory; what follows it, for those of other PCI devices. */
+const MODULES = ['nvme', 'ext4', 'virtio_pci', 'virtio_mem', 'gpio_pci_idio_16', 'uio_pci_generic'];
 
 /**
  * Makes `vmlinuz` and `initramfs.cpio` in a folder. The initramfs is not compressed: the emulated processor would take

@@ -39,6 +39,8 @@ export const PciCommand = {
 } as const;
 /** Memory, bus master, parity response, SERR, INTx disable: the bits software can set in any function; IO where it has such a BAR. */
 export const PCI_COMMAND_WRITABLE = 0x0546;
+/** INTx is asserted, whether it is disabled or not. */
+export const PCI_STATUS_INTERRUPT = 1 << 3;
 export const PCI_STATUS_CAPABILITIES = 1 << 4;
 export const PCI_BAR_IO = 1;
 export const PCI_BAR_64BIT = 2 << 1;

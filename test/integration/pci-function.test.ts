@@ -66,10 +66,13 @@ t.test('the pin: its level, and who masks it', async (t) => {
   pci().irq.deassert();
   pci().irq.assert();
   t.equal(heard(), 0, 'disabled by the command register');
+  const status = async () => (await client.regionRead(PciRegion.CONFIG, 6, 1))[0];
+  t.equal((await status()) & 8, 8, 'which status tells all the same');
   await command(0);
   t.equal(heard(), 1);
   await client.reset();
   t.notOk(pci().irq.asserted);
+  t.equal((await status()) & 8, 0);
   t.notOk(pci().irq.signal(0), 'no MSI');
   t.equal(heard(), 0);
 
