@@ -26,7 +26,7 @@ namespace doorbell {
 namespace {
 
 // What may be revoked, in the whole process, before each thread looks for what it can free of it.
-constexpr uint64_t kManyMappings = 256;
+constexpr uint64_t kManyMappings = 4096;
 constexpr uint64_t kManyBytes = uint64_t{1} << 40;
 
 std::atomic<uint64_t> revokedMappings{0};  // since the start

@@ -51,7 +51,7 @@ export interface NativeAddon {
    */
   revoke(view: ArrayBufferView): void;
   /**
-   * Runs a full garbage collection of this thread (2 to 10 ms), if since its last one 256 mappings or 1 TiB were revoked in
+   * Runs a full garbage collection of this thread (2 to 10 ms), if since its last one 4096 mappings or 1 TiB were revoked in
    * the process; otherwise it costs nothing. Every thread that had views of a mapping calls it after it has dropped them:
    * nothing else makes V8 collect them, and with them the addresses they hold. True if it collected.
    */
