@@ -3,6 +3,7 @@
 //   --socket-path=PATH     listens there
 //   --fd=NUMBER            serves on a socket that it inherits, listening or connected
 //   --print-capabilities   prints what it is as JSON, and ends
+//   --specified-dma        clients lay out DMA messages as the protocol says: the first of them is no probe
 import { parseArgs } from 'node:util';
 import { serve } from 'doorbell-nvme/vfio-user';
 
@@ -20,6 +21,7 @@ export function runBackend(type, options) {
       'socket-path': { type: 'string' },
       fd: { type: 'string' },
       'print-capabilities': { type: 'boolean' },
+      'specified-dma': { type: 'boolean' },
     },
   });
   if (values['print-capabilities']) {
@@ -35,6 +37,7 @@ export function runBackend(type, options) {
   const server = serve({
     ...options,
     ...(path === undefined ? { fd: Number(fd) } : { path }),
+    ...(values['specified-dma'] && { dmaLayout: 'specified' }),
     onExhausted: () => server.close(),
   });
   const stop = async () => {

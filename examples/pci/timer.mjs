@@ -3,8 +3,8 @@
 //   0  written: a time in seconds since 1970, when it interrupts (INTx); read: how many seconds ago that was
 //   8  an address of the guest's memory, 0 at first
 //
-// When the time has come it interrupts, then writes 4 KiB at the address by messages, in four pieces, and reads them again in two. BAR 1 is memory,
-// of which the client may map the middle.
+// When the time has come it interrupts, then writes 4 KiB, in the memory itself if the client shares it, behind the 4 KiB at the address, which it writes
+// by messages, in four pieces, and reads again in two. BAR 1 is memory, of which the client may map the middle.
 //
 //   node examples/pci/timer.mjs --socket-path=/tmp/timer
 import { PciFunction, RegionMemory } from 'doorbell-nvme/vfio-user';
@@ -35,6 +35,8 @@ class Timer {
         classCode: 0xff,
       },
       conventional: true,
+      // A client may share any file: this program has no other one, which would wait for it.
+      mapFiles: true,
       interrupts: { intx: true },
       bars: [
         {
@@ -85,6 +87,7 @@ class Timer {
     const written = new Uint8Array(PIECE * PIECES).map((_, i) => 0x41 + Math.floor(i / PIECE));
     const read = new Uint8Array(written.length);
     try {
+      await this.pci.dma.write(address + written.length, written).catch(() => {});
       for (let at = 0; at < written.length; at += PIECE) {
         await messages.write(address + at, written.subarray(at, at + PIECE));
       }

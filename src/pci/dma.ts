@@ -5,6 +5,7 @@
 import type { GuestRegion } from '../memory/guest.ts';
 import type { DmaMessages } from '../vfio-user/dma-messages.ts';
 import { Refusal } from '../vfio-user/refusal.ts';
+import type { DirtyPages } from './dirty-pages.ts';
 import type { DeviceMemory } from './memory.ts';
 
 /** Typed arrays hold no more on every Node. Bytes. */
@@ -13,8 +14,10 @@ const MAX_VIEW_BYTES = 2 ** 30;
 export class Dma {
   readonly #memory: DeviceMemory;
   readonly #messages: DmaMessages;
+  readonly #dirty: DirtyPages;
 
-  constructor(memory: DeviceMemory, messages: DmaMessages) {
+  constructor(memory: DeviceMemory, messages: DmaMessages, dirty: DirtyPages) {
+    this.#dirty = dirty;
     this.#memory = memory;
     this.#messages = messages;
   }
@@ -43,6 +46,7 @@ export class Dma {
         return this.#messages.write(at, piece);
       }
       new Uint8Array(region.buffer, at - region.iova, length).set(piece);
+      this.#dirty.wrote(at, length);
       return undefined;
     });
   }
@@ -62,6 +66,7 @@ export class Dma {
     if (!region.writable) {
       throw new Refusal('EPERM', `the device may only read the memory at ${iova}`);
     }
+    this.#dirty.viewed(iova, size);
     return new DmaView(this.#memory, region, iova, size);
   }
 

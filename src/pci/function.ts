@@ -13,6 +13,7 @@ import { IOVA_END, IrqInfoFlag, PciIrq, PciRegion } from '../spec/vfio-user.ts';
 import type {
   Client,
   DeviceRegion,
+  DmaLog,
   DmaRegion,
   IrqIndex,
   VfioUserDevice,
@@ -26,6 +27,7 @@ import {
   powerManagement,
 } from './capabilities.ts';
 import { type Bar, ConfigSpace, type PciIdentity } from './config-space.ts';
+import { DirtyPages } from './dirty-pages.ts';
 import { Dma } from './dma.ts';
 import { Interrupts } from './interrupts.ts';
 import { Irq } from './irq.ts';
@@ -84,6 +86,7 @@ export interface PciDefinition {
 export class PciFunction implements VfioUserDevice {
   readonly regions: readonly DeviceRegion[];
   readonly irqs: readonly IrqIndex[];
+  readonly dmaLog: DmaLog | undefined;
   readonly irq: Irq;
   readonly dma: Dma;
   /** For devices whose interrupts and memory other threads use. */
@@ -137,7 +140,10 @@ export class PciFunction implements VfioUserDevice {
     this.vectors = new Vectors(this.interrupts, vectorUser(this, on), client.close);
     this.irq = new Irq(this.interrupts, this.vectors);
     this.memory = new DeviceMemory(memoryUser(on), definition.mapFiles ?? false, client);
-    this.dma = new Dma(this.memory, client.messages);
+    const dirty = new DirtyPages();
+    this.dma = new Dma(this.memory, client.messages, dirty);
+    // Where others use the memory, too, what they write is not known.
+    this.dmaLog = on.memoryMapped === undefined ? dirty : undefined;
   }
 
   /** The guest lets the function reach its memory (bus master of the command register). */

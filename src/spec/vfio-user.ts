@@ -69,7 +69,13 @@ export const DmaMap = struct('DmaMap', 32, {
   size: u64(24),
 });
 /** READ and WRITE as the device does them. */
-export const DmaMapFlag = { READ: 1 << 0, WRITE: 1 << 1 } as const;
+export const DmaMapFlag = {
+  READ: 1 << 0,
+  WRITE: 1 << 1,
+  /** As the newest clients say it: the file may be mapped; it may be read and written. */
+  MMAP: 1 << 2,
+  FILE_IO: 1 << 3,
+} as const;
 
 export const DmaUnmap = struct('DmaUnmap', 24, {
   argsz: u32(0),
@@ -172,6 +178,25 @@ export const MAX_DMA_MESSAGE_BYTES = 128 * 1024;
 
 /** Followed by the feature's data. */
 export const DeviceFeature = struct('DeviceFeature', 8, { argsz: u32(0), flags: u32(4) });
+/** The feature's number, in the low bits of its flags; what to do with it, above. */
+export const DEVICE_FEATURE_MASK = 0xffff;
+export const DeviceFeatureOp = { GET: 1 << 16, SET: 1 << 17, PROBE: 1 << 18 } as const;
+export const DeviceFeatureId = {
+  DMA_LOGGING_START: 6,
+  DMA_LOGGING_STOP: 7,
+  DMA_LOGGING_REPORT: 8,
+} as const;
+/** Of DMA_LOGGING_START; followed by `numRanges` of first address and length, 64 bits each. */
+export const DmaLoggingControl = struct('DmaLoggingControl', 16, {
+  pageSize: u64(0),
+  numRanges: u32(8),
+});
+/** Of DMA_LOGGING_REPORT; the reply has the bitmap behind it. */
+export const DmaLoggingReport = struct('DmaLoggingReport', 24, {
+  iova: u64(0),
+  length: u64(8),
+  pageSize: u64(16),
+});
 
 /** MIG_DATA_READ and MIG_DATA_WRITE; followed by the data. */
 export const MigData = struct('MigData', 8, { argsz: u32(0), size: u32(4) });

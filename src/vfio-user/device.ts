@@ -53,6 +53,15 @@ export interface Client {
   readonly messages: DmaMessages;
 }
 
+/** Which pages of the client's memory the device writes without the client seeing it. */
+export interface DmaLog {
+  /** From now on: nothing is written yet. */
+  start(): void;
+  stop(): void;
+  /** Sets bit i of `bitmap` where page i of a range of whole pages of 4096 bytes was written since it was last asked for. */
+  report(iova: number, length: number, bitmap: Uint8Array): void;
+}
+
 /** Makes the device of a client that has agreed on the protocol. What it throws turns the client away. */
 export type Accept = (client: Client) => VfioUserDevice;
 
@@ -61,6 +70,8 @@ export interface VfioUserDevice {
   readonly regions: readonly DeviceRegion[];
   /** Those that exist; PCI_NUM_IRQS are announced. */
   readonly irqs: readonly IrqIndex[];
+  /** Absent: it does not know. */
+  readonly dmaLog?: DmaLog | undefined;
 
   /** The client is gone: drops maps, interrupts, everything of it. The last call. */
   clientGone(): Promise<void> | void;

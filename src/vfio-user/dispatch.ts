@@ -1,8 +1,9 @@
 /** Command → handler. docs/vfio-user.md has the table of what each command answers to what. */
-import { DeviceFeature, DmaAccess, MigData, VfioUserCommand } from '../spec/vfio-user.ts';
+import { DmaAccess, MigData, VfioUserCommand } from '../spec/vfio-user.ts';
 import type { Fields, Struct } from '../util/struct.ts';
 import { regionRead, regionWrite, regionWriteMulti } from './access.ts';
 import { dmaMap, dmaUnmap } from './dma.ts';
+import { deviceFeature } from './feature.ts';
 import { getInfo, getIrqInfo, getRegionInfo, getRegionIoFds } from './info.ts';
 import { setIrqs } from './irqs.ts';
 import { Refusal } from './refusal.ts';
@@ -39,7 +40,7 @@ const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   [C.DMA_WRITE, unsupported(DmaAccess, 'DMA_WRITE is for servers to send')],
   [C.DEVICE_RESET, deviceReset],
   [C.REGION_WRITE_MULTI, regionWriteMulti],
-  [C.DEVICE_FEATURE, unsupported(DeviceFeature, 'the device has no features: it does not migrate')],
+  [C.DEVICE_FEATURE, deviceFeature],
   [C.MIG_DATA_READ, unsupported(MigData, 'the device does not migrate')],
   [C.MIG_DATA_WRITE, unsupported(MigData, 'the device does not migrate')],
 ]);

@@ -86,12 +86,13 @@ export class DmaMessages {
   /** Gives up what is under way in [start, end), and rejects it. Nobody waits for the client. */
   abandon(start: number, end: number): void {
     const isInside = ({ address, data }: Pending) => address < end && address + data.length > start;
-    for (const [id, pending] of this.#pending) {
-      if (isInside(pending)) this.#giveUp(id, new Refusal('ECANCELED', 'memory was taken away'));
-    }
+    // Those that wait first: none of them is to be sent in place of one that is given up.
     for (const pending of this.#waiting.filter(isInside)) {
       this.#waiting.splice(this.#waiting.indexOf(pending), 1);
       pending.reject(new Refusal('ECANCELED', 'memory was taken away'));
+    }
+    for (const [id, pending] of this.#pending) {
+      if (isInside(pending)) this.#giveUp(id, new Refusal('ECANCELED', 'memory was taken away'));
     }
     this.#sendNext();
   }

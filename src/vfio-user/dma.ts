@@ -18,7 +18,8 @@ const isAligned = (value: number): boolean => value % DMA_PAGE_SIZE === 0;
 export const dmaMap: Handler = async ({ device, dma }, request) => {
   const { flags, offset, address, size } = readSized(request, DmaMap);
   if (request.fds.length > 1) throw new Refusal('EINVAL', 'DMA_MAP takes one file descriptor');
-  if ((flags & ~(DmaMapFlag.READ | DmaMapFlag.WRITE)) !== 0 || flags === 0) {
+  const { READ, WRITE, MMAP, FILE_IO } = DmaMapFlag;
+  if ((flags & ~(READ | WRITE | MMAP | FILE_IO)) !== 0 || (flags & (READ | WRITE)) === 0) {
     throw new Refusal('EINVAL', `DMA_MAP flags 0x${flags.toString(16)}`);
   }
   if (size === 0 || !isAligned(size) || !isAligned(address)) {
@@ -36,13 +37,15 @@ export const dmaMap: Handler = async ({ device, dma }, request) => {
   if (dma.count >= MAX_CLIENT_REGIONS) {
     throw new Refusal('ENOSPC', `${MAX_CLIENT_REGIONS} ranges are mapped already`);
   }
+  // A file that is only to be read and written counts as none: what is not mapped is reached by messages.
+  const mayMap = (flags & FILE_IO) === 0 || (flags & MMAP) !== 0;
   await device.dmaMap({
     iova: address,
     size,
-    fd: request.fds.pop(),
+    fd: mayMap ? request.fds.pop() : undefined,
     offset,
-    readable: (flags & DmaMapFlag.READ) !== 0,
-    writable: (flags & DmaMapFlag.WRITE) !== 0,
+    readable: (flags & READ) !== 0,
+    writable: (flags & WRITE) !== 0,
   });
   dma.add(address, size);
   return DONE;

@@ -14,6 +14,7 @@ import { IrqSetAction, IrqSetData, PciIrq, PciRegion } from '../../src/spec/vfio
 import { Caller, eventfd, memfd, socketPath, words } from '../helpers/vfio.ts';
 
 const IDENTITY = { vendorId: 0x1234, deviceId: 0x5678, classCode: 0xff };
+type Word = readonly [1 | 2 | 4 | 8, number | bigint];
 const UNMASK = IrqSetData.NONE | IrqSetAction.UNMASK;
 const MASK = IrqSetData.NONE | IrqSetAction.MASK;
 
@@ -277,6 +278,90 @@ t.test('DMA by messages, where memory came without a descriptor', async (t) => {
   await caller.call(3, words([4, 24], [4, 0], [8, 0x8000], [8, 0x2000]));
   await taken;
   await t.rejects(pci().dma.read(0x8000, into), { code: 'EFAULT' });
+});
+
+t.test('files of newer clients: may be mapped, or only be read and written', async (t) => {
+  const { join, pci } = start(t, {});
+  const client = await join();
+  const fd = memfd(t, 0x2000);
+  const map = (iova: number, flags: number) =>
+    client.request(2, words([4, 32], [4, flags], [8, 0], [8, iova], [8, 0x1000]), [fd]);
+  await map(0x1000, 0xf);
+  await map(0x4000, 0xb);
+  t.ok(pci().dma.map(0x1000, 16).valid);
+  t.throws(() => pci().dma.map(0x4000, 16), { code: 'EFAULT' });
+  t.equal(pci().memory.unsharedBytes, 0x1000);
+});
+
+t.test('which pages were written', async (t) => {
+  const { join, pci } = start(t, {});
+  const client = await join();
+  const fd = memfd(t, 0x10000);
+  await client.dmaMap({ iova: 0x100000, size: 0x10000, fd });
+  const [START, STOP, REPORT] = [0x20006, 0x20007, 0x10008];
+  const feature = async (flags: number, ...rest: Word[]) => {
+    const body = words(...rest);
+    const { payload } = await client.request(16, Buffer.concat([words([4, 64], [4, flags]), body]));
+    return payload;
+  };
+  const report = async () => {
+    const payload = await feature(REPORT, [8, 0x100000], [8, 0x10000], [8, 4096]);
+    t.equal(payload.length, 40);
+    return Buffer.from(payload).readUInt16LE(32);
+  };
+  const control = [
+    [8, 4096],
+    [4, 0],
+    [4, 0],
+  ] as const;
+  await pci().dma.write(0x100000, Uint8Array.of(1));
+  t.equal(await report(), 0, 'nothing is logged yet');
+  await feature(0x60006, ...control);
+  await feature(START, ...control);
+  t.equal(await report(), 0);
+  await pci().dma.write(0x101fff, Uint8Array.of(1, 2));
+  await pci().dma.read(0x105000, new Uint8Array(5));
+  t.equal(await report(), 0b110);
+  t.equal(await report(), 0, 'told once');
+  const view = pci().dma.map(0x108000, 0x2000);
+  t.equal(await report(), 0x300, 'what is in view may be written');
+  t.equal(await report(), 0x300, 'at any time');
+  t.ok(view.valid);
+  await feature(STOP);
+  t.equal(await report(), 0);
+  const refused = async (code: string, flags: number, ...rest: Word[]) =>
+    t.rejects(feature(flags, ...rest), { code }, flags.toString(16));
+  await refused('EINVAL', START, [8, 8192], [8, 0]);
+  await refused('EINVAL', START);
+  await refused('EINVAL', 0x10006, ...control);
+  await refused('EINVAL', 0x00006, ...control);
+  await refused('EINVAL', REPORT, [8, 0x100001], [8, 4096], [8, 4096]);
+  await refused('EINVAL', REPORT, [8, 0], [8, 0], [8, 4096]);
+  await refused('EINVAL', REPORT, [8, 0], [8, 2 ** 40], [8, 4096]);
+  await refused('EINVAL', REPORT, [8, 0], [8, 2n ** 63n], [8, 4096]);
+  await refused('ENOTSUP', 0x20002, [4, 2], [4, 0]);
+});
+
+t.test('a client that answers no message holds up nobody else', async (t) => {
+  const silent = start(t, {});
+  const other = start(t, {});
+  const caller = await Caller.join(t, silent.server.path);
+  await caller.call(2, words([4, 32], [4, 3], [8, 0], [8, 0], [8, 0x100_0000]));
+  const lost = Array.from({ length: 600 }, () =>
+    silent
+      .pci()
+      .dma.read(0, new Uint8Array(2 ** 18))
+      .catch((error) => error.code),
+  );
+  const client = await other.join();
+  const fd = memfd(t, 0x1000);
+  await client.dmaMap({ iova: 0, size: 0x1000, fd });
+  const into = new Uint8Array(16);
+  await other.pci().dma.read(0, into);
+  t.equal((await client.regionRead(PciRegion.CONFIG, 0, 2))[0], 0x34);
+  caller.peer.close();
+  const codes = new Set(await Promise.all(lost));
+  t.strictSame(codes, new Set(['ECANCELED', 'ENOBUFS']), 'its end gives up what it left');
 });
 
 t.test('function level reset, and the end of a client', async (t) => {
