@@ -21,7 +21,8 @@ Napi::Value EventfdCreate(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), fd);
 }
 
-// Another process's eventfd, to be signalled here: nothing else. Nothing here asks the file itself, which may not answer.
+// Another process's eventfd, to be signalled here: nothing else. Nothing here asks the file itself, which may not answer. Its flags are left
+// alone, since the other process shares them and may read it by waiting, but where a signal could wait otherwise.
 Napi::Value EventfdAdopt(const Napi::CallbackInfo& info) {
   Args args(info);
   int fd = args.Descriptor(0, "fd");
@@ -30,6 +31,7 @@ Napi::Value EventfdAdopt(const Napi::CallbackInfo& info) {
   snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
   if (readlink(path, target, sizeof(target) - 1) < 0) return ThrowErrno(info.Env(), errno, "readlink");
   if (strcmp(target, "anon_inode:[eventfd]") != 0) return ThrowErrno(info.Env(), EINVAL, "eventfd");
+  if (SignalCannotBlock()) return info.Env().Undefined();
   int flags = fcntl(fd, F_GETFL);
   if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return ThrowErrno(info.Env(), errno, "fcntl");
   return info.Env().Undefined();

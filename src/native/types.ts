@@ -126,7 +126,10 @@ export interface NativeAddon {
 
   /** A non-blocking, close-on-exec eventfd. */
   eventfdCreate(): number;
-  /** Makes an eventfd that another process passed non-blocking. EINVAL if the descriptor is anything but an eventfd. */
+  /**
+   * Takes an eventfd that another process passed: EINVAL if the descriptor is anything else. It becomes non-blocking, for the other process, too, only
+   * if a signal could wait otherwise (`eventfdSignalCannotBlock`).
+   */
   eventfdAdopt(fd: number): void;
   /**
    * Hot. Adds 1, and wakes the reader also if the counter is full. 0, or -errno (-EINVAL: no eventfd). Never waits, whatever other processes

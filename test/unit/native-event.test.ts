@@ -49,6 +49,14 @@ t.test('neither a signal nor a read waits, whatever another process does', async
   closeSync(fd);
 });
 
+t.test('an eventfd of another process stays as it was: that may read it by waiting', async (t) => {
+  const fd = native.eventfdCreate();
+  spawnSync('true', { stdio: [fd, 'ignore', 'ignore'] });
+  native.eventfdAdopt(fd);
+  t.match(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'), /^flags:\s+02000\d{3}$/m, 'it blocks');
+  closeSync(fd);
+});
+
 t.test('nothing but an eventfd is signalled', async (t) => {
   const [a, b] = native.socketPair();
   const memory = native.memfdCreate('memory', 8);
