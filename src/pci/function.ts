@@ -66,7 +66,9 @@ export interface PciEvents extends Partial<MemoryUser & VectorUser> {
   reset?(): Promise<void> | void;
   /** Configuration space was written, and has taken what can be written. */
   configWritten?(offset: number, data: Uint8Array): void;
-  /** The client is gone. Its memory and interrupts go when this is done, and stay for good if it throws. */
+  /**
+   * The client is gone. Its memory and interrupts go when this is done, and stay for good if it throws. The next client waits for that a second at most.
+   */
   gone?(): Promise<void> | void;
 }
 

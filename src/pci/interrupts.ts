@@ -67,10 +67,13 @@ export class Interrupts {
   /** The eventfd of each vector as things stand, or -1. A function that got fewer vectors of MSI than it has uses them in turn. */
   table(): number[] {
     const mode = this.#mode;
-    const fds = mode === 'msi' ? this.#connected.msi : this.#connected.msix;
-    if (mode === 'msix' || mode === 'msi') {
-      const count = mode === 'msi' ? fds.findLastIndex((fd) => fd !== NONE) + 1 : fds.length;
-      return Array.from({ length: this.#vectors }, (_, vector) => fds[vector % count]);
+    const { msi, msix } = this.#connected;
+    if (mode === 'msix') {
+      return Array.from({ length: this.#vectors }, (_, vector) => msix[vector] ?? NONE);
+    }
+    if (mode === 'msi') {
+      const granted = msi.findLastIndex((fd) => fd !== NONE) + 1;
+      return Array.from({ length: this.#vectors }, (_, vector) => msi[vector % granted]);
     }
     const quiet = !this.pinIsFree;
     return Array.from({ length: this.#vectors }, (_, vector) =>

@@ -85,7 +85,9 @@ export class DmaMessages {
 
   /** Gives up what is under way in [start, end), and rejects it. Nobody waits for the client. */
   abandon(start: number, end: number): void {
-    const isInside = ({ address, data }: Pending) => address < end && address + data.length > start;
+    // A message of no bytes counts as one of one.
+    const isInside = ({ address, data }: Pending) =>
+      address < end && address + Math.max(data.length, 1) > start;
     // Those that wait first: none of them is to be sent in place of one that is given up.
     for (const pending of this.#waiting.filter(isInside)) {
       this.#waiting.splice(this.#waiting.indexOf(pending), 1);

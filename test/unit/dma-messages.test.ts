@@ -153,6 +153,11 @@ t.test('taken away: at once, and the late reply is dropped', async (t) => {
   await kept;
   messages.close();
   await t.rejects(messages.read(0, into), { code: 'ECANCELED' });
+  const probing = start();
+  const write = t.rejects(probing.messages.write(0x1000, into), { code: 'ECANCELED' });
+  await settle();
+  probing.messages.close();
+  await write;
 });
 
 t.test('a client that never answers is asked no more', async (t) => {

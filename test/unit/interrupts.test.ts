@@ -53,6 +53,14 @@ t.test('MSI, of which a guest may grant fewer vectors than there are', async (t)
   closeNow([a, b, ...interrupts.release()]);
 });
 
+t.test('a function with more vectors of MSI than of MSI-X', async (t) => {
+  const interrupts = new Interrupts({ msix: 2, msi: 4 }, () => {}, closeNow);
+  const [a, b] = [native.eventfdCreate(), native.eventfdCreate()];
+  interrupts.connect('msix', 0, [a, b]);
+  t.strictSame(interrupts.table(), [a, b, -1, -1]);
+  closeNow(interrupts.release());
+});
+
 t.test('what keeps the pin quiet', async (t) => {
   const { interrupts } = start(t);
   const pin = native.eventfdCreate();
