@@ -87,6 +87,7 @@ class Timer {
     const written = new Uint8Array(PIECE * PIECES).map((_, i) => 0x41 + Math.floor(i / PIECE));
     const read = new Uint8Array(written.length);
     try {
+      // The guest may have no memory there.
       await this.pci.dma.write(address + written.length, written).catch(() => {});
       for (let at = 0; at < written.length; at += PIECE) {
         await messages.write(address + at, written.subarray(at, at + PIECE));

@@ -4,6 +4,7 @@ import { truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { NvmeClient } from '../../src/client/nvme.ts';
+import { MAX_OWNER_CALLS } from '../../src/limits.ts';
 import { native } from '../../src/native/index.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
 import { MIB } from '../helpers/target.ts';
@@ -15,6 +16,8 @@ const WARM_UP = 400;
 const SAMPLE_EVERY = 20;
 /** Mappings that are given up wait to be collected, so their number goes up and down. A leak would be one a guest at least. */
 const UNCOLLECTED = 128;
+/** Threads that close a socket's descriptors come and go. */
+const CLOSING = MAX_OWNER_CALLS;
 
 /** Every fourth leaves in the middle of its work, every fourth without a word to the controller. */
 async function guest(socket: string, number: number): Promise<void> {
@@ -83,5 +86,5 @@ t.test(`${GUESTS} guests`, { timeout: 600_000 }, async (t) => {
   t.ok(most(after, 'fds') <= most(before, 'fds') + 4, 'descriptors');
   t.ok(most(after, 'maps') <= most(before, 'maps') + UNCOLLECTED, 'mappings');
   t.ok(most(after, 'resident') <= most(before, 'resident') + 12 * MIB, 'memory');
-  t.equal(most(after, 'threads'), most(before, 'threads'), 'threads');
+  t.ok(most(after, 'threads') <= most(before, 'threads') + CLOSING, 'threads');
 });
