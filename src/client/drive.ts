@@ -2,9 +2,12 @@
  * A drive as scripts see it: connect, identify, read, write. For tests, tools and experiments, against any vfio-user NVMe controller. One
  * I/O queue pair, MSI-X interrupts; a read or write of any length becomes as many commands as it takes. Lives on the event loop.
  */
-import { IDENTIFY_SIZE, type IdentifyController } from '../spec/identify.ts';
-import { CDW12_FUA, NvmOpcode } from '../spec/nvm.ts';
-import { AdminOpcode, Cns, Lid, NSID_ALL, SmartLog } from '../spec/nvme.ts';
+
+import { Cns, GetLogPage, Identify } from '../spec/admin.ts';
+import { IDENTIFY_SIZE, type IdentifyController, Vwc } from '../spec/identify.ts';
+import { Lid, SmartLog } from '../spec/logs.ts';
+import { Flush, Read, Write } from '../spec/nvm.ts';
+import { NSID_ALL } from '../spec/nvme.ts';
 import type { StructValues } from '../util/struct.ts';
 import { type CommandFields, NvmeClient, succeeded } from './nvme.ts';
 import type { QueuePair } from './queue-pair.ts';
@@ -44,7 +47,6 @@ const MAX_COMMAND_BYTES = 1024 * 1024;
 const OTHER_MEMORY = 512 * 1024;
 const PAGE = 4096;
 const NSIDS_A_LIST = IDENTIFY_SIZE / 4;
-const TWO_32 = 2 ** 32;
 const MAX_BLOCKS_A_COMMAND = 0x1_0000;
 
 /** Connects to the controller at a socket, as its only client, and enables it. */
@@ -101,7 +103,7 @@ export class NvmeDrive {
       serial: text(fields.sn),
       firmware: text(fields.fr),
       nqn: text(fields.subnqn),
-      volatileWriteCache: (fields.vwc & 1) !== 0,
+      volatileWriteCache: (fields.vwc & Vwc.mask.present) !== 0,
       fields,
     };
   }
@@ -110,17 +112,14 @@ export class NvmeDrive {
   async namespaces(): Promise<number[]> {
     const nsids: number[] = [];
     for (;;) {
-      const command = {
-        opcode: AdminOpcode.IDENTIFY,
-        nsid: nsids.at(-1) ?? 0,
-        cdw10: Cns.ACTIVE_NAMESPACES,
-      };
+      const last = nsids.at(-1) ?? 0;
+      const command = Identify.fields({ nsid: last, cns: Cns.ACTIVE_NAMESPACES });
       const { data } = await this.admin(command, { read: IDENTIFY_SIZE });
       const list = new Uint32Array(data.buffer, data.byteOffset, NSIDS_A_LIST);
       const end = list.indexOf(0);
       const found = [...(end < 0 ? list : list.subarray(0, end))];
       // A list that does not ascend would never end.
-      if (found.some((nsid, i) => nsid <= (found[i - 1] ?? command.nsid))) {
+      if (found.some((nsid, i) => nsid <= (found[i - 1] ?? last))) {
         throw new Error('the list of active namespaces is not in ascending order');
       }
       nsids.push(...found);
@@ -148,8 +147,8 @@ export class NvmeDrive {
 
   /** The SMART / Health log, under the specification's names. */
   async smart(): Promise<StructValues<(typeof SmartLog)['fields']>> {
-    const cdw10 = Lid.SMART | ((SmartLog.size / 4 - 1) << 16);
-    const command = { opcode: AdminOpcode.GET_LOG_PAGE, nsid: NSID_ALL, cdw10 };
+    const numdLZ = SmartLog.size / 4 - 1;
+    const command = GetLogPage.fields({ nsid: NSID_ALL, lid: Lid.SMART, numdLZ });
     const { data } = await this.admin(command, { read: SmartLog.size });
     return SmartLog.read(new DataView(data.buffer, data.byteOffset));
   }
@@ -198,8 +197,8 @@ export class NvmeNamespace {
   /** Rejects with the NvmeError of the first command that failed, once all have ended. */
   async read(lba: number, blocks = 1): Promise<Uint8Array> {
     const data = new Uint8Array(checkCount(blocks, 'blocks') * this.blockSize);
-    await this.#eachCommand(lba, blocks, async (fields, at, length) => {
-      const outcome = await this.#drive.io({ ...fields, opcode: NvmOpcode.READ }, { read: length });
+    await this.#eachCommand(lba, blocks, async (range, at, length) => {
+      const outcome = await this.#drive.io(Read.fields(range), { read: length });
       data.set(outcome.data, at);
     });
     return data;
@@ -210,16 +209,15 @@ export class NvmeNamespace {
     if (data.length % this.blockSize !== 0) {
       throw new RangeError(`${data.length} bytes are not whole blocks of ${this.blockSize}`);
     }
-    await this.#eachCommand(lba, data.length / this.blockSize, async (fields, at, length) => {
-      const cdw12 = (fields.cdw12 | (fua ? CDW12_FUA : 0)) >>> 0;
+    await this.#eachCommand(lba, data.length / this.blockSize, async (range, at, length) => {
       const write = data.subarray(at, at + length);
-      await this.#drive.io({ ...fields, cdw12, opcode: NvmOpcode.WRITE }, { write });
+      await this.#drive.io(Write.fields({ ...range, fua }), { write });
     });
   }
 
   /** What was written before is durable when this resolves. */
   async flush(): Promise<void> {
-    await this.#drive.io({ opcode: NvmOpcode.FLUSH, nsid: this.nsid });
+    await this.#drive.io(Flush.fields({ nsid: this.nsid }));
   }
 
   /** Splits a range of blocks into commands, and runs them all. `at`, `length`: in bytes, from the beginning of the range. */
@@ -227,7 +225,7 @@ export class NvmeNamespace {
     lba: number,
     blocks: number,
     run: (
-      fields: { nsid: number; cdw10: number; cdw11: number; cdw12: number },
+      range: { nsid: number; slba: number; nlbZ: number },
       at: number,
       length: number,
     ) => Promise<void>,
@@ -243,11 +241,8 @@ export class NvmeNamespace {
     const commands: Promise<void>[] = [];
     for (let done = 0; done < blocks; done += most) {
       const count = Math.min(most, blocks - done);
-      const first = lba + done;
-      const cdw10 = first % TWO_32;
-      const cdw11 = Math.floor(first / TWO_32);
-      const fields = { nsid: this.nsid, cdw10, cdw11, cdw12: count - 1 };
-      commands.push(run(fields, done * this.blockSize, count * this.blockSize));
+      const range = { nsid: this.nsid, slba: lba + done, nlbZ: count - 1 };
+      commands.push(run(range, done * this.blockSize, count * this.blockSize));
     }
     for (const outcome of await Promise.allSettled(commands)) {
       if (outcome.status === 'rejected') {

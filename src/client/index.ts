@@ -1,7 +1,9 @@
 /** `doorbell-nvme/client`: NVMe over vfio-user from scripts. docs/embedding.md shows it. */
 
+export { AdminOpcode, Cns } from '../spec/admin.ts';
+export { Fid } from '../spec/features.ts';
+export { Lid } from '../spec/logs.ts';
 export { NvmOpcode } from '../spec/nvm.ts';
-export { AdminOpcode, Cns, Fid, Lid } from '../spec/nvme.ts';
 export {
   type ControllerInfo,
   connect,

@@ -5,30 +5,32 @@
 import { closeSync } from 'node:fs';
 import { type FdPoll, native } from '../native/index.ts';
 import {
+  Cns,
+  CreateIoCq,
+  CreateIoSq,
+  DeleteIoCq,
+  DeleteIoSq,
+  DoorbellBufferConfig,
+  Identify,
+} from '../spec/admin.ts';
+import type { CommandFields } from '../spec/command.ts';
+import {
+  Flbas,
   IDENTIFY_SIZE,
   IdentifyController,
   IdentifyNamespace,
   LbaFormat,
+  Oacs,
 } from '../spec/identify.ts';
-import {
-  AdminOpcode,
-  Cc,
-  Cns,
-  CQE_SHIFT,
-  CQE_SIZE,
-  Csts,
-  DOORBELL_OFFSET,
-  OACS_DOORBELL_BUFFER_CONFIG,
-  Register,
-  SQE_SHIFT,
-  SQE_SIZE,
-  type Sqe,
-} from '../spec/nvme.ts';
+import { CQE_SHIFT, CQE_SIZE, SQE_SHIFT, SQE_SIZE } from '../spec/nvme.ts';
+import { Aqa, CapLow, Cc, Csts, DOORBELL_OFFSET, Register } from '../spec/registers.ts';
 import { PciIrq, PciRegion } from '../spec/vfio-user.ts';
 import type { StructValues } from '../util/struct.ts';
 import { ClientMemory } from './memory.ts';
 import { type Completion, describeStatus, QueuePair, type QueuePairPlace } from './queue-pair.ts';
 import { type VersionOptions, VfioClient } from './vfio.ts';
+
+export type { CommandFields };
 
 export interface NvmeClientOptions {
   /** Bytes of memory that the device can reach: queues and buffers come from it. */
@@ -46,8 +48,6 @@ export interface NvmeClientOptions {
   /** Hangs up, so that what waits for the server rejects: a server that has a client does not answer another. */
   readonly signal?: AbortSignal;
 }
-
-export type CommandFields = Partial<StructValues<(typeof Sqe)['fields']>>;
 
 const DEFAULT_MEMORY = 64 * 1024 * 1024;
 const BASE_IOVA = 0x1_0000_0000;
@@ -111,7 +111,7 @@ export class NvmeClient {
     this.memory = memory;
     this.#doorbells = doorbells;
     this.#eventfds = eventfds;
-    this.maxQueueEntries = (registers.capLo & 0xffff) + 1;
+    this.maxQueueEntries = CapLow.decode(registers.capLo).mqesZ + 1;
     this.admin = this.#queuePair(0, adminDepth, adminDepth);
     // Nothing more will complete.
     void vfio.closed.then(() => this.#abandonQueues());
@@ -153,17 +153,18 @@ export class NvmeClient {
 
   /** For the queues made after it. NVMe Base 2.0 §5.8. */
   async #configureShadowDoorbells(): Promise<void> {
-    if (((await this.identifyController()).oacs & OACS_DOORBELL_BUFFER_CONFIG) === 0) {
+    if (((await this.identifyController()).oacs & Oacs.mask.doorbellBufferConfig) === 0) {
       throw new Error('the controller has no shadow doorbells');
     }
     const { memory } = this;
     const [doorbells, eventIndexes] = [memory.allocate(PAGE), memory.allocate(PAGE)];
     succeeded(
-      await this.admin.execute({
-        opcode: AdminOpcode.DOORBELL_BUFFER_CONFIG,
-        prp1: memory.iova + doorbells,
-        prp2: memory.iova + eventIndexes,
-      }),
+      await this.admin.execute(
+        DoorbellBufferConfig.fields({
+          prp1: memory.iova + doorbells,
+          prp2: memory.iova + eventIndexes,
+        }),
+      ),
     );
     this.#shadow = {
       doorbells: new Int32Array(memory.buffer, doorbells, PAGE / 4),
@@ -186,12 +187,15 @@ export class NvmeClient {
     await this.disable();
     this.admin.reset();
     const { depth, sqIova, cqIova } = this.admin.place;
-    await this.writeRegister(Register.offset.aqa, (depth - 1) | ((depth - 1) << 16));
+    await this.writeRegister(
+      Register.offset.aqa,
+      Aqa.encode({ asqsZ: depth - 1, acqsZ: depth - 1 }),
+    );
     await this.#writeAddress(Register.offset.asq, sqIova);
     await this.#writeAddress(Register.offset.acq, cqIova);
     await this.writeRegister(
       Register.offset.cc,
-      Cc.EN | (SQE_SHIFT << Cc.IOSQES_SHIFT) | (CQE_SHIFT << Cc.IOCQES_SHIFT),
+      Cc.encode({ en: true, iosqes: SQE_SHIFT, iocqes: CQE_SHIFT }),
     );
     await this.#waitReady(true);
   }
@@ -210,10 +214,10 @@ export class NvmeClient {
   async #waitReady(ready: boolean): Promise<void> {
     for (;;) {
       const csts = await this.readRegister(Register.offset.csts);
-      if (ready && (csts & Csts.CFS) !== 0) {
+      if (ready && (csts & Csts.mask.cfs) !== 0) {
         throw new Error('the controller reports a fatal status');
       }
-      if (((csts & Csts.RDY) !== 0) === ready) {
+      if (((csts & Csts.mask.rdy) !== 0) === ready) {
         return;
       }
       await new Promise((resolve) => setTimeout(resolve, READY_POLL_MS));
@@ -226,30 +230,19 @@ export class NvmeClient {
   async createQueuePair(qid: number, depth: number, cqDepth = depth): Promise<QueuePair> {
     const pair = this.#queuePair(qid, depth, cqDepth);
     const vector = this.#eventfds.length > 0 ? qid : 0;
-    const ien = this.#eventfds.length > 0 ? 2 : 0;
-    succeeded(
-      await this.admin.execute({
-        opcode: AdminOpcode.CREATE_IO_CQ,
-        prp1: pair.place.cqIova,
-        cdw10: (qid | ((cqDepth - 1) << 16)) >>> 0,
-        cdw11: (1 | ien | (vector << 16)) >>> 0,
-      }),
-    );
-    succeeded(
-      await this.admin.execute({
-        opcode: AdminOpcode.CREATE_IO_SQ,
-        prp1: pair.place.sqIova,
-        cdw10: (qid | ((depth - 1) << 16)) >>> 0,
-        cdw11: (1 | (qid << 16)) >>> 0,
-      }),
-    );
+    const ien = this.#eventfds.length > 0;
+    const { cqIova, sqIova } = pair.place;
+    const cq = { prp1: cqIova, qid, sizeZ: cqDepth - 1, pc: true, ien, iv: vector };
+    succeeded(await this.admin.execute(CreateIoCq.fields(cq)));
+    const sq = { prp1: sqIova, qid, sizeZ: depth - 1, pc: true, cqid: qid };
+    succeeded(await this.admin.execute(CreateIoSq.fields(sq)));
     return pair;
   }
 
   /** Deletes both queues; resolves when the controller is done with them. */
   async deleteQueuePair(qid: number): Promise<void> {
-    succeeded(await this.admin.execute({ opcode: AdminOpcode.DELETE_IO_SQ, cdw10: qid }));
-    succeeded(await this.admin.execute({ opcode: AdminOpcode.DELETE_IO_CQ, cdw10: qid }));
+    succeeded(await this.admin.execute(DeleteIoSq.fields({ qid })));
+    succeeded(await this.admin.execute(DeleteIoCq.fields({ qid })));
     this.#queues.get(qid)?.abandon();
     this.#queues.delete(qid);
   }
@@ -267,20 +260,15 @@ export class NvmeClient {
   }
 
   async identifyController(): Promise<StructValues<(typeof IdentifyController)['fields']>> {
-    const data = await this.adminRead(
-      { opcode: AdminOpcode.IDENTIFY, cdw10: Cns.CONTROLLER },
-      IDENTIFY_SIZE,
-    );
+    const data = await this.adminRead(Identify.fields({ cns: Cns.CONTROLLER }), IDENTIFY_SIZE);
     return IdentifyController.read(new DataView(data.buffer));
   }
 
   async identifyNamespace(
     nsid: number,
   ): Promise<StructValues<(typeof IdentifyNamespace)['fields']>> {
-    const data = await this.adminRead(
-      { opcode: AdminOpcode.IDENTIFY, nsid, cdw10: Cns.NAMESPACE },
-      IDENTIFY_SIZE,
-    );
+    const fields = Identify.fields({ nsid, cns: Cns.NAMESPACE });
+    const data = await this.adminRead(fields, IDENTIFY_SIZE);
     return IdentifyNamespace.read(new DataView(data.buffer));
   }
 
@@ -288,11 +276,12 @@ export class NvmeClient {
   async namespaceGeometry(
     nsid: number,
   ): Promise<{ lbas: number; lbaBytes: number; metadataBytes: number }> {
-    const fields = { opcode: AdminOpcode.IDENTIFY, nsid, cdw10: Cns.NAMESPACE };
+    const fields = Identify.fields({ nsid, cns: Cns.NAMESPACE });
     const view = new DataView((await this.adminRead(fields, IDENTIFY_SIZE)).buffer);
     const { nsze, flbas, nlbaf } = IdentifyNamespace.read(view);
-    // Bits 6:5 are the upper bits of the index where there are more than 16 formats.
-    const format = (flbas & 0xf) | (nlbaf > 15 ? (flbas >> 1) & 0x30 : 0);
+    const { formatLow, formatHigh } = Flbas.decode(flbas);
+    // The upper bits count where there are more than 16 formats.
+    const format = formatLow + (nlbaf > 15 ? 16 * formatHigh : 0);
     const { ds, ms } = LbaFormat.read(
       view,
       IdentifyNamespace.offset.lbafs + LbaFormat.size * format,

@@ -2,8 +2,8 @@
  * A driver's side of a submission and completion queue pair. Two ways to use it: `execute`, a promise a command; or `push`, `ring` and
  * `poll`, which allocate nothing, for load generators.
  */
-import { Cqe, SQE_SIZE, Sqe } from '../spec/nvme.ts';
-import type { StructValues } from '../util/struct.ts';
+import type { CommandFields } from '../spec/command.ts';
+import { Cqe, CqeDword3, SQE_SIZE, Sqe, StatusField } from '../spec/nvme.ts';
 
 export interface QueuePairPlace {
   readonly qid: number;
@@ -31,7 +31,8 @@ export interface Completion {
 
 /** A status field as a person reads it: status code type and status code. NVMe Base 2.0 §3.3.3.2.1. */
 export function describeStatus(status: number): string {
-  return `NVMe status ${(status >>> 8) & 7}/0x${(status & 0xff).toString(16)}`;
+  const { sct, sc } = StatusField.decode(status);
+  return `NVMe status ${sct}/0x${sc.toString(16)}`;
 }
 
 const SQE_WORDS = SQE_SIZE / 4;
@@ -43,6 +44,9 @@ const PRP2 = Sqe.word('prp2');
 const CDW10 = Sqe.word('cdw10');
 const CDW12 = Sqe.word('cdw12');
 const DW3 = Cqe.word('cid');
+const CID = CqeDword3.mask.cid;
+const PHASE_SHIFT = CqeDword3.fields.p.shift;
+const STATUS_SHIFT = CqeDword3.fields.status.shift;
 const TWO_32 = 0x1_0000_0000;
 
 interface Waiter {
@@ -175,16 +179,16 @@ export class QueuePair {
     while (count < depth) {
       const at = this.#cqHead * CQE_WORDS;
       // Probe cheaply; then a load with acquire order before the rest of the entry is read.
-      if (((cq[at + DW3] >>> 16) & 1) !== this.#phase) {
+      if (((cq[at + DW3] >>> PHASE_SHIFT) & 1) !== this.#phase) {
         break;
       }
       const dw3 = count === 0 ? Atomics.load(cq, at + DW3) : cq[at + DW3];
-      const cid = dw3 & 0xffff;
+      const cid = dw3 & CID;
       this.doneIds[count] = cid;
-      this.doneStatus[count] = dw3 >>> 17;
+      this.doneStatus[count] = dw3 >>> STATUS_SHIFT;
       count += 1;
       if (this.#waiting.size > 0) {
-        this.#settle(cid, { status: dw3 >>> 17, dw0: cq[at] >>> 0 });
+        this.#settle(cid, { status: dw3 >>> STATUS_SHIFT, dw0: cq[at] >>> 0 });
       }
       if (this.#cqHead + 1 === depth) {
         this.#cqHead = 0;
@@ -206,7 +210,7 @@ export class QueuePair {
    * Submits one command and resolves with its completion. Waits for a free entry if the queue is full. `cid` is chosen here.
    * Rejects if the queue is reset or abandoned. Not to be mixed with `push`, whose ids are the caller's.
    */
-  execute(fields: Partial<StructValues<(typeof Sqe)['fields']>>): Promise<Completion> {
+  execute(fields: CommandFields): Promise<Completion> {
     return new Promise((resolve, reject) => {
       const submit = (): void => {
         const cid = this.#freeIds.pop()!;

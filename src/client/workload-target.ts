@@ -1,6 +1,7 @@
 /** The load generator's look at its targets: what is there, and whether the load fits. */
+
+import { Cns, Identify } from '../spec/admin.ts';
 import { IDENTIFY_SIZE } from '../spec/identify.ts';
-import { AdminOpcode, Cns } from '../spec/nvme.ts';
 import { describeError } from '../util/errors.ts';
 import { MAX_BUFFER_BYTES } from './buffers.ts';
 import { NvmeClient } from './nvme.ts';
@@ -89,7 +90,7 @@ export async function describe(
 
 /** CNS 02h: the first 1024 of them. */
 async function activeNamespaces(client: NvmeClient): Promise<number[]> {
-  const fields = { opcode: AdminOpcode.IDENTIFY, cdw10: Cns.ACTIVE_NAMESPACES };
+  const fields = Identify.fields({ cns: Cns.ACTIVE_NAMESPACES });
   const list = new Uint32Array((await client.adminRead(fields, IDENTIFY_SIZE)).buffer);
   const end = list.indexOf(0);
   return [...list.subarray(0, end < 0 ? list.length : end)];

@@ -3,15 +3,21 @@
  * Owned by main; the queues live in reactors, which the commands wait for.
  */
 import { PAGE_SIZE } from '../limits.ts';
-import { AdminOpcode, Status } from '../spec/nvme.ts';
+import { CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq } from '../spec/admin.ts';
+import type { Parsed } from '../spec/command.ts';
+import { Status } from '../spec/nvme.ts';
 import type { Command } from './admin.ts';
 import { AdminOrder, cqKey, sqKey } from './admin-order.ts';
 import type { Features } from './features.ts';
 import type { ControllerConfig, ControllerHost } from './host.ts';
 
-/** Physically contiguous queue memory; interrupts enabled. */
-const QUEUE_PC = 1;
-const QUEUE_IEN = 2;
+/** What commands that create a queue have in common. */
+interface QueueParameters {
+  readonly qid: number;
+  readonly sizeZ: number;
+  readonly pc: boolean;
+  readonly iova: number;
+}
 
 export class AdminIoQueues {
   readonly #config: ControllerConfig;
@@ -47,66 +53,66 @@ export class AdminIoQueues {
 
   /** Creates or deletes a queue, after the commands about the same queues that were sent before. Resolves with a status. */
   change(command: Command): Promise<number> {
-    const qid = command.cdw10 & 0xffff;
     switch (command.opcode) {
-      case AdminOpcode.CREATE_IO_CQ:
-        return this.#order.run([cqKey(qid)], () => this.#createCq(command));
-      case AdminOpcode.CREATE_IO_SQ: {
-        const cqid = command.cdw11 >>> 16;
-        const sq = { qid, cqid };
+      case CreateIoCq.opcode: {
+        const cq = { ...CreateIoCq.parse(command), iova: command.prp1 };
+        return this.#order.run([cqKey(cq.qid)], () => this.#createCq(cq));
+      }
+      case CreateIoSq.opcode: {
+        const sq = { ...CreateIoSq.parse(command), iova: command.prp1 };
         const creating = this.#creating;
         creating.add(sq);
         return this.#order
-          .run([sqKey(qid), cqKey(cqid)], () => this.#createSq(command))
+          .run([sqKey(sq.qid), cqKey(sq.cqid)], () => this.#createSq(sq))
           .finally(() => creating.delete(sq));
       }
-      case AdminOpcode.DELETE_IO_CQ: {
+      case DeleteIoCq.opcode: {
+        const { qid } = DeleteIoCq.parse(command);
         // The SQs that use it may be about to go.
         const users = [...this.#sqs, ...[...this.#creating].map((sq) => [sq.qid, sq.cqid])];
         const sqs = users.filter(([, cqid]) => cqid === qid).map(([sqid]) => sqKey(sqid));
         return this.#order.run([cqKey(qid), ...sqs], () => this.#deleteCq(qid));
       }
-      default:
+      default: {
+        const { qid } = DeleteIoSq.parse(command);
         return this.#order.run([sqKey(qid)], () => this.#deleteSq(qid));
+      }
     }
   }
 
   /** Checks that both kinds of queue share: identifier, size, address. A status. */
-  #checkQueue(command: Command, exists: boolean): number {
-    const qid = command.cdw10 & 0xffff;
-    const sizeZ = command.cdw10 >>> 16;
+  #checkQueue({ qid, sizeZ, pc, iova }: QueueParameters, exists: boolean): number {
     if (qid === 0 || qid > this.#features.queues || exists) {
       return Status.INVALID_QUEUE_IDENTIFIER;
     }
     if (sizeZ === 0 || sizeZ >= this.#config.maxQueueEntries) {
       return Status.INVALID_QUEUE_SIZE;
     }
-    if ((command.cdw11 & QUEUE_PC) === 0) {
+    if (!pc) {
       return Status.INVALID_FIELD;
     }
-    if (command.prp1 > Number.MAX_SAFE_INTEGER) {
+    if (iova > Number.MAX_SAFE_INTEGER) {
       return Status.DATA_TRANSFER_ERROR;
     }
-    return command.prp1 % PAGE_SIZE === 0 ? Status.SUCCESS : Status.INVALID_PRP_OFFSET;
+    return iova % PAGE_SIZE === 0 ? Status.SUCCESS : Status.INVALID_PRP_OFFSET;
   }
 
-  async #createCq(command: Command): Promise<number> {
-    const qid = command.cdw10 & 0xffff;
-    const vector = command.cdw11 >>> 16;
+  async #createCq(command: QueueParameters & Parsed<typeof CreateIoCq>): Promise<number> {
+    const { qid, sizeZ, ien, iv, iova } = command;
     const checked = this.#checkQueue(command, this.#cqs.has(qid));
     if (checked !== Status.SUCCESS) {
       return checked;
     }
-    if (vector > this.#config.maxIoQueuePairs) {
+    if (iv > this.#config.maxIoQueuePairs) {
       return Status.INVALID_INTERRUPT_VECTOR;
     }
     const cqs = this.#cqs;
     const status = await this.#host.createCq({
       qid,
-      size: (command.cdw10 >>> 16) + 1,
-      iova: command.prp1,
-      interrupts: (command.cdw11 & QUEUE_IEN) !== 0,
-      vector,
+      size: sizeZ + 1,
+      iova,
+      interrupts: ien,
+      vector: iv,
     });
     if (status === Status.SUCCESS) {
       cqs.add(qid);
@@ -114,9 +120,8 @@ export class AdminIoQueues {
     return status;
   }
 
-  async #createSq(command: Command): Promise<number> {
-    const qid = command.cdw10 & 0xffff;
-    const cqid = command.cdw11 >>> 16;
+  async #createSq(command: QueueParameters & Parsed<typeof CreateIoSq>): Promise<number> {
+    const { qid, cqid, sizeZ, iova } = command;
     const checked = this.#checkQueue(command, this.#sqs.has(qid));
     if (checked !== Status.SUCCESS) {
       return checked;
@@ -127,9 +132,8 @@ export class AdminIoQueues {
     if (!this.#cqs.has(cqid)) {
       return Status.COMPLETION_QUEUE_INVALID;
     }
-    const size = (command.cdw10 >>> 16) + 1;
     const sqs = this.#sqs;
-    const status = await this.#host.createSq({ qid, size, iova: command.prp1, cqid });
+    const status = await this.#host.createSq({ qid, size: sizeZ + 1, iova, cqid });
     if (status === Status.SUCCESS) {
       sqs.set(qid, cqid);
     }

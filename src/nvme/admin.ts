@@ -6,21 +6,12 @@
 import { MAX_IOVA, PAGE_SIZE } from '../limits.ts';
 import { mapPrps } from '../memory/prp.ts';
 import { Segments } from '../memory/segments.ts';
+import { AdminOpcode, Cns } from '../spec/admin.ts';
+import { AsyncEventType, AsyncSmartInfo } from '../spec/events.ts';
+import { Fid } from '../spec/features.ts';
 import { IDENTIFY_SIZE } from '../spec/identify.ts';
-import {
-  AdminOpcode,
-  AsyncEventType,
-  AsyncSmartInfo,
-  Cns,
-  Fid,
-  Lid,
-  NSID_ALL,
-  SMART_TEMPERATURE,
-  SQE_FUSE_MASK,
-  SQE_PSDT_MASK,
-  type Sqe,
-  Status,
-} from '../spec/nvme.ts';
+import { CriticalWarning, Lid } from '../spec/logs.ts';
+import { Cdw0, NSID_ALL, type Sqe, Status } from '../spec/nvme.ts';
 import type { StructValues } from '../util/struct.ts';
 import { AdminIoQueues } from './admin-io-queues.ts';
 import type { AsyncEvents } from './events.ts';
@@ -95,7 +86,7 @@ export class Admin {
 
   /** Carries a command out: at once, unless it has to wait for a reactor. */
   execute(command: Command): Outcome | Promise<Outcome> {
-    if ((command.cdw0 & (SQE_FUSE_MASK | SQE_PSDT_MASK)) !== 0) {
+    if ((command.cdw0 & (Cdw0.mask.fuse | Cdw0.mask.psdt)) !== 0) {
       return done(Status.INVALID_FIELD);
     }
     switch (command.opcode) {
@@ -246,7 +237,7 @@ export class Admin {
 
   /** Of the SMART log. */
   get #criticalWarning(): number {
-    return this.#features.warnsAt(TEMPERATURE) ? SMART_TEMPERATURE : 0;
+    return this.#features.warnsAt(TEMPERATURE) ? CriticalWarning.mask.temperature : 0;
   }
 
   /**
@@ -254,7 +245,7 @@ export class Admin {
    * whether the host wants to be told.
    */
   #warnOfTemperature(): void {
-    const wanted = this.#features.asyncEvents & SMART_TEMPERATURE;
+    const wanted = this.#features.asyncEvents & CriticalWarning.mask.temperature;
     const warns = (this.#criticalWarning & wanted) !== 0;
     if (warns && !this.#warned) {
       this.#events.add({

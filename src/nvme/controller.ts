@@ -6,18 +6,11 @@
  *               └─ bad settings or memory ──▶ CSTS.CFS, until the host resets
  */
 import { PAGE_SIZE } from '../limits.ts';
-import {
-  AsyncErrorInfo,
-  AsyncEvent,
-  AsyncEventType,
-  AsyncNoticeInfo,
-  Cc,
-  CQE_SHIFT,
-  Csts,
-  Lid,
-  Register,
-  SQE_SHIFT,
-} from '../spec/nvme.ts';
+import { AsyncErrorInfo, AsyncEventType, AsyncNoticeInfo } from '../spec/events.ts';
+import { AsyncEventConfig } from '../spec/features.ts';
+import { Lid } from '../spec/logs.ts';
+import { CQE_SHIFT, SQE_SHIFT } from '../spec/nvme.ts';
+import { Aqa, Cc, Csts, Register, Shn, Shst } from '../spec/registers.ts';
 import { Admin } from './admin.ts';
 import { AdminQueue } from './admin-queue.ts';
 import { decodeRegisters, type NvmeDiagnosis } from './diagnosis.ts';
@@ -26,8 +19,6 @@ import { Features } from './features.ts';
 import type { ControllerConfig, ControllerHost } from './host.ts';
 import { Logs } from './logs.ts';
 import { Registers } from './registers.ts';
-
-const AQA_MASK = 0x0fff_0fff;
 
 export class Controller {
   readonly #host: ControllerHost;
@@ -111,7 +102,7 @@ export class Controller {
         break;
       case Register.offset.aqa:
         if (!registers.enabled) {
-          registers.aqa = value & AQA_MASK;
+          registers.aqa = value & (Aqa.mask.asqsZ | Aqa.mask.acqsZ);
         }
         break;
       case Register.offset.asq:
@@ -134,8 +125,8 @@ export class Controller {
     const registers = this.#registers;
     const before = registers.cc;
     registers.cc = value;
-    const wasEnabled = (before & Cc.EN) !== 0;
-    if (wasEnabled !== registers.enabled && this.#resetting === undefined) {
+    const was = Cc.decode(before);
+    if (was.en !== registers.enabled && this.#resetting === undefined) {
       if (registers.enabled) {
         this.#enable();
       } else {
@@ -143,8 +134,7 @@ export class Controller {
       }
     }
     // A reset that is under way looks at CC.EN at its end.
-    const shutdown = (value >>> Cc.SHN_SHIFT) & Cc.SHN_MASK;
-    if (shutdown !== 0 && ((before >>> Cc.SHN_SHIFT) & Cc.SHN_MASK) === 0) {
+    if (Cc.decode(value).shn !== Shn.NONE && was.shn === Shn.NONE) {
       void this.#shutDown();
     }
   }
@@ -158,7 +148,7 @@ export class Controller {
       this.fail(problem);
       return;
     }
-    registers.csts = Csts.RDY;
+    registers.csts = Csts.encode({ rdy: true });
     this.#complained = false;
     this.#host.watchAdmin(true);
     this.#host.log.debug('controller enabled');
@@ -167,13 +157,11 @@ export class Controller {
 
   /** CC fields that the host set before EN: only what CAP offers. */
   #settingsValid(): boolean {
-    const { cc } = this.#registers;
-    const iosqes = (cc >>> Cc.IOSQES_SHIFT) & Cc.ES_MASK;
-    const iocqes = (cc >>> Cc.IOCQES_SHIFT) & Cc.ES_MASK;
+    const { css, mps, ams, iosqes, iocqes } = Cc.decode(this.#registers.cc);
     return (
-      ((cc >>> Cc.CSS_SHIFT) & Cc.CSS_MASK) === 0 &&
-      ((cc >>> Cc.MPS_SHIFT) & Cc.MPS_MASK) === 0 &&
-      ((cc >>> Cc.AMS_SHIFT) & Cc.AMS_MASK) === 0 &&
+      css === 0 &&
+      mps === 0 &&
+      ams === 0 &&
       // Firmware may enable the controller before it sets the sizes of I/O entries.
       (iosqes === 0 || iosqes === SQE_SHIFT) &&
       (iocqes === 0 || iocqes === CQE_SHIFT)
@@ -192,19 +180,19 @@ export class Controller {
     const level = this.#complained ? 'debug' : 'warn';
     this.#complained = true;
     this.#host.log[level]({ reason }, 'controller failed: CSTS.CFS is set');
-    this.#registers.csts |= Csts.CFS;
+    this.#registers.csts |= Csts.mask.cfs;
     this.#failure = reason;
     this.#host.tell({ type: 'failed', reason });
   }
 
   get #failed(): boolean {
-    return (this.#registers.csts & Csts.CFS) !== 0;
+    return (this.#registers.csts & Csts.mask.cfs) !== 0;
   }
 
   /** Controller reset (§3.7.2): queues go, AQA, ASQ and ACQ stay. */
   #startReset(): void {
     // A host that waits for RDY to be 0 finds that at once after a failure: it must not find the old failure, too.
-    this.#registers.csts &= ~Csts.CFS;
+    this.#registers.csts &= ~Csts.mask.cfs;
     this.#dropQueue();
     this.#host.tell({ type: 'disabled' });
     this.#resetting = this.#resetQueues().then(
@@ -236,7 +224,7 @@ export class Controller {
 
   /** Back to power-on, when nothing of the controller is in flight any more: function level reset, vfio-user reset, client gone. */
   async reset(): Promise<void> {
-    if (this.#registers.ready && (this.#registers.csts & Csts.SHST_MASK) !== Csts.SHST_COMPLETE) {
+    if (this.#registers.ready && this.#registers.shutdown !== Shst.COMPLETE) {
       this.#logs.addUnsafeShutdown();
     }
     if (this.#registers.enabled) {
@@ -252,7 +240,7 @@ export class Controller {
   /** CC.SHN: what was completed goes to stable storage, then CSTS says so. */
   async #shutDown(): Promise<void> {
     const registers = this.#registers;
-    registers.csts = (registers.csts & ~Csts.SHST_MASK) | Csts.SHST_OCCURRING;
+    registers.shutdown = Shst.OCCURRING;
     this.#host.tell({ type: 'shutdown' });
     try {
       await this.#host.sync();
@@ -260,8 +248,8 @@ export class Controller {
       this.#host.log.error({ err: error }, 'not all data could be made durable at shutdown');
     }
     // A reset may have come between.
-    if ((registers.csts & Csts.SHST_MASK) === Csts.SHST_OCCURRING) {
-      registers.csts = (registers.csts & ~Csts.SHST_MASK) | Csts.SHST_COMPLETE;
+    if (registers.shutdown === Shst.OCCURRING) {
+      registers.shutdown = Shst.COMPLETE;
     }
   }
 
@@ -304,7 +292,7 @@ export class Controller {
 
   /** A namespace came, went, or changed its size. */
   namespaceChanged(nsid: number): void {
-    if ((this.#features.asyncEvents & AsyncEvent.NAMESPACE_ATTRIBUTE) !== 0) {
+    if ((this.#features.asyncEvents & AsyncEventConfig.mask.namespaceAttribute) !== 0) {
       this.#logs.addChangedNamespace(nsid);
       this.#events.add({
         type: AsyncEventType.NOTICE,

@@ -2,7 +2,9 @@
  * The state of a controller in words, for whoever asks why a guest is stuck: registers decoded, the admin queue, features. No data of the
  * guest. NVMe Base 2.0 §3.1.3. Owned by main.
  */
-import { AdminOpcode, Cc, Csts, Register, Status } from '../spec/nvme.ts';
+import { AdminOpcode } from '../spec/admin.ts';
+import { STATUS_CODE, Status } from '../spec/nvme.ts';
+import { Aqa, CapHigh, CapLow, Cc, Csts, Register, Version } from '../spec/registers.ts';
 import { readU64 } from '../util/struct.ts';
 import type { Command } from './admin.ts';
 
@@ -49,9 +51,6 @@ export interface NvmeDiagnosis {
   readonly lastAdminCommand?: AdminCommandDiagnosis;
 }
 
-/** SCT and SC of a status. */
-const STATUS_MASK = 0x7ff;
-
 export function hex(value: number): string {
   return `0x${value.toString(16)}`;
 }
@@ -68,39 +67,41 @@ const SHUTDOWN_STATUS = ['none', 'occurring', 'complete', 'reserved'];
 export function decodeRegisters(image: DataView): Record<string, DecodedRegister> {
   const { offset } = Register;
   const dword = (at: number): number => image.getUint32(at, true);
-  const [capLo, capHi, version] = [dword(offset.cap), dword(offset.cap + 4), dword(offset.vs)];
-  const [cc, csts, aqa] = [dword(offset.cc), dword(offset.csts), dword(offset.aqa)];
+  const [low, high] = [dword(offset.cap), dword(offset.cap + 4)];
+  const [version, cc, csts, aqa] = [offset.vs, offset.cc, offset.csts, offset.aqa].map(dword);
+  const cap = { ...CapLow.decode(low), ...CapHigh.decode(high) };
+  const { mjr, mnr, ter } = Version.decode(version);
+  const config = Cc.decode(cc);
+  const status = Csts.decode(csts);
+  const { asqsZ, acqsZ } = Aqa.decode(aqa);
   return {
     cap: {
-      value: `0x${capHi.toString(16)}${capLo.toString(16).padStart(8, '0')}`,
-      maxQueueEntries: (capLo & 0xffff) + 1,
-      contiguousQueuesRequired: ((capLo >>> 16) & 1) === 1,
-      timeoutMs: (capLo >>> 24) * 500,
-      doorbellStride: 4 << (capHi & 15),
-      minPageSize: 4096 << ((capHi >>> 16) & 15),
-      maxPageSize: 4096 << ((capHi >>> 20) & 15),
+      value: `0x${high.toString(16)}${low.toString(16).padStart(8, '0')}`,
+      maxQueueEntries: cap.mqesZ + 1,
+      contiguousQueuesRequired: cap.cqr,
+      timeoutMs: cap.to * 500,
+      doorbellStride: 4 << cap.dstrd,
+      minPageSize: 4096 << cap.mpsmin,
+      maxPageSize: 4096 << cap.mpsmax,
     },
-    vs: {
-      value: hex(version),
-      version: `${version >>> 16}.${(version >>> 8) & 0xff}.${version & 0xff}`,
-    },
+    vs: { value: hex(version), version: `${mjr}.${mnr}.${ter}` },
     cc: {
       value: hex(cc),
-      enabled: (cc & Cc.EN) !== 0,
-      commandSet: (cc >>> Cc.CSS_SHIFT) & Cc.CSS_MASK,
-      pageSize: 4096 << ((cc >>> Cc.MPS_SHIFT) & Cc.MPS_MASK),
-      arbitration: (cc >>> Cc.AMS_SHIFT) & Cc.AMS_MASK,
-      shutdown: SHUTDOWN_NOTICE[(cc >>> Cc.SHN_SHIFT) & Cc.SHN_MASK],
-      sqEntryBytes: 1 << ((cc >>> Cc.IOSQES_SHIFT) & Cc.ES_MASK),
-      cqEntryBytes: 1 << ((cc >>> Cc.IOCQES_SHIFT) & Cc.ES_MASK),
+      enabled: config.en,
+      commandSet: config.css,
+      pageSize: 4096 << config.mps,
+      arbitration: config.ams,
+      shutdown: SHUTDOWN_NOTICE[config.shn],
+      sqEntryBytes: 1 << config.iosqes,
+      cqEntryBytes: 1 << config.iocqes,
     },
     csts: {
       value: hex(csts),
-      ready: (csts & Csts.RDY) !== 0,
-      failed: (csts & Csts.CFS) !== 0,
-      shutdown: SHUTDOWN_STATUS[(csts & Csts.SHST_MASK) >>> 2],
+      ready: status.rdy,
+      failed: status.cfs,
+      shutdown: SHUTDOWN_STATUS[status.shst],
     },
-    aqa: { value: hex(aqa), sqSize: (aqa & 0xfff) + 1, cqSize: ((aqa >>> 16) & 0xfff) + 1 },
+    aqa: { value: hex(aqa), sqSize: asqsZ + 1, cqSize: acqsZ + 1 },
     asq: { value: hex(readU64(image, offset.asq)) },
     acq: { value: hex(readU64(image, offset.acq)) },
     intms: { value: hex(dword(offset.intms)) },
@@ -123,7 +124,7 @@ export function describeAdminCommand(
     time: time.toISOString(),
     ...(status === 'parked' && { status }),
     ...(typeof status === 'number' && {
-      status: hex(status & STATUS_MASK),
+      status: hex(status & STATUS_CODE),
       statusName: nameOf(Status, status),
     }),
   };

@@ -1,5 +1,6 @@
 /** Get and Set Features: the values, what may be set to what. NVMe Base 2.0 §5.27. Owned by main. */
-import { AsyncEvent, Fid, Status } from '../spec/nvme.ts';
+import { AsyncEventConfig, Fid } from '../spec/features.ts';
+import { Status } from '../spec/nvme.ts';
 
 /** KAS, in 100 ms units: Keep Alive timers are rounded up to 10 s. */
 export const KEEP_ALIVE_GRANULARITY = 100;
@@ -12,9 +13,7 @@ function roundKeepAlive(ms: number): number {
   return Math.ceil(ms / step) * step;
 }
 
-/** Bits 7:0 of the Asynchronous Event Configuration: SMART critical warnings. */
-const AEC_SMART_MASK = 0xff;
-const AEC_MASK = AEC_SMART_MASK | AsyncEvent.NAMESPACE_ATTRIBUTE;
+const AEC_MASK = AsyncEventConfig.mask.smart | AsyncEventConfig.mask.namespaceAttribute;
 const MAX_QUEUES = 0xffff;
 const VECTOR_MASK = 0xffff;
 const COALESCING_DISABLE = 1 << 16;

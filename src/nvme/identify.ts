@@ -1,27 +1,28 @@
 /** The Identify command's data structures. NVMe Base 2.0 §5.17. Owned by main. */
 import { MAX_ASYNC_EVENT_REQUESTS, MAX_ERROR_LOG_ENTRIES } from '../limits.ts';
 import {
-  CMIC_MULTIPLE_CONTROLLERS,
+  Cmic,
+  EntrySizes,
+  Frmw,
   IDENTIFY_SIZE,
   IdentifyController,
   IdentifyNamespace,
   IdentifyNamespaceIndependent,
   LbaFormat,
+  Lpa,
   NamespaceDescriptor,
   Nidt,
-  NMIC_SHARED,
-  NSATTR_WRITE_PROTECTED,
-  NSTAT_READY,
+  Nmic,
+  Nsattr,
+  Nstat,
+  Oacs,
+  Oaes,
   PowerState,
+  Vwc,
 } from '../spec/identify.ts';
-import {
-  AsyncEvent,
-  CQE_SHIFT,
-  NVME_VERSION,
-  OACS_DOORBELL_BUFFER_CONFIG,
-  SQE_SHIFT,
-} from '../spec/nvme.ts';
+import { CQE_SHIFT, SQE_SHIFT } from '../spec/nvme.ts';
 import { NVME_PCI_IDENTITY } from '../spec/nvme-pci.ts';
+import { NVME_VERSION } from '../spec/registers.ts';
 import { KEEP_ALIVE_GRANULARITY, WARNING_TEMPERATURE } from './features.ts';
 import type { ControllerConfig } from './host.ts';
 import type { Namespace } from './namespace.ts';
@@ -32,11 +33,11 @@ const CRITICAL_TEMPERATURE = 358;
 const IEEE = Uint8Array.from([0x8d, 0x6b, 0x50]);
 const CNTRLTYPE_IO = 1;
 /** One firmware slot, read only. */
-const FRMW = 1 | (1 << 1);
+const FRMW = Frmw.encode({ slot1ReadOnly: true, slots: 1 });
 /** Effects log; extended data (offset) for Get Log Page. */
-const LPA = (1 << 1) | (1 << 2);
+const LPA = Lpa.encode({ commandEffects: true, extended: true });
 /** A volatile write cache; Flush of all namespaces at once (NSID FFFFFFFFh) is not supported. */
-const VWC = 1 | (2 << 1);
+const VWC = Vwc.encode({ present: true, flushAll: 2 });
 /** How long a shutdown may take, in which all data is made durable: the most that Linux waits. */
 const SHUTDOWN_US = 60_000_000;
 /** Power state 0: 25 W, in hundredths. */
@@ -59,14 +60,14 @@ export function identifyController(config: ControllerConfig, shared: boolean): U
     fr: padded(config.firmwareRevision, 8),
     rab: 6,
     ieee: IEEE,
-    cmic: shared ? CMIC_MULTIPLE_CONTROLLERS : 0,
+    cmic: Cmic.encode({ multiController: shared }),
     mdts: config.mdts,
     cntlid: config.cntlid,
     ver: NVME_VERSION,
     rtd3e: SHUTDOWN_US,
-    oaes: AsyncEvent.NAMESPACE_ATTRIBUTE,
+    oaes: Oaes.encode({ namespaceAttribute: true }),
     cntrltype: CNTRLTYPE_IO,
-    oacs: config.shadowDoorbells ? OACS_DOORBELL_BUFFER_CONFIG : 0,
+    oacs: Oacs.encode({ doorbellBufferConfig: config.shadowDoorbells }),
     acl: 3,
     aerl: MAX_ASYNC_EVENT_REQUESTS - 1,
     frmw: FRMW,
@@ -75,8 +76,8 @@ export function identifyController(config: ControllerConfig, shared: boolean): U
     wctemp: WARNING_TEMPERATURE,
     cctemp: CRITICAL_TEMPERATURE,
     kas: KEEP_ALIVE_GRANULARITY,
-    sqes: SQE_SHIFT | (SQE_SHIFT << 4),
-    cqes: CQE_SHIFT | (CQE_SHIFT << 4),
+    sqes: EntrySizes.encode({ min: SQE_SHIFT, max: SQE_SHIFT }),
+    cqes: EntrySizes.encode({ min: CQE_SHIFT, max: CQE_SHIFT }),
     maxcmd: config.maxQueueEntries,
     nn: config.maxNamespaces,
     vwc: VWC,
@@ -99,8 +100,8 @@ export function identifyNamespace(namespace: Namespace | undefined, shared: bool
     nsze: namespace.numBlocks,
     ncap: namespace.numBlocks,
     nuse: namespace.numBlocks,
-    nmic: shared ? NMIC_SHARED : 0,
-    nsattr: namespace.readonly ? NSATTR_WRITE_PROTECTED : 0,
+    nmic: Nmic.encode({ shared }),
+    nsattr: Nsattr.encode({ writeProtected: namespace.readonly }),
     nguid: hex(namespace.nguid ?? ''),
     eui64: hex(namespace.eui64 ?? ''),
     lbafs: LbaFormat.encode({
@@ -119,9 +120,9 @@ export function identifyNamespaceIndependent(
     return new Uint8Array(IDENTIFY_SIZE);
   }
   return IdentifyNamespaceIndependent.encode({
-    nmic: shared ? NMIC_SHARED : 0,
-    nsattr: namespace.readonly ? NSATTR_WRITE_PROTECTED : 0,
-    nstat: NSTAT_READY,
+    nmic: Nmic.encode({ shared }),
+    nsattr: Nsattr.encode({ writeProtected: namespace.readonly }),
+    nstat: Nstat.encode({ nrdy: true }),
   });
 }
 

@@ -1,19 +1,19 @@
 /** Log pages. NVMe Base 2.0 §5.16. Owned by main. */
 import { MAX_ERROR_LOG_ENTRIES } from '../limits.ts';
-import { NvmOpcode } from '../spec/nvm.ts';
+import { AdminOpcode } from '../spec/admin.ts';
+import { Fid } from '../spec/features.ts';
 import {
-  AdminOpcode,
   EFFECTS_IO_OFFSET,
   EFFECTS_LOG_SIZE,
   Effects,
   ErrorLogEntry,
   FEATURE_EFFECTS_LOG_SIZE,
   FeatureEffects,
-  Fid,
   FirmwareSlotLog,
   Lid,
   SmartLog,
-} from '../spec/nvme.ts';
+} from '../spec/logs.ts';
+import { NvmOpcode } from '../spec/nvm.ts';
 import { SUPPORTED_FEATURES } from './features.ts';
 import type { IoTotals } from './host.ts';
 import { padded } from './identify.ts';
@@ -27,6 +27,8 @@ const MINUTE_MS = 60_000;
 const HOUR_MS = 3_600_000;
 /** NSIDs in the changed namespace list; more are told by FFFFFFFFh alone. */
 const MAX_CHANGED = 1024;
+const SUPPORTED = Effects.encode({ csupp: true });
+const WRITES = Effects.encode({ csupp: true, lbcc: true });
 
 /** A failed command, for the error log. */
 export interface LoggedError {
@@ -188,12 +190,12 @@ function effects(shadowDoorbells: boolean): Uint8Array {
   const view = new DataView(out.buffer);
   for (const opcode of Object.values(AdminOpcode)) {
     if (opcode !== AdminOpcode.DOORBELL_BUFFER_CONFIG || shadowDoorbells) {
-      view.setUint32(4 * opcode, Effects.CSUPP, true);
+      view.setUint32(4 * opcode, SUPPORTED, true);
     }
   }
-  view.setUint32(EFFECTS_IO_OFFSET + 4 * NvmOpcode.FLUSH, Effects.CSUPP, true);
-  view.setUint32(EFFECTS_IO_OFFSET + 4 * NvmOpcode.READ, Effects.CSUPP, true);
-  view.setUint32(EFFECTS_IO_OFFSET + 4 * NvmOpcode.WRITE, Effects.CSUPP | Effects.LBCC, true);
+  view.setUint32(EFFECTS_IO_OFFSET + 4 * NvmOpcode.FLUSH, SUPPORTED, true);
+  view.setUint32(EFFECTS_IO_OFFSET + 4 * NvmOpcode.READ, SUPPORTED, true);
+  view.setUint32(EFFECTS_IO_OFFSET + 4 * NvmOpcode.WRITE, WRITES, true);
   return out;
 }
 
@@ -202,8 +204,9 @@ function featureEffects(): Uint8Array {
   const out = new Uint8Array(FEATURE_EFFECTS_LOG_SIZE);
   const view = new DataView(out.buffer);
   for (const fid of SUPPORTED_FEATURES) {
-    const scope = fid === Fid.ERROR_RECOVERY ? FeatureEffects.NAMESPACE : FeatureEffects.CONTROLLER;
-    view.setUint32(4 * fid, FeatureEffects.FSUPP | scope, true);
+    const namespace = fid === Fid.ERROR_RECOVERY;
+    const effects = FeatureEffects.encode({ fsupp: true, namespace, controller: !namespace });
+    view.setUint32(4 * fid, effects, true);
   }
   return out;
 }

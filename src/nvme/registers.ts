@@ -2,7 +2,7 @@
  * The controller's registers as bytes: what the host reads. Writes have effects and go through the controller. Owned by main.
  * NVMe Base 2.0 §3.1.3.
  */
-import { Cc, Csts, NVME_VERSION, Register } from '../spec/nvme.ts';
+import { CapHigh, CapLow, Cc, Crto, Csts, NVME_VERSION, Register } from '../spec/registers.ts';
 import { readU64, writeU64 } from '../util/struct.ts';
 
 /** Registers end here; the rest of the page reads as zeros. Bytes. */
@@ -10,11 +10,6 @@ const IMAGE_BYTES = 0x100;
 
 /** CAP.TO and CRTO: how long enabling or disabling may take. 500 ms units. */
 const READY_TIMEOUT = 60;
-// CAP fields in its lower and upper half. NVMe Base 2.0 figure 36.
-const CAP_CQR = 1 << 16;
-const CAP_TO_SHIFT = 24;
-const CAP_HI_CSS_NVM = 1 << 5;
-const CAP_HI_CRMS_CRWMS = 1 << 27;
 
 export class Registers {
   readonly #view = new DataView(new ArrayBuffer(IMAGE_BYTES));
@@ -22,14 +17,12 @@ export class Registers {
   /** `maxQueueEntries`: CAP.MQES + 1. */
   constructor(maxQueueEntries: number) {
     const view = this.#view;
-    view.setUint32(
-      Register.offset.cap,
-      ((maxQueueEntries - 1) | CAP_CQR | (READY_TIMEOUT << CAP_TO_SHIFT)) >>> 0,
-      true,
-    );
-    view.setUint32(Register.offset.cap + 4, CAP_HI_CSS_NVM | CAP_HI_CRMS_CRWMS, true);
+    const cap = CapLow.encode({ mqesZ: maxQueueEntries - 1, cqr: true, to: READY_TIMEOUT });
+    view.setUint32(Register.offset.cap, cap, true);
+    const capHigh = CapHigh.encode({ cssNvm: true, crwms: true });
+    view.setUint32(Register.offset.cap + 4, capHigh, true);
     view.setUint32(Register.offset.vs, NVME_VERSION, true);
-    view.setUint32(Register.offset.crto, READY_TIMEOUT, true);
+    view.setUint32(Register.offset.crto, Crto.encode({ crwmt: READY_TIMEOUT }), true);
   }
 
   /** Copies registers out, at any offset and width; what is not a register reads as zeros. */
@@ -60,7 +53,7 @@ export class Registers {
   }
 
   get enabled(): boolean {
-    return (this.cc & Cc.EN) !== 0;
+    return (this.cc & Cc.mask.en) !== 0;
   }
 
   get csts(): number {
@@ -71,7 +64,15 @@ export class Registers {
   }
 
   get ready(): boolean {
-    return (this.csts & Csts.RDY) !== 0;
+    return (this.csts & Csts.mask.rdy) !== 0;
+  }
+
+  /** CSTS.SHST. */
+  get shutdown(): number {
+    return Csts.decode(this.csts).shst;
+  }
+  set shutdown(shst: number) {
+    this.csts = Csts.replace(this.csts, { shst });
   }
 
   /** INTMS and INTMC read the same mask. */

@@ -2,6 +2,7 @@
  * What Identify gives: the data structures of controller, namespace and power states, whole, under the specifications' names. Layouts
  * only. NVMe Base 2.1 §5.1.13, NVM Command Set 1.1 §4.1.5.
  */
+import { bits, flag, word } from '../util/bits.ts';
 import { bytes, struct, u8, u16, u32, u64 } from '../util/struct.ts';
 
 export const IDENTIFY_SIZE = 4096;
@@ -118,6 +119,80 @@ export const IdentifyController = struct('IdentifyController', IDENTIFY_SIZE, {
   psds: bytes(2048, 1024),
 });
 
+/** CMIC: several ports, several controllers, SR-IOV, ANA. */
+export const Cmic = word('CMIC', {
+  multiPort: flag(0),
+  multiController: flag(1),
+  virtual: flag(2),
+  ana: flag(3),
+});
+/** OAES, optional asynchronous events: bits as in the Asynchronous Event Configuration. */
+export const Oaes = word('OAES', {
+  namespaceAttribute: flag(8),
+  firmwareActivation: flag(9),
+  anaChange: flag(11),
+});
+export const Ctratt = word('CTRATT', { hostId128: flag(0), tbkas: flag(6), uuidList: flag(9) });
+/** OACS, optional admin commands. */
+export const Oacs = word('OACS', {
+  security: flag(0),
+  format: flag(1),
+  firmware: flag(2),
+  namespaceManagement: flag(3),
+  selfTest: flag(4),
+  directives: flag(5),
+  mi: flag(6),
+  virtualization: flag(7),
+  doorbellBufferConfig: flag(8),
+  lbaStatus: flag(9),
+  lockdown: flag(10),
+});
+/** FRMW. `slots`: firmware slots; `slot1ReadOnly`: the first is as it is; `activation`: without a reset. */
+export const Frmw = word('FRMW', {
+  slot1ReadOnly: flag(0),
+  slots: bits(1, 3),
+  activation: flag(4),
+  smud: flag(5),
+});
+/** LPA, log page attributes. `extended`: offset, and a length of 32 bits. */
+export const Lpa = word('LPA', {
+  smartPerNamespace: flag(0),
+  commandEffects: flag(1),
+  extended: flag(2),
+  telemetry: flag(3),
+  persistentEvent: flag(4),
+  supportedLogs: flag(5),
+  telemetryArea4: flag(6),
+});
+/** ONCS, optional commands and features of I/O command sets. */
+export const Oncs = word('ONCS', {
+  compare: flag(0),
+  writeUncorrectable: flag(1),
+  datasetManagement: flag(2),
+  writeZeroes: flag(3),
+  saveSelect: flag(4),
+  reservations: flag(5),
+  timestamp: flag(6),
+  verify: flag(7),
+  copy: flag(8),
+});
+export const Fna = word('FNA', {
+  formatAll: flag(0),
+  eraseAll: flag(1),
+  crypto: flag(2),
+  noBroadcast: flag(3),
+});
+/** VWC. `flushAll`: 2 where Flush takes no NSID FFFFFFFFh, 3 where it does. */
+export const Vwc = word('VWC', { present: flag(0), flushAll: bits(1, 2) });
+/** NWPC, write protection: none and until told otherwise; until the power goes; for good. */
+export const Nwpc = word('NWPC', {
+  writeProtect: flag(0),
+  untilPowerCycle: flag(1),
+  permanent: flag(2),
+});
+/** SQES, CQES: log2 of the least and the largest entry size. */
+export const EntrySizes = word('EntrySizes', { min: bits(0, 4), max: bits(4, 4) });
+
 /** Power state descriptor. NVMe Base 2.1 figure 313. */
 export const PowerState = struct('PowerState', 32, {
   /** Maximum power: 0.01 W, or 0.0001 W with MXPS. */
@@ -185,12 +260,23 @@ export const IdentifyNamespace = struct('IdentifyNamespace', IDENTIFY_SIZE, {
 /** LBA format: metadata bytes, log2 of the data bytes, relative performance. NVM Command Set 1.1 figure 116. */
 export const LbaFormat = struct('LbaFormat', 4, { ms: u16(0), ds: u8(2), rp: u8(3) });
 
-/** CMIC: the subsystem can have several controllers. NMIC: several can have the namespace. */
-export const CMIC_MULTIPLE_CONTROLLERS = 1 << 1;
-export const NMIC_SHARED = 1;
-
-/** NSATTR: the namespace is write protected. */
-export const NSATTR_WRITE_PROTECTED = 1;
+/** NMIC: several controllers can have the namespace. */
+export const Nmic = word('NMIC', { shared: flag(0) });
+export const Nsattr = word('NSATTR', { writeProtected: flag(0) });
+/** NSFEAT. `thinp`: thin provisioning; `nsabp`: own atomic write units; `optperf`: NPWG and what follows mean something. */
+export const Nsfeat = word('NSFEAT', {
+  thinp: flag(0),
+  nsabp: flag(1),
+  dae: flag(2),
+  uidreuse: flag(3),
+  optperf: flag(4),
+});
+/** FLBAS: the LBA format in use, its lower and upper bits. */
+export const Flbas = word('FLBAS', {
+  formatLow: bits(0, 4),
+  extended: flag(4),
+  formatHigh: bits(5, 2),
+});
 
 /** Identify Namespace, I/O command set independent, CNS 08h. NVMe Base 2.1 figure 319. */
 export const IdentifyNamespaceIndependent = struct('IdentifyNamespaceIndependent', IDENTIFY_SIZE, {
@@ -205,8 +291,7 @@ export const IdentifyNamespaceIndependent = struct('IdentifyNamespaceIndependent
   nstat: u8(14),
 });
 
-/** NSTAT: the namespace is ready. */
-export const NSTAT_READY = 1;
+export const Nstat = word('NSTAT', { nrdy: flag(0) });
 
 /** The head of a namespace identification descriptor, CNS 03h; NIDL bytes follow. NVMe Base 2.1 figure 315. */
 export const NamespaceDescriptor = struct('NamespaceDescriptor', 4, { nidt: u8(0), nidl: u8(1) });

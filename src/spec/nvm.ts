@@ -1,8 +1,54 @@
-/** NVM Command Set Specification 1.0: the commands of block storage. Constants only. */
-/** NVM Command Set 1.0 figure 16. */
-export const NvmOpcode = { FLUSH: 0x00, WRITE: 0x01, READ: 0x02 } as const;
+/** The commands of block storage and their command dwords. Layouts only. NVM Command Set Specification 1.0 §3.2. */
+import { bits, flag, word } from '../util/bits.ts';
+import { command, qword } from './command.ts';
 
-/** Force Unit Access: bit 30 of command dword 12. NVM Command Set 1.0 §3.2.4, §3.2.6. */
-export const CDW12_FUA = 1 << 30;
-/** Number of Logical Blocks, zero-based. */
-export const CDW12_NLB_MASK = 0xffff;
+/** Opcodes. NVM Command Set 1.0 figure 16. */
+export const NvmOpcode = {
+  FLUSH: 0x00,
+  WRITE: 0x01,
+  READ: 0x02,
+  WRITE_UNCORRECTABLE: 0x04,
+  COMPARE: 0x05,
+  WRITE_ZEROES: 0x08,
+  DATASET_MANAGEMENT: 0x09,
+  VERIFY: 0x0c,
+  COPY: 0x19,
+} as const;
+
+/** NVMe Base 2.0 §7.1. */
+export const Flush = command('Flush', NvmOpcode.FLUSH, {});
+
+/** Command dword 12 of what works on a range of blocks. `fua`: Force Unit Access; `lr`: limited retry. */
+export const RangeDword12 = word('Range.cdw12', {
+  nlbZ: bits(0, 16),
+  prinfo: bits(26, 4),
+  fua: flag(30),
+  lr: flag(31),
+});
+const RANGE = { 10: { slba: qword }, 12: RangeDword12.fields } as const;
+
+/** §3.2.1, §3.2.4, §3.2.6. */
+export const Compare = command('Compare', NvmOpcode.COMPARE, RANGE);
+export const Read = command('Read', NvmOpcode.READ, RANGE);
+export const Write = command('Write', NvmOpcode.WRITE, RANGE);
+/** §3.2.5, §3.2.7. */
+export const Verify = command('Verify', NvmOpcode.VERIFY, RANGE);
+export const WriteUncorrectable = command('WriteUncorrectable', NvmOpcode.WRITE_UNCORRECTABLE, {
+  10: { slba: qword },
+  12: { nlbZ: bits(0, 16) },
+});
+/** §3.2.8. `deac`: deallocate. */
+export const WriteZeroes = command('WriteZeroes', NvmOpcode.WRITE_ZEROES, {
+  10: { slba: qword },
+  12: { nlbZ: bits(0, 16), deac: flag(25), prinfo: bits(26, 4), fua: flag(30), lr: flag(31) },
+});
+/** §3.2.3. `ad`: deallocate. */
+export const DatasetManagement = command('DatasetManagement', NvmOpcode.DATASET_MANAGEMENT, {
+  10: { nrZ: bits(0, 8) },
+  11: { idr: flag(0), idw: flag(1), ad: flag(2) },
+});
+/** §3.2.2. */
+export const Copy = command('Copy', NvmOpcode.COPY, {
+  10: { sdlba: qword },
+  12: { nrZ: bits(0, 8), descriptorFormat: bits(8, 4), fua: flag(30), lr: flag(31) },
+});

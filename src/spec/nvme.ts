@@ -1,56 +1,6 @@
-/** NVM Express Base Specification 2.0: registers, queue entries, admin commands and their data structures. Layouts only. */
-import { bytes, struct, u8, u16, u32, u64 } from '../util/struct.ts';
-
-// --- Controller registers (NVMe Base 2.0 §3.1.3, properties) ------------------------------------------------------
-
-export const Register = struct('Registers', 0x1000, {
-  cap: u64(0x00),
-  vs: u32(0x08),
-  intms: u32(0x0c),
-  intmc: u32(0x10),
-  cc: u32(0x14),
-  csts: u32(0x1c),
-  nssr: u32(0x20),
-  aqa: u32(0x24),
-  asq: u64(0x28),
-  acq: u64(0x30),
-  cmbloc: u32(0x38),
-  cmbsz: u32(0x3c),
-  crto: u32(0x68),
-});
-
-/** Offset of the first doorbell in BAR0; SQ y tail at 8y, CQ y head at 8y + 4 (CAP.DSTRD = 0). NVMe over PCIe 1.0 §3.1.2. */
-export const DOORBELL_OFFSET = 0x1000;
-
-/** VS: 2.0.0. */
-export const NVME_VERSION = 0x0002_0000;
-
-/** CC fields: shift and mask. NVMe Base 2.0 §3.1.3.5. */
-export const Cc = {
-  EN: 1 << 0,
-  CSS_SHIFT: 4,
-  CSS_MASK: 7,
-  MPS_SHIFT: 7,
-  MPS_MASK: 15,
-  AMS_SHIFT: 11,
-  AMS_MASK: 7,
-  SHN_SHIFT: 14,
-  SHN_MASK: 3,
-  IOSQES_SHIFT: 16,
-  IOCQES_SHIFT: 20,
-  ES_MASK: 15,
-} as const;
-
-/** CSTS bits. NVMe Base 2.0 §3.1.3.6. */
-export const Csts = {
-  RDY: 1 << 0,
-  CFS: 1 << 1,
-  SHST_OCCURRING: 1 << 2,
-  SHST_COMPLETE: 2 << 2,
-  SHST_MASK: 3 << 2,
-} as const;
-
-// --- Queue entries ---------------------------------------------------------------------------------------------------
+/** Queue entries and statuses, which all NVMe commands share. Layouts only. NVMe Base 2.0 §3.3.3. */
+import { bits, flag, word } from '../util/bits.ts';
+import { struct, u8, u16, u32, u64 } from '../util/struct.ts';
 
 /** Submission queue entry. NVMe Base 2.0 §3.3.3.1. */
 export const Sqe = struct('SQE', 64, {
@@ -77,9 +27,13 @@ export const SQE_SIZE = 64;
 export const SQE_SHIFT = 6;
 export const CQE_SHIFT = 4;
 
-/** FUSE and PSDT bits of command dword 0. */
-export const SQE_FUSE_MASK = 3 << 8;
-export const SQE_PSDT_MASK = 3 << 14;
+/** Command dword 0. */
+export const Cdw0 = word('CDW0', {
+  opcode: bits(0, 8),
+  fuse: bits(8, 2),
+  psdt: bits(14, 2),
+  cid: bits(16, 16),
+});
 
 /** Completion queue entry. NVMe Base 2.0 §3.3.3.2. */
 export const Cqe = struct('CQE', 16, {
@@ -92,14 +46,29 @@ export const Cqe = struct('CQE', 16, {
   status: u16(14),
 });
 export const CQE_SIZE = 16;
+/** The last dword of a completion queue entry: command id, phase tag, status field. */
+export const CqeDword3 = word('CQE dword 3', {
+  cid: bits(0, 16),
+  p: flag(16),
+  status: bits(17, 15),
+});
 
-// --- Status (NVMe Base 2.0 §3.3.3.2.1): the 15-bit status field, SC | SCT << 8 | DNR << 14 ------------------------------
+/** The status field of a completion. NVMe Base 2.0 §3.3.3.2.1. */
+export const StatusField = word('Status Field', {
+  sc: bits(0, 8),
+  sct: bits(8, 3),
+  crd: bits(11, 2),
+  more: flag(13),
+  dnr: flag(14),
+});
+/** Status code and its type: what the others leave of a status field. */
+export const STATUS_CODE = StatusField.mask.sc | StatusField.mask.sct;
 
-const DNR = 1 << 14;
-const generic = (code: number): number => code | DNR;
-const specific = (code: number): number => code | (1 << 8) | DNR;
-const media = (code: number): number => code | (2 << 8);
+const generic = (sc: number): number => StatusField.encode({ sc, dnr: true });
+const specific = (sc: number): number => StatusField.encode({ sc, sct: 1, dnr: true });
+const media = (sc: number, dnr = false): number => StatusField.encode({ sc, sct: 2, dnr });
 
+/** Status fields. Those without Do Not Retry are worth another try. */
 export const Status = {
   SUCCESS: 0,
   // Generic (SCT 0)
@@ -130,137 +99,9 @@ export const Status = {
   // Media and data integrity (SCT 2)
   WRITE_FAULT: media(0x80),
   /** Another try is of no use. */
-  WRITE_FAULT_FOR_GOOD: media(0x80) | DNR,
+  WRITE_FAULT_FOR_GOOD: media(0x80, true),
   UNRECOVERED_READ_ERROR: media(0x81),
 } as const;
-
-// --- Admin commands (NVMe Base 2.0 figure 138) -----------------------------------------------------------------------
-
-export const AdminOpcode = {
-  DELETE_IO_SQ: 0x00,
-  CREATE_IO_SQ: 0x01,
-  GET_LOG_PAGE: 0x02,
-  DELETE_IO_CQ: 0x04,
-  CREATE_IO_CQ: 0x05,
-  IDENTIFY: 0x06,
-  ABORT: 0x08,
-  SET_FEATURES: 0x09,
-  GET_FEATURES: 0x0a,
-  ASYNC_EVENT_REQUEST: 0x0c,
-  KEEP_ALIVE: 0x18,
-  DOORBELL_BUFFER_CONFIG: 0x7c,
-} as const;
-
-/** OACS bit: Doorbell Buffer Config is supported. NVMe Base 2.0 figure 275. */
-export const OACS_DOORBELL_BUFFER_CONFIG = 1 << 8;
-
-/** Identify CNS values. NVMe Base 2.0 figure 273. */
-export const Cns = {
-  NAMESPACE: 0x00,
-  CONTROLLER: 0x01,
-  ACTIVE_NAMESPACES: 0x02,
-  NAMESPACE_DESCRIPTORS: 0x03,
-  CSI_NAMESPACE: 0x05,
-  CSI_CONTROLLER: 0x06,
-  CSI_ACTIVE_NAMESPACES: 0x07,
-  INDEPENDENT_NAMESPACE: 0x08,
-} as const;
-
-/** Bits of OAES and of the Asynchronous Event Configuration feature. */
-export const AsyncEvent = {
-  NAMESPACE_ATTRIBUTE: 1 << 8,
-} as const;
-
-/** Log page identifiers. NVMe Base 2.0 figure 202. */
-export const Lid = {
-  SUPPORTED: 0x00,
-  ERROR: 0x01,
-  SMART: 0x02,
-  FIRMWARE_SLOT: 0x03,
-  CHANGED_NAMESPACES: 0x04,
-  COMMAND_EFFECTS: 0x05,
-  FEATURE_EFFECTS: 0x12,
-} as const;
-
-/** Error Information log entry. NVMe Base 2.0 figure 206. */
-export const ErrorLogEntry = struct('ErrorLogEntry', 64, {
-  errorCount: u64(0),
-  sqid: u16(8),
-  cid: u16(10),
-  /** Status field shifted left by one, as in the completion entry (phase in bit 0). */
-  status: u16(12),
-  parameterLocation: u16(14),
-  lba: u64(16),
-  nsid: u32(24),
-});
-
-/** The temperature: a bit of the critical warning, and of the Asynchronous Event Configuration for events about it. */
-export const SMART_TEMPERATURE = 1 << 1;
-
-/** SMART / Health Information log. NVMe Base 2.0 figure 207. 128-bit counters: the low 64 bits are declared. */
-export const SmartLog = struct('SmartLog', 512, {
-  criticalWarning: u8(0),
-  compositeTemperature: u16(1),
-  availableSpare: u8(3),
-  availableSpareThreshold: u8(4),
-  percentageUsed: u8(5),
-  enduranceGroupWarnings: u8(6),
-  dataUnitsRead: u64(32),
-  dataUnitsWritten: u64(48),
-  hostReads: u64(64),
-  hostWrites: u64(80),
-  controllerBusyMinutes: u64(96),
-  powerCycles: u64(112),
-  powerOnHours: u64(128),
-  unsafeShutdowns: u64(144),
-  mediaErrors: u64(160),
-  errorLogEntries: u64(176),
-  warningTemperatureMinutes: u32(192),
-  criticalTemperatureMinutes: u32(196),
-  thermal1Transitions: u32(216),
-  thermal2Transitions: u32(220),
-  thermal1Seconds: u32(224),
-  thermal2Seconds: u32(228),
-});
-
-/** Firmware Slot Information log. NVMe Base 2.0 figure 209. */
-export const FirmwareSlotLog = struct('FirmwareSlotLog', 512, { afi: u8(0), frs1: bytes(8, 8) });
-
-/** Commands Supported and Effects log: one dword an opcode, admin commands first. NVMe Base 2.0 figure 211. */
-export const EFFECTS_LOG_SIZE = 4096;
-export const EFFECTS_IO_OFFSET = 1024;
-/** Command supported; logical block content change. */
-export const Effects = { CSUPP: 1 << 0, LBCC: 1 << 1 } as const;
-
-/** Feature Identifiers Supported and Effects log: one dword a feature. NVMe Base 2.0 figures 261, 262. */
-export const FEATURE_EFFECTS_LOG_SIZE = 1024;
-/** Feature supported; its scope: a namespace, the controller. */
-export const FeatureEffects = { FSUPP: 1 << 0, NAMESPACE: 1 << 20, CONTROLLER: 1 << 21 } as const;
-
-/** Feature identifiers. NVMe Base 2.0 figure 317. */
-export const Fid = {
-  ARBITRATION: 0x01,
-  POWER_MANAGEMENT: 0x02,
-  TEMPERATURE_THRESHOLD: 0x04,
-  ERROR_RECOVERY: 0x05,
-  VOLATILE_WRITE_CACHE: 0x06,
-  NUMBER_OF_QUEUES: 0x07,
-  INTERRUPT_COALESCING: 0x08,
-  INTERRUPT_VECTOR_CONFIG: 0x09,
-  WRITE_ATOMICITY: 0x0a,
-  ASYNC_EVENT_CONFIG: 0x0b,
-  TIMESTAMP: 0x0e,
-  KEEP_ALIVE_TIMER: 0x0f,
-} as const;
-
-/** Asynchronous event types and what they carry. NVMe Base 2.0 §5.2.1. */
-export const AsyncEventType = { ERROR: 0, SMART: 1, NOTICE: 2 } as const;
-export const AsyncErrorInfo = {
-  INVALID_DOORBELL_REGISTER: 0,
-  INVALID_DOORBELL_VALUE: 1,
-} as const;
-export const AsyncSmartInfo = { TEMPERATURE_THRESHOLD: 1 } as const;
-export const AsyncNoticeInfo = { NAMESPACE_ATTRIBUTE_CHANGED: 0 } as const;
 
 /** NSID that means all namespaces. */
 export const NSID_ALL = 0xffff_ffff;

@@ -2,7 +2,7 @@
 import { closeSync } from 'node:fs';
 import { DOORBELLS_BYTES } from '../limits.ts';
 import { native } from '../native/index.ts';
-import { DOORBELL_OFFSET } from '../spec/nvme.ts';
+import { DOORBELL_OFFSET } from '../spec/registers.ts';
 import type { DeviceRegion } from '../vfio-user/device.ts';
 
 export class DoorbellPage {

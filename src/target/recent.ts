@@ -5,14 +5,13 @@
 import type { GuestMemory } from '../memory/guest.ts';
 import { native } from '../native/index.ts';
 import type { CqRequest, SqRequest } from '../nvme/host.ts';
-import { CQE_SIZE, Cqe, SQE_SIZE, Sqe } from '../spec/nvme.ts';
+import { Cdw0, CQE_SIZE, Cqe, CqeDword3, SQE_SIZE, Sqe, STATUS_CODE } from '../spec/nvme.ts';
 import type { QueuePairInfo } from './types.ts';
 
 /** Commands and completions listed. */
 const MAX_LISTED = 16;
 const SQE_WORDS = SQE_SIZE / 4;
 const CQE_WORDS = CQE_SIZE / 4;
-const STATUS_MASK = 0x7ff;
 
 export interface RecentCommands {
   readonly qid: number;
@@ -41,17 +40,17 @@ export function recentCommands(
   const last = (head + waiting) % size;
   return {
     qid,
-    commands: readBack(memory, sq.iova, SQE_WORDS, size, last, (words, age) => ({
-      opcode: `0x${(words[Sqe.word('cdw0')] & 0xff).toString(16)}`,
-      cid: words[Sqe.word('cdw0')] >>> 16,
-      nsid: words[Sqe.word('nsid')] >>> 0,
-      ...(age <= waiting && { waiting: true }),
-    })),
-    completions: readBack(memory, cq.iova, CQE_WORDS, cqSize, cqTail, (words) => ({
-      sqid: words[Cqe.word('sqhd')] >>> 16,
-      cid: words[Cqe.word('cid')] & 0xffff,
-      status: `0x${((words[Cqe.word('cid')] >>> 17) & STATUS_MASK).toString(16)}`,
-    })),
+    commands: readBack(memory, sq.iova, SQE_WORDS, size, last, (words, age) => {
+      const { opcode, cid } = Cdw0.decode(words[Sqe.word('cdw0')]);
+      const nsid = words[Sqe.word('nsid')] >>> 0;
+      const waits = age <= waiting && { waiting: true as const };
+      return { opcode: `0x${opcode.toString(16)}`, cid, nsid, ...waits };
+    }),
+    completions: readBack(memory, cq.iova, CQE_WORDS, cqSize, cqTail, (words) => {
+      const { cid, status } = CqeDword3.decode(words[Cqe.word('cid')]);
+      const sqid = words[Cqe.word('sqhd')] >>> 16;
+      return { sqid, cid, status: `0x${(status & STATUS_CODE).toString(16)}` };
+    }),
   };
 }
 

@@ -1,6 +1,8 @@
 /** A host with an admin queue of any sizes, which rings and consumes as it likes: no command waits for another. */
 import type { CommandFields, NvmeClient } from '../../src/client/nvme.ts';
-import { AdminOpcode, Cc, CQE_SHIFT, Register, SQE_SHIFT, Sqe } from '../../src/spec/nvme.ts';
+import { AdminOpcode } from '../../src/spec/admin.ts';
+import { CQE_SHIFT, CqeDword3, SQE_SHIFT, Sqe } from '../../src/spec/nvme.ts';
+import { Aqa, Cc, Register } from '../../src/spec/registers.ts';
 import { type Room, room, writeDoorbell } from './queues.ts';
 
 const CQE_WORDS = 4;
@@ -42,7 +44,8 @@ export class AdminHost {
     this.#tail = this.#head = 0;
     this.#phase = 1;
     this.#cq.words.fill(0);
-    await client.writeRegister(offset.aqa, ((this.#cqSize - 1) << 16) | (this.#sqSize - 1));
+    const aqa = Aqa.encode({ asqsZ: this.#sqSize - 1, acqsZ: this.#cqSize - 1 });
+    await client.writeRegister(offset.aqa, aqa);
     for (const [at, { iova }] of [
       [offset.asq, this.#sq],
       [offset.acq, this.#cq],
@@ -50,8 +53,8 @@ export class AdminHost {
       await client.writeRegister(at, iova % 2 ** 32);
       await client.writeRegister(at + 4, Math.floor(iova / 2 ** 32));
     }
-    const sizes = (SQE_SHIFT << Cc.IOSQES_SHIFT) | (CQE_SHIFT << Cc.IOCQES_SHIFT);
-    await client.writeRegister(offset.cc, Cc.EN | sizes);
+    const cc = Cc.encode({ en: true, iosqes: SQE_SHIFT, iocqes: CQE_SHIFT });
+    await client.writeRegister(offset.cc, cc);
   }
 
   /** Gives the device shadow doorbells, and writes the admin queue's there from then on. */
@@ -90,7 +93,7 @@ export class AdminHost {
   /** There is a completion to take. */
   get #completed(): boolean {
     const dw3 = Atomics.load(this.#cq.words, this.#head * CQE_WORDS + 3);
-    return ((dw3 >>> 16) & 1) === this.#phase;
+    return Number(CqeDword3.decode(dw3).p) === this.#phase;
   }
 
   /** Takes at most so many completions, and tells the device. */
@@ -98,7 +101,8 @@ export class AdminHost {
     const taken: Taken[] = [];
     while (taken.length < most && this.#completed) {
       const dw3 = this.#cq.words[this.#head * CQE_WORDS + 3];
-      taken.push({ cid: dw3 & 0xffff, status: dw3 >>> 17 });
+      const { cid, status } = CqeDword3.decode(dw3);
+      taken.push({ cid, status });
       this.#head = (this.#head + 1) % this.#cqSize;
       this.#phase ^= this.#head === 0 ? 1 : 0;
     }

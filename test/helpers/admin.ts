@@ -1,15 +1,17 @@
 /** Admin commands in a few words, and statuses as the specification writes them. */
 import type { CommandFields, NvmeClient } from '../../src/client/nvme.ts';
 import type { Completion } from '../../src/client/queue-pair.ts';
-import { AdminOpcode } from '../../src/spec/nvme.ts';
+import { GetFeatures, GetLogPage, Identify, SetFeatures } from '../../src/spec/admin.ts';
+import { StatusField } from '../../src/spec/nvme.ts';
 
 /** Status code type and status code in hexadecimal, as '1/0c': NVMe Base 2.0 figures 95 to 98. */
 export function code({ status }: Pick<Completion, 'status'>): string {
-  return `${(status >>> 8) & 7}/${(status & 0xff).toString(16).padStart(2, '0')}`;
+  const { sct, sc } = StatusField.decode(status);
+  return `${sct}/${sc.toString(16).padStart(2, '0')}`;
 }
 
 /** The host is told not to try again. */
-export const doNotRetry = ({ status }: Completion): boolean => (status & 0x4000) !== 0;
+export const doNotRetry = ({ status }: Completion): boolean => StatusField.decode(status).dnr;
 
 /** What an admin command answers, with a buffer of `bytes` of its own (at most two pages). */
 export interface Answer {
@@ -41,22 +43,20 @@ export class AdminCaller {
   }
 
   identify(cns: number, nsid = 0, rest: CommandFields = {}): Promise<Answer> {
-    return this.call({ opcode: AdminOpcode.IDENTIFY, nsid, cdw10: cns, ...rest });
+    return this.call({ ...Identify.fields({ nsid, cns }), ...rest });
   }
 
   /** `bytes`: a multiple of 4. */
   log(lid: number, bytes: number, rest: CommandFields = {}): Promise<Answer> {
-    const dwords = bytes / 4 - 1;
-    const cdw10 = (lid | (dwords << 16)) >>> 0;
-    return this.call({ opcode: AdminOpcode.GET_LOG_PAGE, cdw10, ...rest }, Math.min(bytes, 8192));
+    const fields = GetLogPage.fields({ lid, numdLZ: bytes / 4 - 1 });
+    return this.call({ ...fields, ...rest }, Math.min(bytes, 8192));
   }
 
   getFeature(fid: number, select = 0, cdw11 = 0): Promise<Answer> {
-    return this.call({ opcode: AdminOpcode.GET_FEATURES, cdw10: fid | (select << 8), cdw11 });
+    return this.call(GetFeatures.fields({ fid, sel: select, value: cdw11 }));
   }
 
   setFeature(fid: number, cdw11: number, save = false): Promise<Answer> {
-    const cdw10 = (fid | (save ? 1 << 31 : 0)) >>> 0;
-    return this.call({ opcode: AdminOpcode.SET_FEATURES, cdw10, cdw11 });
+    return this.call(SetFeatures.fields({ fid, sv: save, value: cdw11 >>> 0 }));
   }
 }

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import type { QueuePair } from '../../src/client/queue-pair.ts';
 import { MAX_TRANSFER_BYTES } from '../../src/limits.ts';
-import { CDW12_FUA, NvmOpcode } from '../../src/spec/nvm.ts';
+import { NvmOpcode, RangeDword12 } from '../../src/spec/nvm.ts';
 import { Random } from './random.ts';
 import { PagePool, Scatter } from './scatter.ts';
 import { MIB, type TestTarget } from './target.ts';
@@ -77,7 +77,7 @@ async function transfer(
     expected.set(new Uint8Array(words.buffer));
     buffer.write(expected);
   }
-  const fua = isWrite && random.chance(0.1) ? CDW12_FUA : 0;
+  const fua = isWrite && random.chance(0.1) ? RangeDword12.mask.fua : 0;
   const { status } = await pair.execute({
     opcode: isWrite ? NvmOpcode.WRITE : NvmOpcode.READ,
     nsid,

@@ -2,7 +2,9 @@
 import type { ClientMemory } from '../../src/client/memory.ts';
 import type { CommandFields, NvmeClient } from '../../src/client/nvme.ts';
 import { type Completion, QueuePair } from '../../src/client/queue-pair.ts';
-import { AdminOpcode, CQE_SIZE, DOORBELL_OFFSET, SQE_SIZE, Sqe } from '../../src/spec/nvme.ts';
+import { CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq } from '../../src/spec/admin.ts';
+import { CQE_SIZE, CqeDword3, SQE_SIZE, Sqe } from '../../src/spec/nvme.ts';
+import { DOORBELL_OFFSET } from '../../src/spec/registers.ts';
 import { PciRegion } from '../../src/spec/vfio-user.ts';
 
 /** Memory of one queue. */
@@ -23,33 +25,29 @@ export function createCq(
   client: NvmeClient,
   queue: { qid: number; depth: number; iova: number; vector?: number },
 ): Promise<Completion> {
-  const interrupts = queue.vector === undefined ? 0 : 2 | (queue.vector << 16);
-  return client.admin.execute({
-    opcode: AdminOpcode.CREATE_IO_CQ,
-    prp1: queue.iova,
-    cdw10: (queue.qid | ((queue.depth - 1) << 16)) >>> 0,
-    cdw11: (1 | interrupts) >>> 0,
-  });
+  const { qid, depth, iova, vector } = queue;
+  const interrupts = vector === undefined ? {} : { ien: true, iv: vector };
+  return client.admin.execute(
+    CreateIoCq.fields({ prp1: iova, qid, sizeZ: depth - 1, pc: true, ...interrupts }),
+  );
 }
 
 export function createSq(
   client: NvmeClient,
   queue: { qid: number; depth: number; iova: number; cqid?: number },
 ): Promise<Completion> {
-  return client.admin.execute({
-    opcode: AdminOpcode.CREATE_IO_SQ,
-    prp1: queue.iova,
-    cdw10: (queue.qid | ((queue.depth - 1) << 16)) >>> 0,
-    cdw11: (1 | ((queue.cqid ?? queue.qid) << 16)) >>> 0,
-  });
+  const { qid, depth, iova, cqid = qid } = queue;
+  return client.admin.execute(
+    CreateIoSq.fields({ prp1: iova, qid, sizeZ: depth - 1, pc: true, cqid }),
+  );
 }
 
 export function deleteSq(client: NvmeClient, qid: number): Promise<Completion> {
-  return client.admin.execute({ opcode: AdminOpcode.DELETE_IO_SQ, cdw10: qid });
+  return client.admin.execute(DeleteIoSq.fields({ qid }));
 }
 
 export function deleteCq(client: NvmeClient, qid: number): Promise<Completion> {
-  return client.admin.execute({ opcode: AdminOpcode.DELETE_IO_CQ, cdw10: qid });
+  return client.admin.execute(DeleteIoCq.fields({ qid }));
 }
 
 export interface PairOptions {
@@ -138,15 +136,16 @@ export class Cq {
     const entries: Entry[] = [];
     while (entries.length < most) {
       const dw3 = Atomics.load(this.#words, 4 * this.#head + 3);
-      if (((dw3 >>> 16) & 1) !== this.#phase) {
+      const { cid, p, status } = CqeDword3.decode(dw3);
+      if (Number(p) !== this.#phase) {
         break;
       }
       const dw2 = this.#words[4 * this.#head + 2];
       entries.push({
         sqhd: dw2 & 0xffff,
         sqid: dw2 >>> 16,
-        cid: dw3 & 0xffff,
-        status: dw3 >>> 17,
+        cid,
+        status,
       });
       this.#head = (this.#head + 1) % this.depth;
       this.#phase ^= this.#head === 0 ? 1 : 0;

@@ -5,7 +5,8 @@
 import assert from 'node:assert/strict';
 import t, { type Test } from 'tap';
 import { NvmeClient } from '../../src/client/nvme.ts';
-import { AdminOpcode, Fid } from '../../src/spec/nvme.ts';
+import { AdminOpcode } from '../../src/spec/admin.ts';
+import { Fid } from '../../src/spec/features.ts';
 import { AdminHost } from '../helpers/admin-host.ts';
 import { Random } from '../helpers/random.ts';
 import { TargetProcess } from '../helpers/target-process.ts';

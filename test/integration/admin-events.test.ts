@@ -3,8 +3,12 @@ import assert from 'node:assert/strict';
 import t, { type Test } from 'tap';
 import type { NvmeClient } from '../../src/client/nvme.ts';
 import { type Completion, QueuePair } from '../../src/client/queue-pair.ts';
+import { AdminOpcode, Cns } from '../../src/spec/admin.ts';
+import { Fid } from '../../src/spec/features.ts';
+import { Lid } from '../../src/spec/logs.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
-import { AdminOpcode, Cc, Cns, CQE_SIZE, Csts, Fid, Lid, Register } from '../../src/spec/nvme.ts';
+import { CQE_SIZE } from '../../src/spec/nvme.ts';
+import { Cc, Csts, Register } from '../../src/spec/registers.ts';
 import { AdminCaller, code } from '../helpers/admin.ts';
 import { room } from '../helpers/queues.ts';
 import { Random } from '../helpers/random.ts';
@@ -220,8 +224,8 @@ async function enableWith(client: NvmeClient, cqDepth: number): Promise<QueuePai
   await client.writeRegister(offset.asq + 4, Math.floor(place.sqIova / 2 ** 32));
   await client.writeRegister(offset.acq, cq.iova % 2 ** 32);
   await client.writeRegister(offset.acq + 4, Math.floor(cq.iova / 2 ** 32));
-  await client.writeRegister(offset.cc, Cc.EN);
-  while ((await client.readRegister(offset.csts)) !== Csts.RDY) {}
+  await client.writeRegister(offset.cc, Cc.mask.en);
+  while ((await client.readRegister(offset.csts)) !== Csts.mask.rdy) {}
   return admin;
 }
 
@@ -261,5 +265,5 @@ t.test('Keep Alive', async (t) => {
   t.equal((await admin.getFeature(Fid.KEEP_ALIVE_TIMER)).dw0, 120_000);
   t.equal((await admin.setFeature(Fid.KEEP_ALIVE_TIMER, 2_147_480_000)).code, '0/00');
   await new Promise((resolve) => setTimeout(resolve, 20));
-  t.equal(await client.readRegister(Register.offset.csts), Csts.RDY);
+  t.equal(await client.readRegister(Register.offset.csts), Csts.mask.rdy);
 });

@@ -1,14 +1,14 @@
 /** Identify, what every admin command has in common, and commands that there are not. NVMe Base 2.0 §5.17. */
 import { mkdirSync, rmSync } from 'node:fs';
 import t, { type Test } from 'tap';
+import { AdminOpcode, Cns } from '../../src/spec/admin.ts';
 import {
-  CMIC_MULTIPLE_CONTROLLERS,
+  Cmic,
   IdentifyController,
   IdentifyNamespace,
   LbaFormat,
-  NMIC_SHARED,
+  Nmic,
 } from '../../src/spec/identify.ts';
-import { AdminOpcode, Cns } from '../../src/spec/nvme.ts';
 import { AdminCaller, doNotRetry } from '../helpers/admin.ts';
 import { MIB, TestTarget } from '../helpers/target.ts';
 
@@ -234,9 +234,9 @@ t.test('a subsystem with several listeners says so', async (t) => {
   const socket = await target.target.addListener(served.nqn, address);
   const other = await target.connect({ nqn: served.nqn, socket });
   const [one, two] = [await client.identifyController(), await other.identifyController()];
-  t.equal(one.cmic, CMIC_MULTIPLE_CONTROLLERS);
-  t.equal(two.cmic, CMIC_MULTIPLE_CONTROLLERS);
+  t.equal(one.cmic, Cmic.mask.multiController);
+  t.equal(two.cmic, Cmic.mask.multiController);
   t.not(one.cntlid, two.cntlid);
   t.strictSame(two.subnqn, one.subnqn);
-  t.equal((await other.identifyNamespace(1)).nmic, NMIC_SHARED);
+  t.equal((await other.identifyNamespace(1)).nmic, Nmic.mask.shared);
 });

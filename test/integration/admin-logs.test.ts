@@ -1,7 +1,9 @@
 /** Log pages. NVMe Base 2.0 §5.16. */
 import t, { type Test } from 'tap';
+import { AdminOpcode, Cns } from '../../src/spec/admin.ts';
+import { Fid } from '../../src/spec/features.ts';
+import { ErrorLogEntry, Lid, SmartLog } from '../../src/spec/logs.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
-import { AdminOpcode, Cns, ErrorLogEntry, Fid, Lid, SmartLog } from '../../src/spec/nvme.ts';
 import { AdminCaller } from '../helpers/admin.ts';
 import { startTarget } from '../helpers/any-target.ts';
 import { MIB } from '../helpers/target.ts';

@@ -2,8 +2,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import type { QueuePair } from '../../src/client/queue-pair.ts';
-import { CDW12_FUA, NvmOpcode } from '../../src/spec/nvm.ts';
-import { Cns, Fid, Lid, SmartLog } from '../../src/spec/nvme.ts';
+import { Cns } from '../../src/spec/admin.ts';
+import { Fid } from '../../src/spec/features.ts';
+import { Lid, SmartLog } from '../../src/spec/logs.ts';
+import { NvmOpcode, RangeDword12 } from '../../src/spec/nvm.ts';
 import { createLogger } from '../../src/util/log.ts';
 import { AdminCaller, code } from '../helpers/admin.ts';
 import { FuseDisk, noFuse } from '../helpers/fuse.ts';
@@ -159,7 +161,7 @@ t.test('one failure is one failure', { skip: noFuse }, async (t) => {
 t.test('FUA and a write cache that is off: written means durable', { skip: noFuse }, async (t) => {
   const { disk, client, outcome } = await start(t);
   const admin = new AdminCaller(client);
-  const fua = (7 | CDW12_FUA) >>> 0;
+  const fua = (7 | RangeDword12.mask.fua) >>> 0;
   t.equal(await outcome(WRITE, fua), '0/00');
   await disk.behave({ fsync: Errno.EIO });
   t.equal(await outcome(WRITE), '0/00', 'into the cache');

@@ -2,13 +2,15 @@
 import t, { type Test } from 'tap';
 import { ClientMemory } from '../../src/client/memory.ts';
 import type { NvmeClient } from '../../src/client/nvme.ts';
-import { AdminOpcode, Cc, Cns, CQE_SHIFT, Csts, Register, SQE_SHIFT } from '../../src/spec/nvme.ts';
+import { AdminOpcode, Cns } from '../../src/spec/admin.ts';
+import { CQE_SHIFT, SQE_SHIFT } from '../../src/spec/nvme.ts';
+import { Cc, Csts, Register, Shst } from '../../src/spec/registers.ts';
 import { PciRegion } from '../../src/spec/vfio-user.ts';
 import { onlyOurs, startTarget } from '../helpers/any-target.ts';
 import { MIB } from '../helpers/target.ts';
 
 const { offset } = Register;
-const ENTRY_SIZES = (SQE_SHIFT << Cc.IOSQES_SHIFT) | (CQE_SHIFT << Cc.IOCQES_SHIFT);
+const ENTRY_SIZES = Cc.encode({ iosqes: SQE_SHIFT, iocqes: CQE_SHIFT });
 const PAGE = 4096;
 
 async function start(t: Test, maxQueueDepth = 4096): Promise<NvmeClient> {
@@ -33,7 +35,7 @@ async function works(client: NvmeClient): Promise<boolean> {
 async function enabledOrFailed(client: NvmeClient): Promise<number> {
   for (;;) {
     const csts = await client.readRegister(offset.csts);
-    if ((csts & (Csts.RDY | Csts.CFS)) !== 0) {
+    if ((csts & (Csts.mask.rdy | Csts.mask.cfs)) !== 0) {
       return csts;
     }
   }
@@ -127,7 +129,10 @@ t.test('disable and enable, over and over', async (t) => {
 t.test('CC.EN toggled without waiting for CSTS.RDY', async (t) => {
   const client = await start(t);
   for (let i = 0; i < 50; i++) {
-    const toggles = Array.from({ length: 2 + (i % 5) }, (_, n) => (n % 2) * (Cc.EN | ENTRY_SIZES));
+    const toggles = Array.from(
+      { length: 2 + (i % 5) },
+      (_, n) => (n % 2) * (Cc.mask.en | ENTRY_SIZES),
+    );
     await Promise.all(toggles.map((cc) => client.writeRegister(offset.cc, cc)));
     await client.enable();
     t.ok(await works(client));
@@ -137,17 +142,17 @@ t.test('CC.EN toggled without waiting for CSTS.RDY', async (t) => {
 t.test('settings that CAP does not offer are fatal until they are mended', async (t) => {
   const client = await start(t);
   const bad = {
-    'MPS 8 KiB': 1 << Cc.MPS_SHIFT,
-    'MPS 128 MiB': 15 << Cc.MPS_SHIFT,
-    'a command set that is not there': 1 << Cc.CSS_SHIFT,
-    'the admin command set only': 7 << Cc.CSS_SHIFT,
-    'weighted round robin': 1 << Cc.AMS_SHIFT,
-    'a vendor arbitration': 7 << Cc.AMS_SHIFT,
+    'MPS 8 KiB': Cc.encode({ mps: 1 }),
+    'MPS 128 MiB': Cc.encode({ mps: 15 }),
+    'a command set that is not there': Cc.encode({ css: 1 }),
+    'the admin command set only': Cc.encode({ css: 7 }),
+    'weighted round robin': Cc.encode({ ams: 1 }),
+    'a vendor arbitration': Cc.encode({ ams: 7 }),
   };
   for (const [name, bits] of Object.entries(bad)) {
     await client.disable();
-    await client.writeRegister(offset.cc, Cc.EN | ENTRY_SIZES | bits);
-    t.equal(await enabledOrFailed(client), Csts.CFS, name);
+    await client.writeRegister(offset.cc, Cc.mask.en | ENTRY_SIZES | bits);
+    t.equal(await enabledOrFailed(client), Csts.mask.cfs, name);
   }
   for (const [sqes, cqes] of [
     [5, 4],
@@ -157,12 +162,16 @@ t.test('settings that CAP does not offer are fatal until they are mended', async
     [15, 15],
   ]) {
     await client.disable();
-    const sizes = (sqes << Cc.IOSQES_SHIFT) | (cqes << Cc.IOCQES_SHIFT);
-    await client.writeRegister(offset.cc, Cc.EN | sizes);
-    t.equal(await enabledOrFailed(client), Csts.CFS, `entries of 2^${sqes} and 2^${cqes} bytes`);
+    const sizes = Cc.encode({ iosqes: sqes, iocqes: cqes });
+    await client.writeRegister(offset.cc, Cc.mask.en | sizes);
+    t.equal(
+      await enabledOrFailed(client),
+      Csts.mask.cfs,
+      `entries of 2^${sqes} and 2^${cqes} bytes`,
+    );
   }
   await client.enable();
-  t.equal(await client.readRegister(offset.csts), Csts.RDY);
+  t.equal(await client.readRegister(offset.csts), Csts.mask.rdy);
   t.ok(await works(client));
 });
 
@@ -184,21 +193,25 @@ t.test('an admin queue that cannot be used is fatal until it is mended', async (
       await client.writeRegister(at, address % 2 ** 32);
       await client.writeRegister(at + 4, Math.floor(address / 2 ** 32));
     }
-    await client.writeRegister(offset.cc, Cc.EN | ENTRY_SIZES);
+    await client.writeRegister(offset.cc, Cc.mask.en | ENTRY_SIZES);
     return enabledOrFailed(client);
   };
   const aqa = 31 | (31 << 16);
-  t.equal(await attempt(31, sq, sq + PAGE), Csts.CFS, 'a completion queue of one entry');
-  t.equal(await attempt(31 << 16, sq, sq + PAGE), Csts.CFS, 'a submission queue of one entry');
-  t.equal(await attempt(aqa, 0x4000_0000, sq), Csts.CFS, 'ASQ not mapped');
-  t.equal(await attempt(aqa, sq, 0x4000_0000), Csts.CFS, 'ACQ not mapped');
-  t.equal(await attempt(aqa, 2 ** 63, sq), Csts.CFS, 'ASQ beyond all memory');
-  t.equal(await attempt(aqa, sq, 2 ** 64 - 2 ** 12), Csts.CFS, 'ACQ at the end of all addresses');
-  t.equal(await attempt(127 | (31 << 16), end, sq), Csts.CFS, 'ASQ ends outside');
-  t.equal(await attempt(31 | (511 << 16), sq, end), Csts.CFS, 'ACQ ends outside');
-  t.equal(await attempt(aqa, sq, rom.iova), Csts.CFS, 'ACQ in memory that is read only');
-  t.equal(await attempt(aqa, rom.iova, sq), Csts.RDY, 'ASQ in memory that is read only');
-  t.equal(await attempt(63 | (255 << 16), end, sq), Csts.RDY, 'ASQ up to the very end');
+  t.equal(await attempt(31, sq, sq + PAGE), Csts.mask.cfs, 'a completion queue of one entry');
+  t.equal(await attempt(31 << 16, sq, sq + PAGE), Csts.mask.cfs, 'a submission queue of one entry');
+  t.equal(await attempt(aqa, 0x4000_0000, sq), Csts.mask.cfs, 'ASQ not mapped');
+  t.equal(await attempt(aqa, sq, 0x4000_0000), Csts.mask.cfs, 'ACQ not mapped');
+  t.equal(await attempt(aqa, 2 ** 63, sq), Csts.mask.cfs, 'ASQ beyond all memory');
+  t.equal(
+    await attempt(aqa, sq, 2 ** 64 - 2 ** 12),
+    Csts.mask.cfs,
+    'ACQ at the end of all addresses',
+  );
+  t.equal(await attempt(127 | (31 << 16), end, sq), Csts.mask.cfs, 'ASQ ends outside');
+  t.equal(await attempt(31 | (511 << 16), sq, end), Csts.mask.cfs, 'ACQ ends outside');
+  t.equal(await attempt(aqa, sq, rom.iova), Csts.mask.cfs, 'ACQ in memory that is read only');
+  t.equal(await attempt(aqa, rom.iova, sq), Csts.mask.rdy, 'ASQ in memory that is read only');
+  t.equal(await attempt(63 | (255 << 16), end, sq), Csts.mask.rdy, 'ASQ up to the very end');
   await client.enable();
   t.ok(await works(client));
 });
@@ -207,8 +220,8 @@ t.test('the sizes of I/O entries may be left for later', async (t) => {
   const client = await start(t);
   await client.disable();
   client.admin.reset();
-  await client.writeRegister(offset.cc, Cc.EN);
-  t.equal(await enabledOrFailed(client), Csts.RDY);
+  await client.writeRegister(offset.cc, Cc.mask.en);
+  t.equal(await enabledOrFailed(client), Csts.mask.rdy);
   t.ok(await works(client));
 });
 
@@ -219,13 +232,13 @@ for (const [name, shn] of [
   t.test(`${name} shutdown`, async (t) => {
     const client = await start(t);
     const cc = await client.readRegister(offset.cc);
-    await client.writeRegister(offset.cc, cc | (shn << Cc.SHN_SHIFT));
+    await client.writeRegister(offset.cc, cc | Cc.encode({ shn: shn }));
     for (;;) {
       const csts = await client.readRegister(offset.csts);
-      if ((csts & Csts.SHST_MASK) === Csts.SHST_COMPLETE) {
+      if ((csts & Csts.mask.shst) === Csts.encode({ shst: Shst.COMPLETE })) {
         break;
       }
-      t.equal(csts & Csts.SHST_MASK, Csts.SHST_OCCURRING);
+      t.equal(csts & Csts.mask.shst, Csts.encode({ shst: Shst.OCCURRING }));
     }
     await client.disable();
     t.equal(await client.readRegister(offset.csts), 0);

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import t from 'tap';
 import { NvmeClient } from '../../src/client/nvme.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
-import { Cc, Csts, Register } from '../../src/spec/nvme.ts';
+import { Cc, Csts, Register, Shst } from '../../src/spec/registers.ts';
 import { FuseDisk, noFuse } from '../helpers/fuse.ts';
 import { MIB, type Test } from '../helpers/target.ts';
 import { TargetProcess } from '../helpers/target-process.ts';
@@ -133,16 +133,16 @@ t.test('guests that shut down on it, and the end', { skip: noFuse }, async (t) =
   }
   await disk.behave({ hold: true });
   const { cc, csts } = Register.offset;
-  const status = async (client: NvmeClient) => (await client.readRegister(csts)) & Csts.SHST_MASK;
+  const status = async (client: NvmeClient) => (await client.readRegister(csts)) & Csts.mask.shst;
   for (const client of [...clients, good]) {
     const enabled = await client.readRegister(cc);
-    await client.writeRegister(cc, enabled | (1 << Cc.SHN_SHIFT));
+    await client.writeRegister(cc, enabled | Cc.encode({ shn: 1 }));
   }
-  while ((await status(good)) !== Csts.SHST_COMPLETE) {
+  while ((await status(good)) !== Csts.encode({ shst: Shst.COMPLETE })) {
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
   for (const client of clients) {
-    t.not(await status(client), Csts.SHST_COMPLETE);
+    t.not(await status(client), Csts.encode({ shst: Shst.COMPLETE }));
   }
   await target.call('bdev_null_create', { name: 'n', num_blocks: 8, block_size: 512 });
 

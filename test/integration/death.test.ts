@@ -8,7 +8,7 @@ import t, { type Test } from 'tap';
 import { NvmeClient } from '../../src/client/nvme.ts';
 import { VfioClient } from '../../src/client/vfio.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
-import { Register } from '../../src/spec/nvme.ts';
+import { Register } from '../../src/spec/registers.ts';
 import { PciRegion } from '../../src/spec/vfio-user.ts';
 import { bareEnvironment } from '../helpers/bare-environment.ts';
 import { BLOCKS, type Progress } from '../helpers/death-client.ts';

@@ -8,7 +8,8 @@ import t, { type Test } from 'tap';
 import type { NvmeClient } from '../../src/client/nvme.ts';
 import { native } from '../../src/native/index.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
-import { Csts, Register, Status } from '../../src/spec/nvme.ts';
+import { Status } from '../../src/spec/nvme.ts';
+import { Csts, Register } from '../../src/spec/registers.ts';
 import { FuseDisk, noFuse } from '../helpers/fuse.ts';
 import { createPair, room, writeDoorbell } from '../helpers/queues.ts';
 import { MIB, TestTarget } from '../helpers/target.ts';
@@ -35,7 +36,7 @@ function keptLog() {
 }
 
 async function untilFailed(client: NvmeClient): Promise<void> {
-  while (((await client.readRegister(Register.offset.csts)) & Csts.CFS) === 0) {
+  while (((await client.readRegister(Register.offset.csts)) & Csts.mask.cfs) === 0) {
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
@@ -94,7 +95,7 @@ for (const kind of ['a copy', 'the kernel', 'a queue', 'a queue over several reg
     if (kind === 'the kernel') {
       // It says so, and no thread of ours has touched anything.
       t.equal((await read(2)).status, Status.DATA_TRANSFER_ERROR);
-      t.equal((await client.readRegister(Register.offset.csts)) & Csts.CFS, 0);
+      t.equal((await client.readRegister(Register.offset.csts)) & Csts.mask.cfs, 0);
       void read(1).catch(() => {});
     } else if (kind === 'a copy') {
       void read(1).catch(() => {});

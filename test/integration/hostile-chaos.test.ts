@@ -10,7 +10,10 @@ import { ClientMemory } from '../../src/client/memory.ts';
 import { NvmeClient } from '../../src/client/nvme.ts';
 import type { QueuePair } from '../../src/client/queue-pair.ts';
 import { native } from '../../src/native/index.ts';
-import { AdminOpcode, Cc, CQE_SIZE, Fid, Register, SQE_SIZE, Sqe } from '../../src/spec/nvme.ts';
+import { AdminOpcode } from '../../src/spec/admin.ts';
+import { Fid } from '../../src/spec/features.ts';
+import { CQE_SIZE, SQE_SIZE, Sqe } from '../../src/spec/nvme.ts';
+import { Cc, Register } from '../../src/spec/registers.ts';
 import { PciIrq, PciRegion } from '../../src/spec/vfio-user.ts';
 import type { TransportOptions } from '../../src/target/types.ts';
 import { neighbour } from '../helpers/integrity.ts';
@@ -214,7 +217,7 @@ class Madman {
       () => vfio.regionWrite(PciRegion.BAR0, 0x1000 + 4 * random.below(140), data),
       () => vfio.regionRead(region, random.below(0x5000), random.below(5000)),
       () => this.#client.writeRegister(4 * random.below(32), random.bits()),
-      () => this.#client.writeRegister(Register.offset.cc, random.pick([0, Cc.EN, 0x46_0001])),
+      () => this.#client.writeRegister(Register.offset.cc, random.pick([0, Cc.mask.en, 0x46_0001])),
       () => this.#client.writeRegister(Register.offset.aqa, random.below(64) * 0x1_0001),
       () => this.#client.writeRegister(Register.offset.asq, PAGE * random.below(1000)),
       () => this.#client.writeRegister(Register.offset.acq + 4, 1),

@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
 import { NvmeClient } from '../../src/client/nvme.ts';
-import { Csts, Register } from '../../src/spec/nvme.ts';
+import { Csts, Register } from '../../src/spec/registers.ts';
 import { doorbell } from '../helpers/rpc-process.ts';
 import { MIB, TestTarget } from '../helpers/target.ts';
 
@@ -71,7 +71,7 @@ t.test('a connected client is left alone', async (t) => {
     stdout: '',
     stderr: /^doorbell: .* is busy: a client is connected.*\n$/,
   });
-  t.equal((await vm.readRegister(Register.offset.csts)) & Csts.RDY, Csts.RDY);
+  t.equal((await vm.readRegister(Register.offset.csts)) & Csts.mask.rdy, Csts.mask.rdy);
   t.equal((await queue.execute({ opcode: 0, nsid: 1 })).status, 0, 'its queue works');
   vm.close();
   t.match(await doorbell(['identify', served.socket]), { code: 0 }, 'and then it is free');

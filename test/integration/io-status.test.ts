@@ -1,7 +1,7 @@
 /** I/O commands with every wrong parameter: which status each gets. NVM Command Set 1.0 §3.2; NVMe Base 2.0 §3.3.3.2.1. */
 import t, { type Test } from 'tap';
 import type { CommandFields } from '../../src/client/nvme.ts';
-import { CDW12_FUA, NvmOpcode } from '../../src/spec/nvm.ts';
+import { NvmOpcode, RangeDword12 } from '../../src/spec/nvm.ts';
 import { code } from '../helpers/admin.ts';
 import { onlyOurs, startTarget } from '../helpers/any-target.ts';
 import { MIB } from '../helpers/target.ts';
@@ -89,7 +89,7 @@ for (const kind of ['malloc', 'file'] as const) {
     const { status } = await start(t, kind);
     const noise = { cdw2: 0xffff_ffff, cdw3: 0xffff_ffff, mptr: 2 ** 52, cdw13: 0xff, cdw14: 5 };
     t.equal(await status({ opcode: READ, ...noise, cdw15: 0xffff_ffff }), '0/00');
-    t.equal(await status({ opcode: WRITE, ...noise, cdw12: CDW12_FUA }), '0/00');
+    t.equal(await status({ opcode: WRITE, ...noise, cdw12: RangeDword12.mask.fua }), '0/00');
     // LR, and the protection information of a format without any.
     t.equal(await status({ opcode: READ, cdw12: 0x8000_0007 }), '0/00');
     t.equal(await status({ opcode: WRITE, cdw12: 0x3c00_0007 }), '0/00');

@@ -8,7 +8,7 @@ import { ClientMemory } from '../../src/client/memory.ts';
 import type { NvmeClient, NvmeClientOptions } from '../../src/client/nvme.ts';
 import type { PlaneMessage } from '../../src/reactor/control.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
-import { Csts, Register } from '../../src/spec/nvme.ts';
+import { Csts, Register } from '../../src/spec/registers.ts';
 import type { EndpointView } from '../../src/target/types.ts';
 import { Cq, createSq, room, writeDoorbell } from '../helpers/queues.ts';
 import { Random } from '../helpers/random.ts';
@@ -338,7 +338,7 @@ for (const victim of ['from', 'to'] as const) {
     await moved.catch(() => {});
     // Where it is now, it works; if it is lost, the guest is told.
     const gone = async (): Promise<string> => {
-      while (((await client.readRegister(Register.offset.csts)) & Csts.CFS) === 0) {
+      while (((await client.readRegister(Register.offset.csts)) & Csts.mask.cfs) === 0) {
         await sleep(5);
       }
       return 'lost';

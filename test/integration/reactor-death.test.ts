@@ -5,7 +5,7 @@ import { succeeded } from '../../src/client/nvme.ts';
 import type { QueuePair } from '../../src/client/queue-pair.ts';
 import type { PlaneMessage } from '../../src/reactor/control.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
-import { Csts, Register } from '../../src/spec/nvme.ts';
+import { Csts, Register } from '../../src/spec/registers.ts';
 import { MIB, TestTarget } from '../helpers/target.ts';
 
 /** A message that is none: the reactor throws, which is what a bug in it would do. */
@@ -30,7 +30,7 @@ async function transfer(
 
 async function failed(client: NvmeClient): Promise<void> {
   for (;;) {
-    if (((await client.readRegister(Register.offset.csts)) & Csts.CFS) !== 0) {
+    if (((await client.readRegister(Register.offset.csts)) & Csts.mask.cfs) !== 0) {
       return;
     }
     await new Promise((resolve) => setTimeout(resolve, 5));
@@ -82,7 +82,7 @@ t.test('a controller with nothing on the dead reactor goes on', async (t) => {
   await failed(clients[0]);
   const buffer = clients[1].memory.allocate(4096);
   await transfer(clients[1], pairs[1], NvmOpcode.WRITE, 0, buffer);
-  t.equal((await clients[1].readRegister(Register.offset.csts)) & Csts.CFS, 0);
+  t.equal((await clients[1].readRegister(Register.offset.csts)) & Csts.mask.cfs, 0);
   t.ok(await clients[1].identifyController(), 'its admin queue, too');
   await clients[0].enable();
   t.ok(await clients[0].createQueuePair(1, 32), 'the other comes back');

@@ -13,7 +13,8 @@ import { Op } from '../../src/bdev/op.ts';
 import type { NvmeClient } from '../../src/client/nvme.ts';
 import { MAX_BDEVS, MAX_NAMESPACES } from '../../src/limits.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
-import { Csts, Register, Status } from '../../src/spec/nvme.ts';
+import { Status } from '../../src/spec/nvme.ts';
+import { Csts, Register } from '../../src/spec/registers.ts';
 import { FuseDisk, noFuse } from '../helpers/fuse.ts';
 import { runWorkload } from '../helpers/integrity.ts';
 import { Random } from '../helpers/random.ts';
@@ -172,7 +173,7 @@ function breakRing(ring: number): void {
 }
 
 async function failed(client: NvmeClient): Promise<void> {
-  while (((await client.readRegister(Register.offset.csts)) & Csts.CFS) === 0) {
+  while (((await client.readRegister(Register.offset.csts)) & Csts.mask.cfs) === 0) {
     await new Promise((resolve) => setImmediate(resolve));
   }
 }

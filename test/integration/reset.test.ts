@@ -3,8 +3,9 @@ import assert from 'node:assert/strict';
 import t, { type Test } from 'tap';
 import type { NvmeClient } from '../../src/client/nvme.ts';
 import type { QueuePair } from '../../src/client/queue-pair.ts';
+import { AdminOpcode } from '../../src/spec/admin.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
-import { AdminOpcode, Cc, Csts, Register } from '../../src/spec/nvme.ts';
+import { Cc, Csts, Register } from '../../src/spec/registers.ts';
 import { PciRegion } from '../../src/spec/vfio-user.ts';
 import { code } from '../helpers/admin.ts';
 import { onlyOurs, startTarget } from '../helpers/any-target.ts';
@@ -234,7 +235,7 @@ for (const kind of ['malloc', 'file'] as const) {
       }
       const load = { pairs, nsid: 1, blockSize: 512, copy, pool, random };
       await runWorkload({ ...load, workers: 4, commands: 20, maxBytes: 65536 });
-      t.equal(await client.readRegister(offset.csts), Csts.RDY);
+      t.equal(await client.readRegister(offset.csts), Csts.mask.rdy);
     });
   }
 }
@@ -258,7 +259,7 @@ t.test('a reset while admin commands wait', { skip: onlyOurs || noFuse }, async 
     t.equal((await client.admin.execute({ opcode: AdminOpcode.KEEP_ALIVE })).status, 0);
     await client.readRegister(offset.csts);
     await client.writeRegister(offset.cc, 0);
-    t.equal(await client.readRegister(offset.csts), Csts.RDY, 'the reset waits, too');
+    t.equal(await client.readRegister(offset.csts), Csts.mask.rdy, 'the reset waits, too');
     await disk.behave({});
     await client.enable();
     await Promise.all(waiting);
@@ -270,7 +271,7 @@ t.test('a shutdown makes the data durable, and a reset takes its notice back', a
   const target = await startTarget(t);
   const client = await target.connect(await target.serve(await target.file(target.image(MIB))));
   const cc = await client.readRegister(offset.cc);
-  await client.writeRegister(offset.cc, cc | (1 << Cc.SHN_SHIFT));
+  await client.writeRegister(offset.cc, cc | Cc.encode({ shn: 1 }));
   await client.vfio.reset();
   t.equal(await client.readRegister(offset.csts), 0);
   await client.enable();

@@ -1,8 +1,10 @@
 /** doorbell_get_controller: what a guest did to its controller is shown, and what is wrong is said. */
 import t, { type Test } from 'tap';
 import { NvmeClient, type NvmeClientOptions, succeeded } from '../../src/client/nvme.ts';
+import { AdminOpcode } from '../../src/spec/admin.ts';
+import { AsyncEventConfig, Fid } from '../../src/spec/features.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
-import { AdminOpcode, AsyncEvent, Cc, Fid, Register } from '../../src/spec/nvme.ts';
+import { Cc, Csts, Register } from '../../src/spec/registers.ts';
 import { PciRegion } from '../../src/spec/vfio-user.ts';
 import type { ControllerDiagnosis } from '../../src/target/diagnosis.ts';
 import { serveBdev, startRealTarget, type TestTarget } from '../helpers/rpc.ts';
@@ -75,7 +77,7 @@ t.test('what the guest did', async (t) => {
     await client.admin.execute({
       opcode: AdminOpcode.SET_FEATURES,
       cdw10: Fid.ASYNC_EVENT_CONFIG,
-      cdw11: AsyncEvent.NAMESPACE_ATTRIBUTE,
+      cdw11: AsyncEventConfig.mask.namespaceAttribute,
     }),
   );
   const well = await show();
@@ -94,7 +96,7 @@ t.test('what the guest did', async (t) => {
       },
       // CREATE_IO_CQ, CREATE_IO_SQ, SET_FEATURES
       adminQueue: { sqSize: 32, head: 3, tail: 3, cqHead: 3, cqTail: 3, phase: 1, stopped: false },
-      features: { ASYNC_EVENT_CONFIG: AsyncEvent.NAMESPACE_ATTRIBUTE },
+      features: { ASYNC_EVENT_CONFIG: AsyncEventConfig.mask.namespaceAttribute },
       asyncEvents: { requests: 0, events: 0 },
       lastAdminCommand: {
         opcode: '0x9',
@@ -185,7 +187,7 @@ t.test('what is wrong', async (t) => {
   await second.disable();
   t.strictSame(await findings(other), ['the guest has not enabled the controller']);
   await second.writeRegister(Register.offset.aqa, 0);
-  await second.writeRegister(Register.offset.cc, Cc.EN);
+  await second.writeRegister(Register.offset.cc, Cc.mask.en);
   t.match(await findings(other), [/^the controller has failed \(AQA gives.*\) and waits/]);
 });
 
@@ -209,7 +211,7 @@ t.test('a VM that does not share its memory', async (t) => {
   await client.writeRegister(Register.offset.asq + 4, 0);
   await client.writeRegister(Register.offset.acq, iova);
   await client.writeRegister(Register.offset.acq + 4, 0);
-  await client.writeRegister(Register.offset.cc, Cc.EN);
+  await client.writeRegister(Register.offset.cc, Cc.mask.en);
   const why =
     /admin submission queue is at 0x8001f000, in memory that the VM does not share \(QEMU: .*share=on; Cloud Hypervisor: .*shared=on\)/;
   t.match(await findings(), [none, why]);
@@ -222,7 +224,11 @@ t.test('a VM that does not share its memory', async (t) => {
   // What is unmapped, or never was there, is another matter.
   await client.disable();
   await client.vfio.dmaUnmap(iova + 0x10000, 0x10000);
-  await client.writeRegister(Register.offset.cc, Cc.EN);
+  await client.writeRegister(Register.offset.cc, Cc.mask.en);
+  // The reset may still be under way, at whose end the controller is enabled.
+  while (!Csts.decode(await client.readRegister(Register.offset.csts)).cfs) {
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
   t.match(await findings(), [/65536 bytes/, /where the VM has no memory that is mapped here/]);
   await client.disable();
   await client.vfio.dmaUnmapAll();
@@ -236,7 +242,7 @@ t.test('a VM that does not share its memory', async (t) => {
   await client.disable();
   await client.writeRegister(Register.offset.asq, client.memory.iova + offset);
   await client.writeRegister(Register.offset.acq, client.memory.iova + offset + 4096);
-  await client.writeRegister(Register.offset.cc, Cc.EN);
+  await client.writeRegister(Register.offset.cc, Cc.mask.en);
   await client.vfio.regionWrite(PciRegion.BAR0, 0x1000, Uint8Array.of(1, 0, 0, 0));
   let found = await findings();
   while (found.length === 0) {

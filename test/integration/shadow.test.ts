@@ -7,8 +7,10 @@ import t, { type Test } from 'tap';
 import { ClientMemory } from '../../src/client/memory.ts';
 import { NvmeClient } from '../../src/client/nvme.ts';
 import type { QueuePair } from '../../src/client/queue-pair.ts';
+import { AdminOpcode } from '../../src/spec/admin.ts';
+import { Oacs } from '../../src/spec/identify.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
-import { AdminOpcode, OACS_DOORBELL_BUFFER_CONFIG, Status } from '../../src/spec/nvme.ts';
+import { Status } from '../../src/spec/nvme.ts';
 import { createPair } from '../helpers/queues.ts';
 import { MIB, TestTarget } from '../helpers/target.ts';
 
@@ -54,13 +56,13 @@ async function asleep(pair: QueuePair): Promise<void> {
 t.test('only where the doorbells cannot be mapped, and with pages that are there', async (t) => {
   const mapped = await TestTarget.start(t);
   const plain = await mapped.connect(await mapped.serve(await mapped.malloc(MIB)));
-  t.equal((await plain.identifyController()).oacs & OACS_DOORBELL_BUFFER_CONFIG, 0);
+  t.equal((await plain.identifyController()).oacs & Oacs.mask.doorbellBufferConfig, 0);
   const { iova } = plain.memory;
   t.equal((await configure(plain, iova, iova + PAGE)).status, Status.INVALID_OPCODE);
 
   const target = await TestTarget.start(t, { transport: TRAPPED });
   const client = await target.connect(await target.serve(await target.malloc(MIB)));
-  t.not((await client.identifyController()).oacs & OACS_DOORBELL_BUFFER_CONFIG, 0);
+  t.not((await client.identifyController()).oacs & Oacs.mask.doorbellBufferConfig, 0);
   const pages = client.memory.iova + client.memory.allocate(2 * PAGE);
   for (const [prp1, prp2] of [
     [pages + 4, pages + PAGE],

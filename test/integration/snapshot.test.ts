@@ -3,7 +3,7 @@ import t from 'tap';
 import { succeeded } from '../../src/client/nvme.ts';
 import type { PlaneMessage } from '../../src/reactor/control.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
-import { Cc, Csts, Register } from '../../src/spec/nvme.ts';
+import { Cc, Csts, Register } from '../../src/spec/registers.ts';
 import type { TargetEvent } from '../../src/target/events.ts';
 import { type ControllerSnapshot, type Snapshot, snapshot } from '../../src/target/snapshot.ts';
 import { FuseDisk, noFuse } from '../helpers/fuse.ts';
@@ -78,15 +78,15 @@ t.test('the life of a guest is told', async (t) => {
   const client = await target.connect(served);
   await client.writeRegister(
     Register.offset.cc,
-    (await client.readRegister(Register.offset.cc)) | (1 << Cc.SHN_SHIFT),
+    (await client.readRegister(Register.offset.cc)) | Cc.encode({ shn: 1 }),
   );
   await client.disable();
   await client.enable();
   await client.vfio.reset();
   await t.rejects(client.vfio.dmaUnmap(0x7000, 0x800), 'refused');
   await client.writeRegister(Register.offset.aqa, 0);
-  await client.writeRegister(Register.offset.cc, Cc.EN);
-  t.not((await client.readRegister(Register.offset.csts)) & Csts.CFS, 0, 'failed');
+  await client.writeRegister(Register.offset.cc, Cc.mask.en);
+  t.not((await client.readRegister(Register.offset.csts)) & Csts.mask.cfs, 0, 'failed');
   client.close();
   const told = (await untilEvent(target, 'client-gone')).filter(({ seq }) => seq > start);
   t.strictSame(

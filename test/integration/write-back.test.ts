@@ -8,8 +8,9 @@ import { NvmeClient } from '../../src/client/nvme.ts';
 import type { QueuePair } from '../../src/client/queue-pair.ts';
 import { native } from '../../src/native/index.ts';
 import { callRpc } from '../../src/rpc/client.ts';
-import { CDW12_FUA, NvmOpcode } from '../../src/spec/nvm.ts';
-import { Cc, Csts, Fid, Register } from '../../src/spec/nvme.ts';
+import { Fid } from '../../src/spec/features.ts';
+import { NvmOpcode, RangeDword12 } from '../../src/spec/nvm.ts';
+import { Cc, Csts, Register, Shst } from '../../src/spec/registers.ts';
 import { createLogger } from '../../src/util/log.ts';
 import { AdminCaller, code } from '../helpers/admin.ts';
 import { FuseDisk, noFuse } from '../helpers/fuse.ts';
@@ -19,7 +20,7 @@ import { MIB, TestTarget, type TestTargetOptions } from '../helpers/target.ts';
 
 const { READ, WRITE, FLUSH } = NvmOpcode;
 const [EINTR, EIO, EAGAIN, ENOSPC, EDQUOT] = [4, 5, 11, 28, 122];
-const FUA = (7 | CDW12_FUA) >>> 0;
+const FUA = (7 | RangeDword12.mask.fua) >>> 0;
 const DNR = 0x4000;
 /** Write fault, and no other try. */
 const LOST = '2/80 for good';
@@ -196,8 +197,11 @@ t.test('main finds it', { skip: noFuse }, async (t) => {
   await disk.behave({ fsync: EIO });
   const { cc, csts } = Register.offset;
   const enabled = await guest.client.readRegister(cc);
-  await guest.client.writeRegister(cc, enabled | (1 << Cc.SHN_SHIFT));
-  while (((await guest.client.readRegister(csts)) & Csts.SHST_MASK) !== Csts.SHST_COMPLETE) {
+  await guest.client.writeRegister(cc, enabled | Cc.encode({ shn: 1 }));
+  while (
+    ((await guest.client.readRegister(csts)) & Csts.mask.shst) !==
+    Csts.encode({ shst: Shst.COMPLETE })
+  ) {
     await sleep(5);
   }
   t.match(target.target.bdevs.get(bdev).failure, { errno: EIO }, 'as a guest shuts down');

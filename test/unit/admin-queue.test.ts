@@ -12,7 +12,8 @@ import { AdminQueue } from '../../src/nvme/admin-queue.ts';
 import { AsyncEvents } from '../../src/nvme/events.ts';
 import type { ControllerHost } from '../../src/nvme/host.ts';
 import { Logs } from '../../src/nvme/logs.ts';
-import { AdminOpcode, Sqe } from '../../src/spec/nvme.ts';
+import { AdminOpcode } from '../../src/spec/admin.ts';
+import { Sqe } from '../../src/spec/nvme.ts';
 import { Random } from '../helpers/random.ts';
 
 const WAYS = ['mapped', 'trapped', 'shadow', 'shadow, and the host rings as Linux does'] as const;

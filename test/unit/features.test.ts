@@ -1,7 +1,7 @@
 /** Features: what they are, what they may be set to, what a reset makes of them. NVMe Base 2.0 §5.14, §5.27. */
 import t from 'tap';
 import { Features } from '../../src/nvme/features.ts';
-import { Fid } from '../../src/spec/nvme.ts';
+import { Fid } from '../../src/spec/features.ts';
 
 const OK = 0;
 const INVALID_FIELD = 0x4002;

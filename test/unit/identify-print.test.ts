@@ -11,7 +11,7 @@ import {
   LbaFormat,
   PowerState,
 } from '../../src/spec/identify.ts';
-import { SmartLog } from '../../src/spec/nvme.ts';
+import { SmartLog } from '../../src/spec/logs.ts';
 import { PciHeader } from '../../src/spec/pci.ts';
 
 /** From dist/test/unit. */

@@ -1,14 +1,36 @@
 /** Structures against the specifications' own figures: a size and some offsets each, written down a second time on purpose. */
 import t from 'tap';
 import {
+  Abort,
+  CreateIoCq,
+  CreateIoSq,
+  GetFeatures,
+  GetLogPage,
+  Identify,
+  SetFeatures,
+} from '../../src/spec/admin.ts';
+import { command } from '../../src/spec/command.ts';
+import {
   IdentifyController,
   IdentifyNamespace,
   LbaFormat,
   PowerState,
 } from '../../src/spec/identify.ts';
-import { Cqe, ErrorLogEntry, Register, SmartLog, Sqe, Status } from '../../src/spec/nvme.ts';
+import { ErrorLogEntry, SmartLog } from '../../src/spec/logs.ts';
+import { Copy, DatasetManagement, RangeDword12, Read, WriteZeroes } from '../../src/spec/nvm.ts';
+import { Cdw0, Cqe, CqeDword3, Sqe, Status, StatusField } from '../../src/spec/nvme.ts';
 import { MsixCapability, PcieCapability, PciHeader, PmCapability } from '../../src/spec/pci.ts';
+import {
+  Aqa,
+  CapHigh,
+  CapLow,
+  Cc,
+  Csts,
+  NVME_VERSION,
+  Register,
+} from '../../src/spec/registers.ts';
 import { Iovec, UringCqe, UringSqe } from '../../src/spec/uring.ts';
+import { flag } from '../../src/util/bits.ts';
 import type { Fields, Struct } from '../../src/util/struct.ts';
 
 function check<F extends Fields>(
@@ -132,6 +154,62 @@ check(UringSqe, 64, {
 });
 check(UringCqe, 16, { userData: 0, res: 8, flags: 12 });
 check(Iovec, 16, { base: 0, len: 8 });
+
+t.test('registers and command dwords: each field where its figure has it', async (t) => {
+  t.equal(Cc.encode({ en: true, iosqes: 6, iocqes: 4 }), 0x0046_0001);
+  t.equal(Cc.encode({ css: 7, mps: 15, ams: 7, shn: 3, crime: true }), 0x0100_fff0);
+  t.equal(Csts.encode({ rdy: true, cfs: true, shst: 2, nssro: true, pp: true }), 0x3b);
+  t.equal(CapLow.encode({ mqesZ: 4095, cqr: true, ams: 3, to: 60 }), 0x3c07_0fff);
+  t.equal(CapHigh.encode({ dstrd: 1, nssrs: true, cssNvm: true, crwms: true }), 0x0800_0031);
+  t.equal(CapHigh.encode({ mpsmin: 1, mpsmax: 2, crims: true }), 0x1021_0000);
+  t.equal(Aqa.encode({ asqsZ: 31, acqsZ: 63 }), 0x003f_001f);
+  t.equal(NVME_VERSION, 0x0002_0000);
+  t.equal(StatusField.encode({ sc: 0x80, sct: 2, crd: 3, more: true, dnr: true }), 0x7a80);
+  t.equal(CqeDword3.encode({ cid: 5, p: true, status: 0x4002 }), 0x8005_0005);
+  t.equal(Cdw0.encode({ opcode: 0xff, fuse: 3, psdt: 3, cid: 1 }), 0x0001_c3ff);
+  const cq = { qid: 3, sizeZ: 255, pc: true, ien: true, iv: 4 };
+  t.strictSame(CreateIoCq.fields({ ...cq, prp1: 0x1000 }), {
+    opcode: 5,
+    prp1: 0x1000,
+    cdw10: 0x00ff_0003,
+    cdw11: 0x0004_0003,
+  });
+  t.match(CreateIoSq.fields({ qid: 1, qprio: 2, cqid: 7 }), { cdw10: 1, cdw11: 0x0007_0004 });
+  t.match(Abort.fields({ sqid: 2, cid: 3 }), { opcode: 8, cdw10: 0x0003_0002 });
+  t.strictSame(
+    GetLogPage.fields({ lid: 2, lsp: 1, rae: true, numdLZ: 127, numdU: 1, lpo: 2 ** 33 + 4 }),
+    {
+      opcode: 2,
+      cdw10: 0x007f_8102,
+      cdw11: 1,
+      cdw12: 4,
+      cdw13: 2,
+    },
+  );
+  t.match(GetLogPage.fields({ uuid: 1, ot: true, csi: 2 }), { cdw14: 0x0280_0001 });
+  t.match(SetFeatures.fields({ fid: 6, sv: true, value: 1 }), { cdw10: 0x8000_0006, cdw11: 1 });
+  t.match(GetFeatures.fields({ fid: 6, sel: 3 }), { cdw10: 0x306 });
+  t.match(Identify.fields({ cns: 0x12, cntid: 1, csi: 2 }), {
+    cdw10: 0x0001_0012,
+    cdw11: 0x0200_0000,
+  });
+  const range = { slba: 2 ** 32 + 8, nlbZ: 7, prinfo: 15, fua: true, lr: true };
+  t.match(Read.fields(range), { opcode: 2, cdw10: 8, cdw11: 1, cdw12: 0xfc00_0007 });
+  t.equal(RangeDword12.mask.fua, 1 << 30);
+  t.match(WriteZeroes.fields({ deac: true }), { opcode: 8, cdw12: 1 << 25 });
+  t.match(DatasetManagement.fields({ nrZ: 255, ad: true }), { opcode: 9, cdw10: 255, cdw11: 4 });
+  t.match(Copy.fields({ nrZ: 1, descriptorFormat: 2 }), { opcode: 0x19, cdw12: 0x201 });
+});
+
+t.test('commands are read as they were written', async (t) => {
+  const range = { slba: 2 ** 52 + 1, nlbZ: 0xffff, prinfo: 5, fua: true, lr: false };
+  const entry = Sqe.read(new DataView(Sqe.encode(Read.fields(range)).buffer));
+  t.strictSame(Read.parse(entry), range);
+  t.equal(Read.parse({ ...entry, cdw10: -1, cdw11: -1 }).slba, 2 ** 64, 'not exact, and too large');
+  t.throws(() => Read.fields({ nlbZ: 0x1_0000 }), /nlbZ/);
+  t.throws(() => Read.fields({ slba: -1 }), /Read\.slba/);
+  t.throws(() => command('Twice', 1, { 10: { a: flag(0) }, 11: { a: flag(0) } }), /two fields a/);
+});
 
 t.test('status fields: code, type, do not retry', async (t) => {
   t.equal(Status.SUCCESS, 0);

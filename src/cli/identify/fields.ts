@@ -3,7 +3,7 @@
  * order, comes from the structures in `src/spec`; names and forms are those of nvme-cli's `id-ctrl` and `id-ns`.
  */
 import type { IdentifyController, IdentifyNamespace } from '../../spec/identify.ts';
-import type { Register } from '../../spec/nvme.ts';
+import type { Register } from '../../spec/registers.ts';
 import { amount, type Bits, capability, choice, either } from './bits.ts';
 
 /** `decimal` and `hex` are numbers, `u128` too; `text` is ASCII; `bytes` and `oui` are digits; `uuid` has dashes. */

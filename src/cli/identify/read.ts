@@ -2,14 +2,17 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { NvmeClient, NvmeError } from '../../client/nvme.ts';
+import { AdminOpcode, Cns } from '../../spec/admin.ts';
 import {
   IDENTIFY_SIZE,
   type IdentifyController,
   type IdentifyNamespace,
   NamespaceDescriptor,
 } from '../../spec/identify.ts';
-import { AdminOpcode, Cns, Lid, NSID_ALL, Register, SmartLog } from '../../spec/nvme.ts';
+import { Lid, SmartLog } from '../../spec/logs.ts';
+import { NSID_ALL } from '../../spec/nvme.ts';
 import { PciHeader } from '../../spec/pci.ts';
+import { Register } from '../../spec/registers.ts';
 import { PciIrq, PciRegion } from '../../spec/vfio-user.ts';
 import { describeError, errnoOf } from '../../util/errors.ts';
 import type { StructValues } from '../../util/struct.ts';

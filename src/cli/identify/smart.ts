@@ -1,5 +1,5 @@
 /** The SMART log as nvme-cli's `smart-log` shows it. */
-import type { SmartLog } from '../../spec/nvme.ts';
+import type { SmartLog } from '../../spec/logs.ts';
 import type { StructValues } from '../../util/struct.ts';
 
 type Smart = StructValues<(typeof SmartLog)['fields']>;

@@ -11,8 +11,8 @@ import type { BackendContext } from '../../bdev/context.ts';
 import { Op } from '../../bdev/op.ts';
 import { BUSY, type Requests } from '../../bdev/requests/layer.ts';
 import { mapPrps } from '../../memory/prp.ts';
-import { CDW12_FUA, CDW12_NLB_MASK, NvmOpcode } from '../../spec/nvm.ts';
-import { SQE_FUSE_MASK, SQE_PSDT_MASK, Sqe, Status } from '../../spec/nvme.ts';
+import { NvmOpcode, RangeDword12 } from '../../spec/nvm.ts';
+import { Cdw0, Sqe, Status } from '../../spec/nvme.ts';
 import { SQE_WORDS } from '../queue.ts';
 import type { Publisher } from './publisher.ts';
 import type { CommandEngine, IoController, IoQueue } from './view.ts';
@@ -23,6 +23,10 @@ const PRP1 = Sqe.word('prp1');
 const PRP2 = Sqe.word('prp2');
 const SLBA = Sqe.word('cdw10');
 const CDW12 = Sqe.word('cdw12');
+/** Fused commands and SGLs, which there are not. */
+const REFUSED = Cdw0.mask.fuse | Cdw0.mask.psdt;
+const NLB = RangeDword12.mask.nlbZ;
+const FUA = RangeDword12.mask.fua;
 const TWO_32 = 0x1_0000_0000;
 /** Above this in the upper half, an LBA is not exact as a number; no bdev is that large. */
 const MAX_LBA_HI = 0x1f_ffff;
@@ -127,7 +131,7 @@ export class IoEngine implements CommandEngine {
     const opcode = cdw0 & 0xff;
     const request = this.#context.request;
     request.length = 0;
-    if ((cdw0 & (SQE_FUSE_MASK | SQE_PSDT_MASK)) !== 0) {
+    if ((cdw0 & REFUSED) !== 0) {
       return Status.INVALID_FIELD;
     }
     const index = nsid - 1;
@@ -151,7 +155,7 @@ export class IoEngine implements CommandEngine {
       const lbaHi = words[base + SLBA + 1];
       const cdw12 = words[base + CDW12];
       const lba = (lbaHi >>> 0) * TWO_32 + (lbaLo >>> 0);
-      const blocks = (cdw12 & CDW12_NLB_MASK) + 1;
+      const blocks = (cdw12 & NLB) + 1;
       if (lbaHi >>> 0 > MAX_LBA_HI || lba + blocks > namespace.numBlocks) {
         return Status.LBA_OUT_OF_RANGE;
       }
@@ -177,7 +181,7 @@ export class IoEngine implements CommandEngine {
       }
       request.offset[0] = lba * (1 << namespace.blockShift);
       request.length = length;
-      request.fua = (cdw12 & CDW12_FUA) !== 0 || controller.writeThrough;
+      request.fua = (cdw12 & FUA) !== 0 || controller.writeThrough;
     }
     return this.#requests.submit(queue, namespace, op, cdw0 >>> 16, words, base, resumed);
   }

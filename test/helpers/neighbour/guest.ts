@@ -9,7 +9,7 @@ import { Latencies } from '../../../src/client/latencies.ts';
 import { NvmeClient } from '../../../src/client/nvme.ts';
 import { native } from '../../../src/native/index.ts';
 import { NvmOpcode } from '../../../src/spec/nvm.ts';
-import { Register } from '../../../src/spec/nvme.ts';
+import { Register } from '../../../src/spec/registers.ts';
 import { NeighbourLoad } from './load.ts';
 
 export interface GuestOptions {

@@ -8,7 +8,7 @@ import type { NvmeClient } from '../../../src/client/nvme.ts';
 import { describeStatus, type QueuePair } from '../../../src/client/queue-pair.ts';
 import { Verifier } from '../../../src/client/verifier.ts';
 import { native } from '../../../src/native/index.ts';
-import { CDW12_FUA, NvmOpcode } from '../../../src/spec/nvm.ts';
+import { NvmOpcode, RangeDword12 } from '../../../src/spec/nvm.ts';
 
 const { READ, WRITE, FLUSH } = NvmOpcode;
 const PAGE = 4096;
@@ -153,7 +153,7 @@ export class NeighbourLoad {
       place = verifier.claim(0, (random >>> 8) % this.#options.pages);
       if (choice & 1) {
         opcode = WRITE;
-        dw12 |= ((random >>> 8) & 0xff) < FUA ? CDW12_FUA : 0;
+        dw12 |= ((random >>> 8) & 0xff) < FUA ? RangeDword12.mask.fua : 0;
       }
     }
     this.#free -= 1;

@@ -3,8 +3,10 @@ import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NvmeClient } from '../../../src/client/nvme.ts';
 import type { QueuePair } from '../../../src/client/queue-pair.ts';
+import { AdminOpcode } from '../../../src/spec/admin.ts';
 import { NvmOpcode } from '../../../src/spec/nvm.ts';
-import { AdminOpcode, Cc, Csts, Register } from '../../../src/spec/nvme.ts';
+import { CQE_SHIFT, SQE_SHIFT } from '../../../src/spec/nvme.ts';
+import { Cc, Csts, Register, Shst } from '../../../src/spec/registers.ts';
 import { type FuseDisk, noFuse } from '../fuse.ts';
 import type { Scene } from '../neighbour/scene.ts';
 import type { Served } from '../neighbour/stage.ts';
@@ -119,14 +121,14 @@ function act({
 }
 
 /** CC, as a client enables its controller. */
-const ENABLED = Cc.EN | (6 << Cc.IOSQES_SHIFT) | (4 << Cc.IOCQES_SHIFT);
-const SHUTDOWN = 1 << Cc.SHN_SHIFT;
+const ENABLED = Cc.encode({ en: true, iosqes: SQE_SHIFT, iocqes: CQE_SHIFT });
+const SHUTDOWN = Cc.encode({ shn: 1 });
 
 async function shutDown({ client }: Patient): Promise<void> {
   await client.writeRegister(Register.offset.cc, ENABLED | SHUTDOWN);
   for (;;) {
     const csts = await client.readRegister(Register.offset.csts);
-    if ((csts & Csts.SHST_MASK) === Csts.SHST_COMPLETE) {
+    if (Csts.decode(csts).shst === Shst.COMPLETE) {
       return;
     }
     await sleep(5);

@@ -3,9 +3,11 @@ import { request as httpRequest } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import type { NvmeClient } from '../../../src/client/nvme.ts';
 import type { QueuePair } from '../../../src/client/queue-pair.ts';
+import { AdminOpcode } from '../../../src/spec/admin.ts';
+import { Fid } from '../../../src/spec/features.ts';
 import { NvmOpcode } from '../../../src/spec/nvm.ts';
-import { AdminOpcode, Fid, Register } from '../../../src/spec/nvme.ts';
 import { PciCommand, PciHeader } from '../../../src/spec/pci.ts';
+import { Register } from '../../../src/spec/registers.ts';
 import {
   IrqSet,
   IrqSetAction,

@@ -2,8 +2,9 @@
 import { closeSync, ftruncateSync, openSync, rmSync } from 'node:fs';
 import { ClientMemory } from '../../../src/client/memory.ts';
 import type { NvmeClient } from '../../../src/client/nvme.ts';
+import { AdminOpcode, Cns } from '../../../src/spec/admin.ts';
 import { NvmOpcode } from '../../../src/spec/nvm.ts';
-import { AdminOpcode, Cns, Csts, Register } from '../../../src/spec/nvme.ts';
+import { Csts, Register } from '../../../src/spec/registers.ts';
 import { noFuse } from '../fuse.ts';
 import type { Scene } from '../neighbour/scene.ts';
 import type { Trouble } from '../neighbour/trouble.ts';
@@ -70,7 +71,7 @@ function truncated(regions: number): Trouble {
         await new Promise((resolve) => setImmediate(resolve));
         if (
           turn % 64 === 0 &&
-          ((await client.readRegister(Register.offset.csts)) & Csts.CFS) !== 0
+          ((await client.readRegister(Register.offset.csts)) & Csts.mask.cfs) !== 0
         ) {
           break;
         }

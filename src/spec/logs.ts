@@ -1,0 +1,104 @@
+/** Log pages. Layouts only. NVMe Base 2.0 §5.16. */
+import { bits, flag, word } from '../util/bits.ts';
+import { bytes, struct, u8, u16, u32, u64 } from '../util/struct.ts';
+
+/** Log page identifiers. NVMe Base 2.0 figure 202. */
+export const Lid = {
+  SUPPORTED: 0x00,
+  ERROR: 0x01,
+  SMART: 0x02,
+  FIRMWARE_SLOT: 0x03,
+  CHANGED_NAMESPACES: 0x04,
+  COMMAND_EFFECTS: 0x05,
+  FEATURE_EFFECTS: 0x12,
+} as const;
+
+/** Supported Log Pages: a dword for each identifier. NVMe Base 2.0 figures 204, 205. */
+export const SUPPORTED_LOG_SIZE = 1024;
+/** `ios`: an index offset instead of one in bytes is taken. */
+export const SupportedLog = word('SupportedLog', { lsupp: flag(0), ios: flag(1) });
+
+/** Error Information log entry. NVMe Base 2.0 figure 206. */
+export const ErrorLogEntry = struct('ErrorLogEntry', 64, {
+  errorCount: u64(0),
+  sqid: u16(8),
+  cid: u16(10),
+  /** Status field shifted left by one, as in the completion entry (phase in bit 0). */
+  status: u16(12),
+  parameterLocation: u16(14),
+  lba: u64(16),
+  nsid: u32(24),
+});
+/** Where in the command the error is. */
+export const ParameterLocation = word('ParameterLocation', { byte: bits(0, 8), bit: bits(8, 3) });
+/** The error is at no place of the command. */
+export const NO_LOCATION = 0xffff;
+
+/** Critical Warning; also the bits 7:0 of the Asynchronous Event Configuration. */
+export const CriticalWarning = word('CriticalWarning', {
+  spare: flag(0),
+  temperature: flag(1),
+  reliability: flag(2),
+  readOnly: flag(3),
+  backup: flag(4),
+  pmr: flag(5),
+});
+
+/** SMART / Health Information log. NVMe Base 2.0 figure 207. 128-bit counters: the low 64 bits are declared. */
+export const SmartLog = struct('SmartLog', 512, {
+  criticalWarning: u8(0),
+  compositeTemperature: u16(1),
+  availableSpare: u8(3),
+  availableSpareThreshold: u8(4),
+  percentageUsed: u8(5),
+  enduranceGroupWarnings: u8(6),
+  dataUnitsRead: u64(32),
+  dataUnitsWritten: u64(48),
+  hostReads: u64(64),
+  hostWrites: u64(80),
+  controllerBusyMinutes: u64(96),
+  powerCycles: u64(112),
+  powerOnHours: u64(128),
+  unsafeShutdowns: u64(144),
+  mediaErrors: u64(160),
+  errorLogEntries: u64(176),
+  warningTemperatureMinutes: u32(192),
+  criticalTemperatureMinutes: u32(196),
+  thermal1Transitions: u32(216),
+  thermal2Transitions: u32(220),
+  thermal1Seconds: u32(224),
+  thermal2Seconds: u32(228),
+});
+
+/** Firmware Slot Information log. NVMe Base 2.0 figure 209. */
+export const FirmwareSlotLog = struct('FirmwareSlotLog', 512, { afi: u8(0), frs1: bytes(8, 8) });
+/** AFI: the slot that is active, and the one that is after the next reset (0: the same). */
+export const Afi = word('AFI', { active: bits(0, 3), next: bits(4, 3) });
+
+/** Commands Supported and Effects log: a dword for each opcode, admin commands first. NVMe Base 2.0 figures 211, 212. */
+export const EFFECTS_LOG_SIZE = 4096;
+export const EFFECTS_IO_OFFSET = 1024;
+/** Supported; changes blocks, namespaces' or the controller's capabilities, the inventory of namespaces; submission and execution. */
+export const Effects = word('Effects', {
+  csupp: flag(0),
+  lbcc: flag(1),
+  ncc: flag(2),
+  nic: flag(3),
+  ccc: flag(4),
+  cse: bits(16, 3),
+  uss: flag(19),
+});
+
+/** Feature Identifiers Supported and Effects log: a dword for each feature. NVMe Base 2.0 figures 261, 262. */
+export const FEATURE_EFFECTS_LOG_SIZE = 1024;
+/** As `Effects`; then its scope. */
+export const FeatureEffects = word('FeatureEffects', {
+  fsupp: flag(0),
+  udcc: flag(1),
+  ncc: flag(2),
+  nic: flag(3),
+  ccc: flag(4),
+  uss: flag(19),
+  namespace: flag(20),
+  controller: flag(21),
+});
