@@ -16,7 +16,7 @@ import { parseArgs } from 'node:util';
 import { formatTable } from '../src/cli/table.ts';
 import { NvmeClient } from '../src/client/nvme.ts';
 import { native } from '../src/native/index.ts';
-import { CDW12_FUA, NvmOpcode } from '../src/spec/nvm.ts';
+import { NvmOpcode, RangeDword12 } from '../src/spec/nvm.ts';
 import { describeMachine } from './machine.ts';
 import { quantity } from './report.ts';
 import { MIB } from './scenarios.ts';
@@ -66,7 +66,7 @@ async function write(socket: string, fua: boolean): Promise<number> {
       };
       while (performance.now() < end) {
         const cdw10 = Math.floor(Math.random() * places) * WRITE_BLOCKS;
-        const cdw12 = (WRITE_BLOCKS - 1) | (fua ? CDW12_FUA : 0);
+        const cdw12 = (WRITE_BLOCKS - 1) | (fua ? RangeDword12.mask.fua : 0);
         await execute({ opcode: NvmOpcode.WRITE, nsid: 1, prp1, cdw10, cdw12 });
         if (!fua) {
           await execute({ opcode: NvmOpcode.FLUSH, nsid: 1 });

@@ -6,20 +6,15 @@
  * from when it is taken.
  */
 import { MAX_ADMIN_COMMANDS } from '../limits.ts';
-import { native } from '../native/index.ts';
-import { CQE_SIZE, SQE_SIZE, Sqe, Status } from '../spec/nvme.ts';
-import type { Command, Outcome } from './admin.ts';
+import { Sqe, Status } from '../spec/nvme.ts';
+import type { Command, Outcome } from './admin/command.ts';
 import { AdminDoorbells } from './admin-doorbells.ts';
-import {
-  type AdminQueueDiagnosis,
-  describeAdminCommand,
-  hex,
-  type NvmeDiagnosis,
-} from './diagnosis.ts';
+import { AdminPair, AdminPlace } from './admin-pair.ts';
+import { describeAdminCommand, hex, type NvmeDiagnosis } from './diagnosis.ts';
 import type { AsyncEvents } from './events.ts';
 import type { ControllerHost } from './host.ts';
-import type { Logs } from './logs.ts';
-import { CompletionQueue, SQE_WORDS, SubmissionQueue } from './queue.ts';
+import type { LoggedError } from './logs/errors.ts';
+import { SQE_WORDS } from './queue.ts';
 import type { Registers } from './registers.ts';
 import type { ShadowPages } from './shadow.ts';
 
@@ -31,7 +26,8 @@ export interface AdminQueueParts {
   /** Carries a command out, at once or in the course of time. */
   readonly execute: (command: Command) => Outcome | Promise<Outcome>;
   readonly events: AsyncEvents;
-  readonly logs: Logs;
+  /** A command was completed with an error. */
+  readonly refused: (error: LoggedError) => void;
   /** No command is taken meanwhile. */
   readonly failed: () => boolean;
   /** The host wrote a value outside the queue. */
@@ -45,17 +41,12 @@ interface Taken {
   outcome: Outcome | undefined;
 }
 
-interface Pair {
-  readonly sq: SubmissionQueue;
-  readonly cq: CompletionQueue;
-  readonly asq: number;
-  readonly acq: number;
-  /** Extra mappings over several DMA regions. */
-  readonly aliases: Uint8Array[];
+/** The queue pair, and what is under way on it. */
+class Pair extends AdminPair {
   /** Commands that wait for a reactor. */
-  waiting: number;
+  waiting = 0;
   /** Commands that are done and not completed yet. */
-  readonly done: Taken[];
+  readonly done: Taken[] = [];
 }
 
 export class AdminQueue {
@@ -83,34 +74,26 @@ export class AdminQueue {
   }
 
   /** As AQA, ASQ and ACQ say. Returns what is wrong with them: sizes, or memory that is not there. */
-  map({ aqa, asq, acq }: Pick<Registers, 'aqa' | 'asq' | 'acq'>): string | undefined {
-    const { memory, doorbells } = this.#host;
-    const sqSize = (aqa & 0xfff) + 1;
-    const cqSize = ((aqa >>> 16) & 0xfff) + 1;
-    if (sqSize < 2 || cqSize < 2) {
+  map(registers: Pick<Registers, 'aqa' | 'asq' | 'acq'>): string | undefined {
+    const place = new AdminPlace(registers);
+    if (place.sqSize < 2 || place.cqSize < 2) {
       return 'AQA gives an admin queue a single entry';
     }
-    const sqMemory = memory.queueMemory(asq, sqSize * SQE_SIZE, false);
-    const cqMemory = memory.queueMemory(acq, cqSize * CQE_SIZE, true);
-    const aliases = [sqMemory?.alias, cqMemory?.alias].filter((alias) => alias !== undefined);
-    if (sqMemory === undefined || cqMemory === undefined) {
-      aliases.forEach((alias) => {
-        native.revoke(alias);
-      });
-      return this.#unreachable(sqMemory === undefined ? { asq } : { acq });
+    const pair = new Pair(place, this.#host.memory, this.#host.doorbells);
+    if (pair.missing !== undefined) {
+      pair.release();
+      return this.#unreachable(pair.missing, place[pair.missing]);
     }
     this.#doorbells.reset();
     this.#doorbells.askToRing(false);
-    const cq = new CompletionQueue(0, cqSize, cqMemory.words, doorbells, true, 0);
-    const sq = new SubmissionQueue(0, sqSize, sqMemory.words, doorbells, cq);
-    this.#pair = { sq, cq, asq, acq, aliases, waiting: 0, done: [] };
+    this.#pair = pair;
     this.#zeros = false;
     return undefined;
   }
 
   /** Why the memory of a queue cannot be used: nearly always a VM that does not share its memory. */
-  #unreachable(queue: { readonly asq: number } | { readonly acq: number }): string {
-    const [name, iova] = 'asq' in queue ? ['submission', queue.asq] : ['completion', queue.acq];
+  #unreachable(queue: 'asq' | 'acq', iova: number): string {
+    const name = queue === 'asq' ? 'submission' : 'completion';
     const place = `the admin ${name} queue is at ${hex(iova)}`;
     return this.#host.unshared(iova)
       ? `${place}, in memory that the VM does not share (QEMU: memory-backend-memfd with share=on; Cloud Hypervisor: --memory shared=on)`
@@ -119,9 +102,7 @@ export class AdminQueue {
 
   /** The queue is gone, until it is mapped again. Commands under way are not completed. */
   drop(): void {
-    for (const alias of this.#pair?.aliases ?? []) {
-      native.revoke(alias);
-    }
+    this.#pair?.release();
     this.#pair = undefined;
   }
 
@@ -186,7 +167,7 @@ export class AdminQueue {
     this.#doorbells.place(sq, cq);
     const comes = sq.tail() !== sq.head && pair.waiting < MAX_ADMIN_COMMANDS;
     const ready = cq.room(1) > 0 && (comes || this.#parts.events.ready);
-    return ready || unreported(pair);
+    return ready || pair.unreported;
   }
 
   /** Completes what can be completed, and takes a command. False if there is none that could be taken. */
@@ -207,7 +188,7 @@ export class AdminQueue {
     const { sq, cq } = pair;
     const tail = sq.tail();
     const room = cq.room(1);
-    if (unreported(pair)) {
+    if (pair.unreported) {
       this.#reportBadDoorbells(pair);
     }
     if (tail === sq.head || room < 1 || pair.waiting >= MAX_ADMIN_COMMANDS) {
@@ -262,18 +243,19 @@ export class AdminQueue {
   /** Completes a command, or gives its entry of the CQ back if it is a request that was parked. */
   #end(pair: Pair, { command, outcome }: Taken): void {
     const { opcode, cid, nsid } = command;
-    const { status, dw0 } = typeof outcome === 'object' ? outcome : { status: outcome, dw0: 0 };
-    this.#host.log.debug({ opcode, cid, nsid, status }, 'admin command');
+    const result = typeof outcome === 'object' ? outcome : undefined;
+    this.#host.log.debug({ opcode, cid, nsid, status: result?.status ?? outcome }, 'admin command');
     // Before the Abort that did it, if there is room; else as soon as there is.
     this.#completeAborted(pair);
     pair.cq.unreserve();
-    if (typeof status !== 'number') {
+    if (result === undefined) {
       return;
     }
-    this.#complete(pair, cid, status, dw0);
+    const { status, dw0, place } = result;
     if (status !== Status.SUCCESS) {
-      this.#parts.logs.addError({ sqid: 0, cid, status, nsid });
+      this.#parts.refused({ sqid: 0, cid, status, nsid, place });
     }
+    this.#complete(pair, cid, status, dw0);
   }
 
   /**
@@ -329,18 +311,9 @@ export class AdminQueue {
     if (pair === undefined) {
       return;
     }
-    for (const alias of pair.aliases.splice(0)) {
-      native.revoke(alias);
-    }
-    const { asq, acq } = pair;
-    const { memory } = this.#host;
-    const sqMemory = memory.queueMemory(asq, pair.sq.size * SQE_SIZE, false);
-    const cqMemory = memory.queueMemory(acq, pair.cq.size * CQE_SIZE, true);
-    pair.aliases.push(...[sqMemory?.alias, cqMemory?.alias].filter((alias) => alias !== undefined));
-    pair.sq.words = sqMemory?.words ?? new Int32Array(0);
-    pair.cq.memory = cqMemory?.words ?? new Int32Array(0);
+    const found = pair.find(this.#host.memory);
     this.#doorbells.findShadow();
-    pair.sq.stopped = sqMemory === undefined || cqMemory === undefined || this.#doorbells.lost;
+    pair.sq.stopped = !found || this.#doorbells.lost;
     this.ring();
   }
 
@@ -348,7 +321,7 @@ export class AdminQueue {
   diagnose(): Pick<NvmeDiagnosis, 'adminQueue' | 'lastAdminCommand'> {
     const last = this.#last;
     return {
-      ...(this.#pair !== undefined && { adminQueue: describe(this.#pair, this.#zeros) }),
+      ...(this.#pair !== undefined && { adminQueue: this.#pair.describe(this.#zeros) }),
       ...(last !== undefined && {
         lastAdminCommand: describeAdminCommand(
           last.command,
@@ -358,24 +331,4 @@ export class AdminQueue {
       }),
     };
   }
-}
-
-/** The host wrote a value outside the queue, which it was not told of. */
-function unreported({ sq, cq }: Pair): boolean {
-  return (sq.badTail && !sq.reportedTail) || (cq.badHead && !cq.reportedHead);
-}
-
-function describe({ sq, cq }: Pair, zeros: boolean): AdminQueueDiagnosis {
-  const { head, tail, phase } = cq.progress;
-  return {
-    sqSize: sq.size,
-    cqSize: cq.size,
-    head: sq.head,
-    tail: sq.tail(),
-    cqHead: head,
-    cqTail: tail,
-    phase,
-    stopped: sq.stopped,
-    zeros,
-  };
 }

@@ -7,24 +7,19 @@
  */
 import { PAGE_SIZE } from '../limits.ts';
 import { AsyncErrorInfo, AsyncEventType, AsyncNoticeInfo } from '../spec/events.ts';
-import { AsyncEventConfig } from '../spec/features.ts';
 import { Lid } from '../spec/logs.ts';
 import { CQE_SHIFT, SQE_SHIFT } from '../spec/nvme.ts';
-import { Aqa, Cc, Csts, Register, Shn, Shst } from '../spec/registers.ts';
+import { Aqa, Cc, CommandSets, Csts, Register, Shn, Shst } from '../spec/registers.ts';
 import { Admin } from './admin.ts';
 import { AdminQueue } from './admin-queue.ts';
 import { decodeRegisters, type NvmeDiagnosis } from './diagnosis.ts';
 import { AsyncEvents } from './events.ts';
-import { Features } from './features.ts';
 import type { ControllerConfig, ControllerHost } from './host.ts';
-import { Logs } from './logs.ts';
 import { Registers } from './registers.ts';
 
 export class Controller {
   readonly #host: ControllerHost;
   readonly #registers: Registers;
-  readonly #features: Features;
-  readonly #logs: Logs;
   readonly #events = new AsyncEvents();
   readonly #admin: Admin;
   readonly #queue: AdminQueue;
@@ -39,11 +34,7 @@ export class Controller {
   constructor(config: ControllerConfig, host: ControllerHost) {
     this.#host = host;
     this.#registers = new Registers(config.maxQueueEntries);
-    this.#features = new Features(config.maxIoQueuePairs);
-    this.#logs = new Logs(config.firmwareRevision, config.shadowDoorbells);
     this.#admin = new Admin(config, host, {
-      features: this.#features,
-      logs: this.#logs,
       events: this.#events,
       keepAlive: () => this.#restartKeepAlive(),
       setShadow: (pages) => this.#queue.setShadow(pages),
@@ -51,7 +42,7 @@ export class Controller {
     this.#queue = new AdminQueue(host, {
       execute: (command) => this.#admin.execute(command),
       events: this.#events,
-      logs: this.#logs,
+      refused: (error) => this.#admin.errors.add(error),
       failed: () => this.#failed,
       badDoorbell: () => this.badDoorbell(),
     });
@@ -68,7 +59,7 @@ export class Controller {
   }
 
   get writeThrough(): boolean {
-    return !this.#features.writeCache;
+    return !this.#admin.features.writeCache;
   }
 
   readRegisters(offset: number, into: Uint8Array): void {
@@ -159,7 +150,7 @@ export class Controller {
   #settingsValid(): boolean {
     const { css, mps, ams, iosqes, iocqes } = Cc.decode(this.#registers.cc);
     return (
-      css === 0 &&
+      (css === CommandSets.NVM || css === CommandSets.ALL) &&
       mps === 0 &&
       ams === 0 &&
       // Firmware may enable the controller before it sets the sizes of I/O entries.
@@ -170,7 +161,7 @@ export class Controller {
 
   #dropQueue(): void {
     this.#queue.drop();
-    this.#admin.reset();
+    this.#admin.dropQueues();
     this.#host.watchAdmin(false);
   }
 
@@ -215,9 +206,7 @@ export class Controller {
 
   async #resetQueues(): Promise<void> {
     clearTimeout(this.#keepAliveTimer);
-    this.#events.reset();
-    this.#features.reset();
-    this.#logs.reset();
+    this.#admin.reset();
     await this.#host.resetQueues();
     await this.#host.setWriteThrough(this.writeThrough);
   }
@@ -225,7 +214,7 @@ export class Controller {
   /** Back to power-on, when nothing of the controller is in flight any more: function level reset, vfio-user reset, client gone. */
   async reset(): Promise<void> {
     if (this.#registers.ready && this.#registers.shutdown !== Shst.COMPLETE) {
-      this.#logs.addUnsafeShutdown();
+      this.#admin.health.addUnsafeShutdown();
     }
     if (this.#registers.enabled) {
       this.#host.tell({ type: 'disabled' });
@@ -274,7 +263,7 @@ export class Controller {
       ...(this.#failed && { failure: this.#failure }),
       ...this.#queue.diagnose(),
       asyncEvents: this.#events.counts,
-      features: this.#features.changed,
+      features: this.#admin.features.changed,
     };
   }
 
@@ -292,8 +281,8 @@ export class Controller {
 
   /** A namespace came, went, or changed its size. */
   namespaceChanged(nsid: number): void {
-    if ((this.#features.asyncEvents & AsyncEventConfig.mask.namespaceAttribute) !== 0) {
-      this.#logs.addChangedNamespace(nsid);
+    if (this.#admin.features.wants('namespaceAttribute')) {
+      this.#admin.changed.add(nsid);
       this.#events.add({
         type: AsyncEventType.NOTICE,
         info: AsyncNoticeInfo.NAMESPACE_ATTRIBUTE_CHANGED,
@@ -306,7 +295,7 @@ export class Controller {
   /** The Keep Alive timer (§3.9): off unless the host sets it. */
   #restartKeepAlive(): void {
     clearTimeout(this.#keepAliveTimer);
-    const ms = this.#features.keepAliveMs;
+    const { ms } = this.#admin.features.keepAlive;
     if (ms > 0) {
       this.#keepAliveTimer = setTimeout(() => this.fail('the host kept silent past KATO'), ms);
       this.#keepAliveTimer.unref();

@@ -6,7 +6,7 @@ import { AdminOpcode } from '../spec/admin.ts';
 import { STATUS_CODE, Status } from '../spec/nvme.ts';
 import { Aqa, CapHigh, CapLow, Cc, Csts, Register, Version } from '../spec/registers.ts';
 import { readU64 } from '../util/struct.ts';
-import type { Command } from './admin.ts';
+import type { Command } from './admin/command.ts';
 
 /** A register: its value, and what it says. */
 export type DecodedRegister = Readonly<Record<string, string | number | boolean>>;
@@ -59,6 +59,11 @@ export function hex(value: number): string {
 function nameOf(table: Readonly<Record<string, number>>, value: number): string {
   return Object.entries(table).find(([, known]) => known === value)?.[0] ?? 'unknown';
 }
+
+/** By status code and type alone. */
+const STATUS_NAMES = Object.fromEntries(
+  Object.entries(Status).map(([name, status]) => [name, status & STATUS_CODE]),
+);
 
 const SHUTDOWN_NOTICE = ['none', 'normal', 'abrupt', 'reserved'];
 const SHUTDOWN_STATUS = ['none', 'occurring', 'complete', 'reserved'];
@@ -125,7 +130,7 @@ export function describeAdminCommand(
     ...(status === 'parked' && { status }),
     ...(typeof status === 'number' && {
       status: hex(status & STATUS_CODE),
-      statusName: nameOf(Status, status),
+      statusName: nameOf(STATUS_NAMES, status & STATUS_CODE),
     }),
   };
 }

@@ -3,6 +3,11 @@
  * read. NVMe Base 2.0 §5.2. Owned by main.
  */
 import { MAX_ASYNC_EVENT_REQUESTS } from '../limits.ts';
+import { AsyncEventResult } from '../spec/events.ts';
+
+/** Notices that this controller gives to hosts that ask for them: bits of OAES and of the Asynchronous Event Configuration. */
+export const NOTICES = ['namespaceAttribute'] as const;
+export type AsyncNotice = (typeof NOTICES)[number];
 
 export interface Event {
   /** AsyncEventType. */
@@ -91,6 +96,7 @@ export class AsyncEvents {
     const cid = this.#parked.shift()!;
     this.#waiting = this.#waiting.filter((other) => other !== event);
     this.#silenced.set(event.type, event.logPage);
-    return { cid, dw0: event.type | (event.info << 8) | (event.logPage << 16) };
+    const { type, info, logPage } = event;
+    return { cid, dw0: AsyncEventResult.encode({ type, info, logPage }) };
   }
 }

@@ -56,6 +56,8 @@ export interface ControllerHost {
   readonly namespaces: ReadonlyMap<number, Namespace>;
   /** The subsystem can have other controllers, which have the same namespaces. */
   readonly shared: boolean;
+  /** Identifiers of all controllers that the subsystem has, this one among them. */
+  readonly controllers: readonly number[];
   createCq(request: CqRequest): Promise<number>;
   createSq(request: SqRequest): Promise<number>;
   deleteCq(qid: number): Promise<number>;

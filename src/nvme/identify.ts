@@ -1,5 +1,6 @@
 /** The Identify command's data structures. NVMe Base 2.0 §5.17. Owned by main. */
 import { MAX_ASYNC_EVENT_REQUESTS, MAX_ERROR_LOG_ENTRIES } from '../limits.ts';
+import { Csi } from '../spec/admin.ts';
 import {
   Cmic,
   EntrySizes,
@@ -17,15 +18,22 @@ import {
   Nstat,
   Oacs,
   Oaes,
+  Oncs,
   PowerState,
   Vwc,
 } from '../spec/identify.ts';
 import { CQE_SHIFT, SQE_SHIFT } from '../spec/nvme.ts';
 import { NVME_PCI_IDENTITY } from '../spec/nvme-pci.ts';
 import { NVME_VERSION } from '../spec/registers.ts';
-import { KEEP_ALIVE_GRANULARITY, WARNING_TEMPERATURE } from './features.ts';
-import type { ControllerConfig } from './host.ts';
+import type { BitFields, Word } from '../util/bits.ts';
+import type { AdminContext } from './admin/command.ts';
+import { NOTICES } from './events.ts';
+import { WARNING_TEMPERATURE } from './features/temperature.ts';
+import { KEEP_ALIVE_GRANULARITY } from './features/time.ts';
+import { IO_COMMANDS } from './io-commands.ts';
+import { LOG_PAGES } from './logs/table.ts';
 import type { Namespace } from './namespace.ts';
+import { padded } from './text.ts';
 
 /** Kelvin: 85 °C. */
 const CRITICAL_TEMPERATURE = 358;
@@ -34,8 +42,6 @@ const IEEE = Uint8Array.from([0x8d, 0x6b, 0x50]);
 const CNTRLTYPE_IO = 1;
 /** One firmware slot, read only. */
 const FRMW = Frmw.encode({ slot1ReadOnly: true, slots: 1 });
-/** Effects log; extended data (offset) for Get Log Page. */
-const LPA = Lpa.encode({ commandEffects: true, extended: true });
 /** A volatile write cache; Flush of all namespaces at once (NSID FFFFFFFFh) is not supported. */
 const VWC = Vwc.encode({ present: true, flushAll: 2 });
 /** How long a shutdown may take, in which all data is made durable: the most that Linux waits. */
@@ -45,13 +51,19 @@ const MAX_POWER = 2500;
 /** NSFEAT none, FLBAS 0: LBA format 0. */
 const RELATIVE_PERFORMANCE_BEST = 0;
 
-/** ASCII, padded with spaces, as SN, MN and FR want. */
-export function padded(text: string, width: number): Uint8Array {
-  return new Uint8Array(Buffer.from(text.padEnd(width).slice(0, width), 'latin1'));
+/** The bits that are registered somewhere. */
+function bitsOf<F extends BitFields>(
+  layout: Word<F>,
+  keys: readonly (keyof F | undefined)[],
+): number {
+  return (
+    keys.reduce<number>((all, key) => (key === undefined ? all : all | layout.mask[key]), 0) >>> 0
+  );
 }
 
-/** `shared`: the subsystem can have other controllers. */
-export function identifyController(config: ControllerConfig, shared: boolean): Uint8Array {
+export function identifyController({ config, host, commands, features }: AdminContext): Uint8Array {
+  const shared = host.shared;
+  const oncs = [...IO_COMMANDS, ...features.all].map((each) => each.oncs);
   return IdentifyController.encode({
     vid: NVME_PCI_IDENTITY.vendorId,
     ssvid: NVME_PCI_IDENTITY.subsystemVendorId,
@@ -65,13 +77,17 @@ export function identifyController(config: ControllerConfig, shared: boolean): U
     cntlid: config.cntlid,
     ver: NVME_VERSION,
     rtd3e: SHUTDOWN_US,
-    oaes: Oaes.encode({ namespaceAttribute: true }),
+    oaes: bitsOf(Oaes, NOTICES),
     cntrltype: CNTRLTYPE_IO,
-    oacs: Oacs.encode({ doorbellBufferConfig: config.shadowDoorbells }),
+    oacs: bitsOf(
+      Oacs,
+      commands.map((command) => command.oacs),
+    ),
     acl: 3,
     aerl: MAX_ASYNC_EVENT_REQUESTS - 1,
     frmw: FRMW,
-    lpa: LPA,
+    // Get Log Page takes offsets.
+    lpa: bitsOf(Lpa, ['extended', ...LOG_PAGES.map((page) => page.lpa)]),
     elpe: MAX_ERROR_LOG_ENTRIES - 1,
     wctemp: WARNING_TEMPERATURE,
     cctemp: CRITICAL_TEMPERATURE,
@@ -80,6 +96,8 @@ export function identifyController(config: ControllerConfig, shared: boolean): U
     cqes: EntrySizes.encode({ min: CQE_SHIFT, max: CQE_SHIFT }),
     maxcmd: config.maxQueueEntries,
     nn: config.maxNamespaces,
+    // Get Features takes Select. Set Features takes Save, though no feature can be saved.
+    oncs: bitsOf(Oncs, ['saveSelect', ...oncs]),
     vwc: VWC,
     mnan: config.maxNamespaces,
     subnqn: new Uint8Array(Buffer.from(`${config.subnqn}\0`, 'utf8')),
@@ -126,8 +144,8 @@ export function identifyNamespaceIndependent(
   });
 }
 
-/** NSIDs above `after`, in ascending order, CNS 02h and 07h. */
-export function activeNamespaces(nsids: Iterable<number>, after: number): Uint8Array {
+/** NSIDs above `after`, in ascending order, CNS 02h, 07h, 10h. */
+export function namespaceList(nsids: Iterable<number>, after: number): Uint8Array {
   const list = [...nsids].filter((nsid) => nsid > after).sort((a, b) => a - b);
   const out = new Uint8Array(IDENTIFY_SIZE);
   const view = new DataView(out.buffer);
@@ -147,8 +165,7 @@ export function namespaceDescriptors(namespace: Namespace): Uint8Array {
     descriptors.push([Nidt.NGUID, hex(namespace.nguid)]);
   }
   descriptors.push([Nidt.UUID, hex(namespace.uuid.replaceAll('-', ''))]);
-  // NVM command set.
-  descriptors.push([Nidt.CSI, Uint8Array.of(0)]);
+  descriptors.push([Nidt.CSI, Uint8Array.of(Csi.NVM)]);
   const out = new Uint8Array(IDENTIFY_SIZE);
   let at = 0;
   for (const [type, value] of descriptors) {
@@ -156,5 +173,25 @@ export function namespaceDescriptors(namespace: Namespace): Uint8Array {
     out.set(value, at + NamespaceDescriptor.size);
     at += NamespaceDescriptor.size + value.length;
   }
+  return out;
+}
+
+/** Identifiers of controllers from `from` on, in ascending order; their number is first. CNS 12h, 13h. */
+export function controllerList(cntlids: readonly number[], from: number): Uint8Array {
+  const list = cntlids.filter((cntlid) => cntlid >= from).sort((a, b) => a - b);
+  const out = new Uint8Array(IDENTIFY_SIZE);
+  const view = new DataView(out.buffer);
+  const count = Math.min(list.length, IDENTIFY_SIZE / 2 - 1);
+  view.setUint16(0, count, true);
+  for (const [i, cntlid] of list.slice(0, count).entries()) {
+    view.setUint16(2 + 2 * i, cntlid, true);
+  }
+  return out;
+}
+
+/** Combinations of command sets that can be enabled together: one, of NVM alone. CNS 1Ch. */
+export function ioCommandSets(): Uint8Array {
+  const out = new Uint8Array(IDENTIFY_SIZE);
+  out[0] = 1 << Csi.NVM;
   return out;
 }

@@ -19,7 +19,7 @@ export class Registers {
     const view = this.#view;
     const cap = CapLow.encode({ mqesZ: maxQueueEntries - 1, cqr: true, to: READY_TIMEOUT });
     view.setUint32(Register.offset.cap, cap, true);
-    const capHigh = CapHigh.encode({ cssNvm: true, crwms: true });
+    const capHigh = CapHigh.encode({ cssNvm: true, cssIocs: true, crwms: true });
     view.setUint32(Register.offset.cap + 4, capHigh, true);
     view.setUint32(Register.offset.vs, NVME_VERSION, true);
     view.setUint32(Register.offset.crto, Crto.encode({ crwmt: READY_TIMEOUT }), true);

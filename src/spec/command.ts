@@ -1,7 +1,7 @@
 /** How commands are declared: an opcode, and the fields of its command dwords, as the specification's figures have them. */
 import { type BitFields, type BitValues, type Word, word } from '../util/bits.ts';
 import type { StructValues } from '../util/struct.ts';
-import type { Sqe } from './nvme.ts';
+import { Sqe } from './nvme.ts';
 
 /** All fields of a submission queue entry. */
 export type SqeValues = StructValues<(typeof Sqe)['fields']>;
@@ -34,6 +34,13 @@ export type Parameters<D extends Dwords> = Flat<
 >;
 /** What `parse` of a command gives. */
 export type Parsed<C> = C extends CommandLayout<infer D> ? Parameters<D> : never;
+
+/** A place in a submission queue entry. */
+export interface ParameterPlace {
+  readonly byte: number;
+  /** In that byte. */
+  readonly bit: number;
+}
 
 /** What commands have beside their own parameters. */
 const COMMON = ['nsid', 'mptr', 'prp1', 'prp2', 'flags'] as const;
@@ -82,6 +89,18 @@ export class CommandLayout<D extends Dwords> {
       values[name] = (sqe[lower] >>> 0) + (sqe[upper] >>> 0) * TWO_32;
     }
     return values as Parameters<D>;
+  }
+
+  /** Where a field is in an entry, as error log entries say it. NVMe Base 2.0 figure 206. */
+  location(field: keyof Parameters<D>): ParameterPlace {
+    for (const [dword, { fields }] of this.#words) {
+      if (Object.hasOwn(fields, field)) {
+        const bit = fields[String(field)].shift;
+        return { byte: Sqe.offset[dword] + Math.floor(bit / 8), bit: bit % 8 };
+      }
+    }
+    const [dword] = this.#qwords.get(String(field)) ?? ['cdw10'];
+    return { byte: Sqe.offset[dword], bit: 0 };
   }
 
   /** An entry with these parameters, and zeros elsewhere. Throws RangeError if one does not fit its field. */

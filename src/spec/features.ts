@@ -1,6 +1,6 @@
 /** Features: identifiers, and what command dword 11 and the data of each say. Layouts only. NVMe Base 2.0 §5.27.1. */
 import { bits, flag, word } from '../util/bits.ts';
-import { struct, u8, u64 } from '../util/struct.ts';
+import { struct, u8, u16, u32 } from '../util/struct.ts';
 
 /** Feature identifiers. NVMe Base 2.0 figure 317. */
 export const Fid = {
@@ -17,7 +17,7 @@ export const Fid = {
   TIMESTAMP: 0x0e,
   KEEP_ALIVE_TIMER: 0x0f,
   HOST_BEHAVIOR_SUPPORT: 0x16,
-  HOST_IDENTIFIER: 0x81,
+  IO_COMMAND_SET_PROFILE: 0x19,
   NAMESPACE_WRITE_PROTECTION: 0x84,
 } as const;
 
@@ -70,14 +70,25 @@ export const AsyncEventConfig = word('AsyncEventConfig', {
   telemetry: flag(10),
 });
 
-/** Timestamp, 8 bytes. `ms`: 48 bits, in two parts. §5.27.1.9. */
-export const Timestamp = struct('Timestamp', 8, { ms: u64(0), attributes: u8(6) });
+/** Timestamp, 8 bytes: 48 bits of milliseconds. §5.27.1.11. */
+export const Timestamp = struct('Timestamp', 8, {
+  msLow: u32(0),
+  msHigh: u16(4),
+  attributes: u8(6),
+});
+/** `origin`: 0 since a reset, 1 set by the host. */
+export const TimestampAttributes = word('TimestampAttributes', {
+  synch: flag(0),
+  origin: bits(1, 3),
+});
 /** Host Behavior Support, 512 bytes. §5.27.1.18. */
 export const HostBehavior = struct('HostBehavior', 512, {
   acre: u8(0),
   etdas: u8(1),
   lbafee: u8(2),
 });
+/** I/O Command Set Profile: an index into what Identify lists (CNS 1Ch). §5.27.1.21. */
+export const IoCommandSetProfile = word('IoCommandSetProfile', { iocsci: bits(0, 9) });
 
 /** Namespace Write Protection states. §5.27.1.24. */
 export const WriteProtection = word('WriteProtection', { wps: bits(0, 3) });

@@ -34,8 +34,8 @@ export const CapHigh = word('CAP[63:32]', {
   dstrd: bits(0, 4),
   nssrs: flag(4),
   cssNvm: flag(5),
-  cssIocs: flag(10),
-  cssNone: flag(11),
+  cssIocs: flag(11),
+  cssNone: flag(12),
   bps: flag(13),
   /** Smallest and largest page: 2^(12 + n) bytes. */
   mpsmin: bits(16, 4),
@@ -65,6 +65,9 @@ export const Cc = word('CC', {
   iocqes: bits(20, 4),
   crime: flag(24),
 });
+
+/** CC.CSS: NVM alone; all that are supported. */
+export const CommandSets = { NVM: 0, ALL: 6 } as const;
 
 /** CC.SHN. */
 export const Shn = { NONE: 0, NORMAL: 1, ABRUPT: 2 } as const;

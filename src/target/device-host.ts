@@ -56,6 +56,10 @@ export class DeviceHost implements ControllerHost {
     return this.#parts.subsystem.shared;
   }
 
+  get controllers(): readonly number[] {
+    return this.#parts.subsystem.cntlids;
+  }
+
   createCq(request: CqRequest): Promise<number> {
     return this.#parts.queues.createCq(request);
   }

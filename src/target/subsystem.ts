@@ -123,6 +123,10 @@ export class Subsystem implements SubsystemView {
     throw new ErrnoError('ENOSPC', `all ${count} controller ids of ${this.nqn} are in use`);
   }
 
+  get cntlids(): readonly number[] {
+    return [...this.#cntlids];
+  }
+
   releaseCntlid(cntlid: number): void {
     this.#cntlids.delete(cntlid);
   }

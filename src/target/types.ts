@@ -43,6 +43,8 @@ export interface SubsystemView {
   readonly namespaces: ReadonlyMap<number, Namespace>;
   /** It has several listeners, and so can have several controllers. */
   readonly shared: boolean;
+  /** Of live controllers. */
+  readonly cntlids: readonly number[];
   /** A controller id that no live controller of the subsystem has. */
   allocateCntlid(): number;
   releaseCntlid(cntlid: number): void;

@@ -1,13 +1,15 @@
 /** Identify, what every admin command has in common, and commands that there are not. NVMe Base 2.0 §5.17. */
 import { mkdirSync, rmSync } from 'node:fs';
 import t, { type Test } from 'tap';
-import { AdminOpcode, Cns } from '../../src/spec/admin.ts';
+import { AdminOpcode, Cns, Identify } from '../../src/spec/admin.ts';
 import {
   Cmic,
   IdentifyController,
   IdentifyNamespace,
   LbaFormat,
+  Lpa,
   Nmic,
+  Oncs,
 } from '../../src/spec/identify.ts';
 import { AdminCaller, doNotRetry } from '../helpers/admin.ts';
 import { MIB, TestTarget } from '../helpers/target.ts';
@@ -61,7 +63,8 @@ t.test('controller', async (t) => {
     maxcmd: 4096,
     nn: 32,
     mnan: 32,
-    oncs: 0,
+    oncs: Oncs.encode({ saveSelect: true, timestamp: true }),
+    lpa: Lpa.encode({ commandEffects: true, extended: true, supportedLogs: true }),
     fuses: 0,
     // A volatile write cache; no flush of all namespaces at once.
     vwc: 5,
@@ -132,6 +135,42 @@ t.test('lists of active namespaces', async (t) => {
     t.equal((await admin.identify(cns, NSID_ALL - 1)).code, '0/0b');
     t.equal((await admin.identify(cns, NSID_ALL)).code, '0/0b');
   }
+});
+
+t.test('lists of what is allocated, and of controllers', async (t) => {
+  const { target, served, admin, client } = await start(t);
+  const { cntlid } = await client.identifyController();
+  const traddr = target.image(0);
+  rmSync(traddr);
+  mkdirSync(traddr);
+  const address = { traddr, trsvcid: '', adrfam: 'unknown' };
+  const socket = await target.target.addListener(served.nqn, address);
+  const other = await target.connect({ nqn: served.nqn, socket });
+  const both = [cntlid, (await other.identifyController()).cntlid].sort((a, b) => a - b);
+  t.strictSame(list((await admin.identify(Cns.ALLOCATED_NAMESPACES, 1)).data), [3]);
+  t.equal((await admin.identify(Cns.ALLOCATED_NAMESPACES, NSID_ALL)).code, '0/0b');
+  const allocated = await admin.identify(Cns.ALLOCATED_NAMESPACE, 3);
+  t.same(allocated.data, (await admin.identify(Cns.NAMESPACE, 3)).data);
+  t.ok(zeros((await admin.identify(Cns.ALLOCATED_NAMESPACE, 2)).data));
+  t.equal((await admin.identify(Cns.ALLOCATED_NAMESPACE, 33)).code, '0/0b');
+  const controllers = async (cns: number, nsid: number, cntid: number) => {
+    const { code, data } = await admin.call(Identify.fields({ cns, nsid, cntid }));
+    const count = code === '0/00' ? view(data).getUint16(0, true) : 0;
+    const ids = Array.from({ length: count }, (_, i) => view(data).getUint16(2 + 2 * i, true));
+    return code === '0/00' ? ids : code;
+  };
+  t.strictSame(await controllers(Cns.CONTROLLERS, 0, 0), both);
+  t.strictSame(await controllers(Cns.CONTROLLERS, 0, both[1]), [both[1]]);
+  t.strictSame(await controllers(Cns.CONTROLLERS, 0, 0xffff), []);
+  t.strictSame(await controllers(Cns.NAMESPACE_CONTROLLERS, 1, 0), both);
+  t.strictSame(await controllers(Cns.NAMESPACE_CONTROLLERS, 2, 0), [], 'attached to none');
+  t.equal(await controllers(Cns.NAMESPACE_CONTROLLERS, 33, 0), '0/0b');
+  const sets = await admin.call(Identify.fields({ cns: Cns.IO_COMMAND_SETS, cntid: 0xffff }));
+  t.strictSame([...sets.data.subarray(0, 16)], [1, ...new Array(15).fill(0)], 'NVM alone');
+  t.equal(
+    (await admin.call(Identify.fields({ cns: Cns.IO_COMMAND_SETS, cntid: 0x7fff }))).code,
+    '0/02',
+  );
 });
 
 t.test('identification descriptors', async (t) => {

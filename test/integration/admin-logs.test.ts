@@ -1,10 +1,11 @@
 /** Log pages. NVMe Base 2.0 §5.16. */
 import t, { type Test } from 'tap';
-import { AdminOpcode, Cns } from '../../src/spec/admin.ts';
+import { AdminOpcode, Cns, GetFeatures, GetLogPage, SetFeatures } from '../../src/spec/admin.ts';
 import { Fid } from '../../src/spec/features.ts';
 import { ErrorLogEntry, Lid, SmartLog } from '../../src/spec/logs.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
-import { AdminCaller } from '../helpers/admin.ts';
+import { StatusField } from '../../src/spec/nvme.ts';
+import { AdminCaller, code } from '../helpers/admin.ts';
 import { startTarget } from '../helpers/any-target.ts';
 import { MIB } from '../helpers/target.ts';
 
@@ -51,7 +52,8 @@ t.test('features and their effects', async (t) => {
   const { data } = await admin.log(Lid.FEATURE_EFFECTS, 1024);
   for (let fid = 0; fid < 256; fid++) {
     const effects = view(data).getUint32(4 * fid, true);
-    const { code } = await admin.getFeature(fid);
+    const nsid = fid === Fid.ERROR_RECOVERY ? 1 : 0;
+    const { code } = await admin.call(GetFeatures.fields({ fid, nsid }));
     t.equal(effects & 1, code === '0/00' ? 1 : 0, `feature ${fid}`);
     t.equal(effects >>> 20 !== 0, (effects & 1) === 1, 'and whose it is');
   }
@@ -207,6 +209,65 @@ t.test('the error log', async (t) => {
   );
   const smart = SmartLog.read(view((await admin.log(Lid.SMART, 512)).data));
   t.equal(smart.errorLogEntries, 102);
+});
+
+t.test('the error log says which parameter is wrong', async (t) => {
+  const { client, admin } = await start(t);
+  for (const [name, fields, byte, bit] of [
+    ['CNS', { opcode: AdminOpcode.IDENTIFY, cdw10: 0xff }, 40, 0],
+    ['FID', { opcode: AdminOpcode.GET_FEATURES, cdw10: 0xff }, 40, 0],
+    ['SEL', GetFeatures.fields({ fid: Fid.ARBITRATION, sel: 4 }), 41, 0],
+    ['SV', SetFeatures.fields({ fid: Fid.ARBITRATION, sv: true }), 43, 7],
+    ['LID', GetLogPage.fields({ lid: 0xff }), 40, 0],
+    ['LPO', GetLogPage.fields({ lid: Lid.SMART, lpo: 2 }), 48, 0],
+    ['OT', GetLogPage.fields({ lid: Lid.SMART, ot: true }), 58, 7],
+    ['UUID', GetLogPage.fields({ lid: Lid.SMART, uuid: 1 }), 56, 0],
+  ] as const) {
+    const { status } = await client.admin.execute({ ...fields, prp1: admin.buffer });
+    t.ok(StatusField.decode(status).more && StatusField.decode(status).dnr, `${name}: More, DNR`);
+    const { data } = await admin.log(Lid.ERROR, 64);
+    const entry = ErrorLogEntry.read(view(data));
+    t.strictSame(entry.parameterLocation, byte | (bit << 8), `${name}: where it is`);
+    t.equal(entry.status >> 1, status);
+  }
+  const { status } = await client.admin.execute({ opcode: 0x7f });
+  t.notOk(StatusField.decode(status).more, 'an opcode is no parameter: there is no more to tell');
+});
+
+t.test('features with data, through the buffer', async (t) => {
+  const { client, admin } = await start(t);
+  const { memory } = client;
+  const data = memory.bytes(admin.buffer - memory.iova, 4096);
+  const set = async (fid: number, bytes: Uint8Array) => {
+    data.fill(0).set(bytes);
+    const fields = SetFeatures.fields({ fid, prp1: admin.buffer });
+    return code(await client.admin.execute(fields));
+  };
+  const stamp = Buffer.alloc(8);
+  stamp.writeUIntLE(0x0123_4567_89ab, 0, 6);
+  t.equal(await set(Fid.TIMESTAMP, stamp), '0/00');
+  const read = Buffer.from((await admin.getFeature(Fid.TIMESTAMP)).data);
+  const ms = read.readUIntLE(0, 6);
+  t.ok(ms >= 0x0123_4567_89ab && ms < 0x0123_4567_89ab + 60_000);
+  t.equal(read[6], 2, 'set by the host');
+  t.equal(read[8], 0xa5, 'eight bytes');
+  const behavior = async () => [...(await admin.getFeature(Fid.HOST_BEHAVIOR_SUPPORT)).data];
+  t.equal(await set(Fid.HOST_BEHAVIOR_SUPPORT, Uint8Array.of(1)), '0/00');
+  t.strictSame((await behavior()).slice(0, 512), [1, ...new Array(511).fill(0)]);
+  for (const bad of [
+    Uint8Array.of(2),
+    Uint8Array.of(0, 1),
+    Buffer.concat([Buffer.alloc(511), Uint8Array.of(1)]),
+  ]) {
+    t.equal(await set(Fid.HOST_BEHAVIOR_SUPPORT, bad), '0/02');
+  }
+  t.equal((await behavior())[0], 1);
+  const nowhere = SetFeatures.fields({ fid: Fid.TIMESTAMP, prp1: 0 });
+  t.equal(code(await client.admin.execute(nowhere)), '0/04');
+  await client.disable();
+  await client.enable();
+  t.equal((await behavior())[0], 0, 'until the next reset');
+  t.equal((await admin.getFeature(Fid.TIMESTAMP)).data[6], 0);
 });
 
 t.test('firmware slots', async (t) => {

@@ -4,7 +4,7 @@ import { ClientMemory } from '../../src/client/memory.ts';
 import type { NvmeClient } from '../../src/client/nvme.ts';
 import { AdminOpcode, Cns } from '../../src/spec/admin.ts';
 import { CQE_SHIFT, SQE_SHIFT } from '../../src/spec/nvme.ts';
-import { Cc, Csts, Register, Shst } from '../../src/spec/registers.ts';
+import { Cc, CommandSets, Csts, Register, Shst } from '../../src/spec/registers.ts';
 import { PciRegion } from '../../src/spec/vfio-user.ts';
 import { onlyOurs, startTarget } from '../helpers/any-target.ts';
 import { MIB } from '../helpers/target.ts';
@@ -43,8 +43,8 @@ async function enabledOrFailed(client: NvmeClient): Promise<number> {
 
 t.test('capabilities and version', async (t) => {
   const client = await start(t);
-  // MQES 4095, CQR, TO 30 s, DSTRD 0; CSS NVM, MPSMIN and MPSMAX 0, CRMS.CRWMS.
-  t.equal(hex(await read(client, offset.cap, 8)), 'ff0f013c20000008');
+  // MQES 4095, CQR, TO 30 s, DSTRD 0; CSS NVM and IOCSS, MPSMIN and MPSMAX 0, CRMS.CRWMS.
+  t.equal(hex(await read(client, offset.cap, 8)), 'ff0f013c20080008');
   t.equal(await client.readRegister(offset.vs), 0x0002_0000);
   t.equal(await client.readRegister(offset.crto), 60);
   t.equal(await client.readRegister(offset.cmbloc), 0);
@@ -61,10 +61,10 @@ t.test('registers are read at any offset and width', async (t) => {
   const client = await start(t);
   t.equal(hex(await read(client, 0, 1)), 'ff');
   t.equal(hex(await read(client, 1, 2)), '0f01');
-  t.equal(hex(await read(client, 3, 8)), '3c20000008000002');
+  t.equal(hex(await read(client, 3, 8)), '3c20080008000002');
   t.equal(hex(await read(client, 0xfc, 8)), '0000000000000000');
   const all = await read(client, 0, PAGE);
-  t.equal(hex(all.subarray(0, 8)), 'ff0f013c20000008');
+  t.equal(hex(all.subarray(0, 8)), 'ff0f013c20080008');
   t.ok(all.subarray(0x100).every((byte) => byte === 0));
   // Doorbells are write only.
   t.ok((await read(client, PAGE, 2 * PAGE)).every((byte) => byte === 0));
@@ -137,6 +137,16 @@ t.test('CC.EN toggled without waiting for CSTS.RDY', async (t) => {
     await client.enable();
     t.ok(await works(client));
   }
+});
+
+t.test('all command sets that are supported: NVM', async (t) => {
+  const client = await start(t);
+  await client.disable();
+  client.admin.reset();
+  const cc = Cc.encode({ en: true, css: CommandSets.ALL, iosqes: SQE_SHIFT, iocqes: CQE_SHIFT });
+  await client.writeRegister(offset.cc, cc);
+  t.equal(await enabledOrFailed(client), Csts.mask.rdy);
+  t.ok(await works(client));
 });
 
 t.test('settings that CAP does not offer are fatal until they are mended', async (t) => {

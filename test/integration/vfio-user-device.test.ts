@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap';
 import { ClientMemory } from '../../src/client/memory.ts';
 import { VfioUserError } from '../../src/client/vfio.ts';
-import { Register } from '../../src/spec/nvme.ts';
+import { Register } from '../../src/spec/registers.ts';
 import { IrqInfoFlag, PciIrq, PciRegion, RegionInfoFlag } from '../../src/spec/vfio-user.ts';
 import { startTarget } from '../helpers/any-target.ts';
 import { MIB } from '../helpers/target.ts';

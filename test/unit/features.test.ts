@@ -1,19 +1,79 @@
 /** Features: what they are, what they may be set to, what a reset makes of them. NVMe Base 2.0 §5.14, §5.27. */
 import t from 'tap';
-import { Features } from '../../src/nvme/features.ts';
+import type { AdminContext } from '../../src/nvme/admin/command.ts';
+import { FEATURE_COMMANDS } from '../../src/nvme/admin/features.ts';
+import { Features } from '../../src/nvme/features/state.ts';
+import type { ControllerConfig, ControllerHost } from '../../src/nvme/host.ts';
+import { AdminOpcode } from '../../src/spec/admin.ts';
 import { Fid } from '../../src/spec/features.ts';
+import { Sqe, StatusField } from '../../src/spec/nvme.ts';
 
 const OK = 0;
 const INVALID_FIELD = 0x4002;
 const NOT_SAVEABLE = 0x410d;
 const SEQUENCE_ERROR = 0x400c;
 const TIMEOUT_INVALID = 0x401a;
+const INVALID_NAMESPACE = 0x400b;
+const NOT_OF_NAMESPACES = 0x410f;
+const ALL = 0xffff_ffff;
 const DEFAULT = 1 << 8;
 const SAVED = 2 << 8;
 const CAPABILITIES = 3 << 8;
 const SAVE = 1 << 31;
 
-const features = () => new Features(8);
+/** Get and Set Features of a controller with eight queue pairs and 32 namespaces. */
+class Host {
+  readonly features: Features;
+  #queuesExist = false;
+  readonly #context: AdminContext;
+
+  constructor() {
+    this.features = new Features(8, () => this.#queuesExist);
+    const context: Partial<AdminContext> = {
+      features: this.features,
+      config: { maxNamespaces: 32 } as ControllerConfig,
+      host: { setWriteThrough: async () => {} } as Partial<ControllerHost> as ControllerHost,
+      keepAlive: () => {},
+      checkTemperature: () => {},
+    };
+    this.#context = context as AdminContext;
+  }
+
+  #run(opcode: number, cdw10: number, cdw11: number, nsid: number) {
+    const command = FEATURE_COMMANDS.find((each) => each.opcode === opcode)!;
+    const entry = Sqe.encode({ opcode, nsid, cdw10: cdw10 >>> 0, cdw11: cdw11 >>> 0 });
+    const outcome = command.run(this.#context, Sqe.read(new DataView(entry.buffer)));
+    if (outcome === 'parked') {
+      throw new Error('a feature is parked');
+    }
+    if (outcome instanceof Promise) {
+      return { status: OK, dw0: 0 };
+    }
+    return { status: outcome.status & ~StatusField.mask.more, dw0: outcome.dw0 };
+  }
+
+  get(cdw10: number, cdw11: number, nsid = nsidOf(cdw10)) {
+    return this.#run(AdminOpcode.GET_FEATURES, cdw10, cdw11, nsid);
+  }
+
+  set(cdw10: number, cdw11: number, queuesExist = false, nsid = nsidOf(cdw10)) {
+    this.#queuesExist = queuesExist;
+    return this.#run(AdminOpcode.SET_FEATURES, cdw10, cdw11, nsid);
+  }
+
+  get queues() {
+    return this.features.queues.value;
+  }
+
+  reset() {
+    this.features.reset();
+  }
+}
+
+/** There is a value for each namespace of this one. */
+const nsidOf = (cdw10: number) => ((cdw10 & 0xff) === Fid.ERROR_RECOVERY ? 1 : 0);
+
+const features = () => new Host();
 
 /** Every feature, its default, another value it can have. */
 const known: readonly (readonly [number, number, number])[] = [
@@ -34,7 +94,8 @@ t.test('set, get, default, reset', async (t) => {
     t.strictSame(f.get(fid, 0), { status: OK, dw0: other });
     t.strictSame(f.get(fid | DEFAULT, 0), { status: OK, dw0: initial });
     t.strictSame(f.get(fid | SAVED, 0), { status: OK, dw0: initial }, 'nothing is saved');
-    t.strictSame(f.get(fid | CAPABILITIES, 0), { status: OK, dw0: 4 }, 'changeable');
+    const namespace = fid === Fid.ERROR_RECOVERY ? 2 : 0;
+    t.strictSame(f.get(fid | CAPABILITIES, 0), { status: OK, dw0: 4 | namespace }, 'changeable');
     t.strictSame(f.set(fid | SAVE, other, false), { status: NOT_SAVEABLE, dw0: 0 });
     f.reset();
     t.strictSame(f.get(fid, 0), { status: OK, dw0: initial });
@@ -43,7 +104,7 @@ t.test('set, get, default, reset', async (t) => {
 
 t.test('features that there are not', async (t) => {
   const f = features();
-  const all: number[] = Object.values(Fid).filter((fid) => fid !== Fid.TIMESTAMP);
+  const all: number[] = f.features.all.map(({ fid }) => fid);
   for (let fid = 0; fid < 256; fid++) {
     if (!all.includes(fid)) {
       t.equal(f.get(fid, 0).status, INVALID_FIELD, `get ${fid}`);
@@ -106,17 +167,17 @@ t.test('temperature thresholds', async (t) => {
 
 t.test('write cache, power states, events, Keep Alive', async (t) => {
   const f = features();
-  t.equal(f.writeCache, true);
+  t.equal(f.features.writeCache, true);
   f.set(Fid.VOLATILE_WRITE_CACHE, 0, false);
-  t.equal(f.writeCache, false);
+  t.equal(f.features.writeCache, false);
   f.reset();
-  t.equal(f.writeCache, true);
+  t.equal(f.features.writeCache, true);
   t.equal(f.set(Fid.POWER_MANAGEMENT, 0, false).status, OK);
   t.equal(f.set(Fid.POWER_MANAGEMENT, 1, false).status, INVALID_FIELD, 'there is state 0 alone');
   t.equal(f.set(Fid.ASYNC_EVENT_CONFIG, 0x1ff, false).status, OK);
-  t.equal(f.asyncEvents, 0x1ff);
+  t.equal(f.get(Fid.ASYNC_EVENT_CONFIG, 0).dw0, 0x1ff);
   t.equal(f.set(Fid.ASYNC_EVENT_CONFIG, 0x200, false).status, INVALID_FIELD, 'not in OAES');
-  t.equal(f.asyncEvents, 0x1ff);
+  t.equal(f.get(Fid.ASYNC_EVENT_CONFIG, 0).dw0, 0x1ff);
   for (const [ms, rounded] of [
     [0, 0],
     [1, 10_000],
@@ -124,8 +185,64 @@ t.test('write cache, power states, events, Keep Alive', async (t) => {
     [10_001, 20_000],
   ]) {
     t.equal(f.set(Fid.KEEP_ALIVE_TIMER, ms, false).status, OK);
-    t.equal(f.keepAliveMs, rounded, `${ms} ms, rounded up to KAS`);
+    t.equal(f.features.keepAlive.ms, rounded, `${ms} ms, rounded up to KAS`);
   }
   t.equal(f.set(Fid.KEEP_ALIVE_TIMER, 0xffff_ffff, false).status, TIMEOUT_INVALID);
-  t.equal(f.keepAliveMs, 20_000);
+  t.equal(f.features.keepAlive.ms, 20_000);
+});
+
+t.test('namespaces: features that have a value for each, and those that have not', async (t) => {
+  const f = features();
+  const { ERROR_RECOVERY: fid, ARBITRATION } = Fid;
+  t.equal(f.set(fid, 5, false, 1).status, OK);
+  t.equal(f.set(fid, 6, false, 2).status, OK);
+  t.strictSame(
+    [1, 2, 3].map((nsid) => f.get(fid, 0, nsid).dw0),
+    [5, 6, 0],
+  );
+  t.equal(f.set(fid, 7, false, ALL).status, OK);
+  t.strictSame(
+    [1, 2, 3].map((nsid) => f.get(fid, 0, nsid).dw0),
+    [7, 7, 7],
+  );
+  for (const nsid of [0, 33, ALL]) {
+    t.equal(f.get(fid, 0, nsid).status, INVALID_NAMESPACE, `get of NSID ${nsid}`);
+  }
+  t.equal(f.set(fid, 0, false, 33).status, INVALID_NAMESPACE);
+  t.equal(f.set(fid, 1 << 16, false, 1).status, INVALID_FIELD, 'DULBE is not offered');
+  t.equal(f.set(ARBITRATION, 1, false, ALL).status, OK);
+  t.equal(f.set(ARBITRATION, 1, false, 1).status, NOT_OF_NAMESPACES);
+  t.equal(f.set(ARBITRATION, 1, false, 33).status, INVALID_NAMESPACE);
+});
+
+t.test('bits that mean nothing are refused', async (t) => {
+  const f = features();
+  for (const [fid, value] of [
+    [Fid.ARBITRATION, 8],
+    [Fid.INTERRUPT_COALESCING, 1 << 16],
+    [Fid.VOLATILE_WRITE_CACHE, 2],
+    [Fid.WRITE_ATOMICITY, 2],
+    [Fid.IO_COMMAND_SET_PROFILE, 1],
+  ]) {
+    t.equal(f.set(fid, value).status, INVALID_FIELD, `FID ${fid}`);
+  }
+});
+
+t.test('the timestamp goes on from what the host set', async (t) => {
+  const { timestamp } = features().features;
+  const read = () => {
+    const { data } = timestamp.get('current');
+    return { ms: Number(Buffer.from(data!).readUIntLE(0, 6)), origin: (data![6] >> 1) & 7 };
+  };
+  t.equal(read().origin, 0);
+  t.ok(read().ms < 60_000, 'since the reset');
+  const set = Buffer.alloc(8, 0xff);
+  set.writeUIntLE(0x0102_0304_0506, 0, 6);
+  t.equal(timestamp.set(0, 0, set).status, OK);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  const { ms, origin } = read();
+  t.equal(origin, 1);
+  t.ok(ms >= 0x0102_0304_0506 + 15 && ms < 0x0102_0304_0506 + 60_000, `${ms}`);
+  timestamp.reset();
+  t.equal(read().origin, 0);
 });

@@ -2,7 +2,7 @@
  * The order among commands about I/O queues. They wait for reactors, which may wait for a disk; those about different queues do not wait
  * for each other, those about the same one are carried out as they were sent. Owned by main.
  */
-import { Status } from '../spec/nvme.ts';
+import { Status } from '../../spec/nvme.ts';
 
 /** A queue, numbered as its doorbell. */
 export const sqKey = (qid: number): number => 2 * qid;

@@ -1,0 +1,108 @@
+/** The features of one controller: all there are, and those that others ask about. NVMe Base 2.0 §5.27.1. Owned by main. */
+import {
+  Arbitration,
+  AsyncEventConfig,
+  Fid,
+  InterruptCoalescing,
+  PowerManagement,
+  VolatileWriteCache,
+  WriteAtomicity,
+} from '../../spec/features.ts';
+import { CriticalWarning } from '../../spec/logs.ts';
+import { word } from '../../util/bits.ts';
+import { type AsyncNotice, NOTICES } from '../events.ts';
+import { ErrorRecoveries } from './errors.ts';
+import { DwordFeature, type Feature } from './feature.ts';
+import { HostBehaviorSupport } from './host-behavior.ts';
+import { QueueCount, VectorConfig } from './queues.ts';
+import { TemperatureThresholds } from './temperature.ts';
+import { HostTimestamp, KeepAliveTimer } from './time.ts';
+
+/** No limit of commands in a burst. */
+const ARBITRATION = Arbitration.encode({ ab: 7 });
+const { smart } = AsyncEventConfig.fields;
+/** Events that a host can ask for: those of OAES, and critical warnings. */
+const ASYNC_EVENTS = word('AsyncEvents', {
+  smart,
+  ...Object.fromEntries(NOTICES.map((notice) => [notice, AsyncEventConfig.fields[notice]])),
+});
+/** There is one power state, and one combination of command sets, and each is number 0. */
+const ONE_STATE = word('OneState', { wh: PowerManagement.fields.wh });
+const NONE = word('None', {});
+
+export class Features {
+  readonly queues: QueueCount;
+  readonly temperature = new TemperatureThresholds();
+  readonly keepAlive = new KeepAliveTimer();
+  readonly timestamp = new HostTimestamp();
+  readonly #writeCache = new DwordFeature(
+    Fid.VOLATILE_WRITE_CACHE,
+    VolatileWriteCache,
+    VolatileWriteCache.encode({ wce: true }),
+  );
+  readonly #asyncEvents = new DwordFeature(Fid.ASYNC_EVENT_CONFIG, ASYNC_EVENTS);
+  /** In the order of their identifiers. */
+  readonly all: readonly Feature[];
+
+  /** `maxQueues`: I/O queue pairs that the controller has. `queuesExist`: some were created, so that their number is settled. */
+  constructor(maxQueues: number, queuesExist: () => boolean) {
+    this.queues = new QueueCount(maxQueues, queuesExist);
+    this.all = [
+      new DwordFeature(Fid.ARBITRATION, Arbitration, ARBITRATION),
+      new DwordFeature(Fid.POWER_MANAGEMENT, ONE_STATE),
+      this.temperature,
+      new ErrorRecoveries(),
+      this.#writeCache,
+      this.queues,
+      new DwordFeature(Fid.INTERRUPT_COALESCING, InterruptCoalescing),
+      new VectorConfig(maxQueues),
+      new DwordFeature(Fid.WRITE_ATOMICITY, WriteAtomicity),
+      this.#asyncEvents,
+      this.timestamp,
+      this.keepAlive,
+      new HostBehaviorSupport(),
+      new DwordFeature(Fid.IO_COMMAND_SET_PROFILE, NONE),
+    ];
+  }
+
+  find(fid: number): Feature | undefined {
+    return this.all.find((feature) => feature.fid === fid);
+  }
+
+  reset(): void {
+    for (const feature of this.all) {
+      feature.reset();
+    }
+  }
+
+  get writeCache(): boolean {
+    return VolatileWriteCache.decode(this.#writeCache.value).wce;
+  }
+
+  /** The host wants to be told of it. */
+  wants(notice: AsyncNotice): boolean {
+    return (this.#asyncEvents.value & AsyncEventConfig.mask[notice]) !== 0;
+  }
+
+  /** The host wants to be told of a temperature beyond a threshold. */
+  get wantsTemperature(): boolean {
+    return (this.#asyncEvents.value & CriticalWarning.mask.temperature) !== 0;
+  }
+
+  /** The features that the host set to something else than their default, by name. */
+  get changed(): Record<string, number> {
+    return Object.fromEntries(
+      Object.entries(Fid).flatMap(([name, fid]): [string, number][] => {
+        const feature = this.find(fid);
+        if (feature === undefined || feature.dataBytes !== undefined) {
+          return [];
+        }
+        const { dw0 } = feature.get('current', 0, 0);
+        if (dw0 === feature.get('default', 0, 0).dw0) {
+          return [];
+        }
+        return [[name, feature === this.queues ? this.queues.value : dw0]];
+      }),
+    );
+  }
+}
