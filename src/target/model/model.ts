@@ -67,10 +67,16 @@ export class Model {
         ? uuidOfFile(filename, name, (wanted) => !this.names.isHeld(wanted))
         : uuid;
     const file = typeof filename === 'string' ? filename : undefined;
-    if (file !== undefined) {
-      this.checkFile(bdev, file);
-    }
+    // First the name, as where a file is opened in between.
     this.names.hold(name, known);
+    try {
+      if (file !== undefined) {
+        this.checkFile(bdev, file);
+      }
+    } catch (error) {
+      this.names.release(name);
+      throw error;
+    }
     this.names.made(name);
     const params = { ...bdev.params, ...(known !== undefined && { uuid: known }) };
     this.record({ ...bdev, params }, file);
