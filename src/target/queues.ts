@@ -7,14 +7,11 @@
 import { REGIONS_PER_MESSAGE } from '../limits.ts';
 import type { GuestMemory, GuestRegion } from '../memory/guest.ts';
 import type { CqRequest, SqRequest } from '../nvme/host.ts';
-import {
-  type CqDescriptor,
-  type NamespaceDescriptor,
-  type NvmeRequest,
-  QUEUE_WORDS,
-  QUEUE_WORDS_BYTES,
-  QueueWord,
-  type SqDescriptor,
+import type {
+  CqDescriptor,
+  NamespaceDescriptor,
+  NvmeRequest,
+  SqDescriptor,
 } from '../nvme/plane/messages.ts';
 import type { ShadowPages } from '../nvme/shadow.ts';
 import { ReactorLostError, type ReactorPool } from '../reactor/pool.ts';
@@ -22,8 +19,10 @@ import { Status } from '../spec/nvme.ts';
 import { ErrnoError } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';
 import { QueueMoves } from './moves.ts';
+import { QueueTable } from './queue-table.ts';
 import { type RecentCommands, recentCommands } from './recent.ts';
 import type { QueuePairInfo } from './types.ts';
+import { VectorUpdates } from './vector-updates.ts';
 
 /** A request without the controller it is about. */
 type Ask<T = NvmeRequest> = T extends NvmeRequest ? Omit<T, 'controller'> : never;
@@ -57,14 +56,7 @@ export class IoQueues {
   readonly #options: IoQueuesOptions;
   /** Reactor → the status with which it got to know the controller. */
   readonly #attached = new Map<number, Promise<number>>();
-  /** qid → reactor. */
-  readonly #cqs = new Map<number, number>();
-  readonly #sqs = new Map<number, number>();
-  /** What each queue was asked for with, by qid; of a queue that is gone, too. */
-  readonly #cqRequests = new Map<number, CqRequest>();
-  readonly #sqRequests = new Map<number, SqRequest>();
-  /** See QueueWord. */
-  readonly #progress = new SharedArrayBuffer(QUEUE_WORDS_BYTES);
+  readonly #table: QueueTable;
   /** Watches the admin doorbells, when they are to be watched. */
   #home: number | undefined;
   #watching = false;
@@ -72,10 +64,7 @@ export class IoQueues {
   readonly #moves: QueueMoves;
   /** Changes by the guest that are under way: nothing is moved meanwhile. */
   #changing = 0;
-  /** What reactors signal by vector; the message that tells them so, and the one after it. */
-  #connected: readonly number[] = [];
-  #connecting: Promise<void> | undefined;
-  #connectNext: Promise<void> | undefined;
+  readonly #vectors: VectorUpdates;
   /** Reactors that died, and have operations under way that use the guest's memory. */
   readonly #leaving = new Set<Promise<void>>();
   /** The client's, or -1. */
@@ -83,19 +72,23 @@ export class IoQueues {
 
   constructor(options: IoQueuesOptions) {
     this.#options = options;
+    this.#table = new QueueTable(options.pool);
+    this.#vectors = new VectorUpdates(options.eventfds, (fds) =>
+      this.#mustTellAll({ kind: 'eventfds', fds }, 'change its interrupts'),
+    );
     this.#moves = new QueueMoves({
-      reactorOf: (cqid) => this.#cqs.get(cqid),
+      reactorOf: (cqid) => this.#table.cq(cqid)?.reactor,
       describe: (cqid) => this.#describe(cqid),
       attach: (reactor) => this.#attach(reactor),
       ask: (reactor, request) => this.#ask(reactor, request),
-      placed: (cqid, reactor) => this.#placed(cqid, reactor),
+      placed: (cqid, reactor) => this.#table.place(cqid, reactor),
       lost: (cqid) => this.#lost(cqid),
     });
   }
 
   /** Live I/O submission queues and their reactors. */
   get submissionQueues(): { qid: number; reactor: number }[] {
-    return [...this.#sqs].map(([qid, reactor]) => ({ qid, reactor }));
+    return this.#table.submissionQueues;
   }
 
   /** Reactors that know of the controller. */
@@ -105,43 +98,14 @@ export class IoQueues {
 
   /** How far the queues were when their reactors last reported. */
   queues(): QueuePairInfo[] {
-    const words = new Int32Array(this.#progress);
-    return [...this.#sqs].flatMap(([qid, reactor]) => {
-      const sq = this.#sqRequests.get(qid);
-      const cq = this.#cqRequests.get(sq?.cqid ?? 0);
-      if (sq === undefined || cq === undefined) {
-        return [];
-      }
-      const ofSq = (word: number): number => words[qid * QUEUE_WORDS + word];
-      const ofCq = (word: number): number => words[cq.qid * QUEUE_WORDS + word];
-      const head = ofSq(QueueWord.SQ_HEAD);
-      const tail = ofSq(QueueWord.SQ_TAIL);
-      const inFlight = ofSq(QueueWord.INFLIGHT);
-      return {
-        qid,
-        cqid: cq.qid,
-        reactor,
-        size: sq.size,
-        head,
-        tail,
-        outstanding: ((tail - head + sq.size) % sq.size) + inFlight,
-        inFlight,
-        stopped: ofSq(QueueWord.STOPPED) === 1,
-        cqSize: cq.size,
-        cqHead: ofCq(QueueWord.CQ_HEAD),
-        cqTail: ofCq(QueueWord.CQ_TAIL),
-        phase: ofCq(QueueWord.PHASE),
-        interrupts: cq.interrupts,
-        vector: cq.vector,
-      };
-    });
+    return this.#table.describe();
   }
 
   /** What the guest did last, by its queues in its memory. */
   recent(): RecentCommands[] {
     return this.queues().flatMap((queue) => {
-      const sq = this.#sqRequests.get(queue.qid);
-      const cq = this.#cqRequests.get(queue.cqid);
+      const sq = this.#table.sq(queue.qid)?.request;
+      const cq = this.#table.cq(queue.cqid)?.request;
       return sq === undefined || cq === undefined
         ? []
         : [recentCommands(this.#options.memory, sq, cq, queue)];
@@ -206,7 +170,7 @@ export class IoQueues {
       maxTransferBytes,
       writeThrough: writeThrough(),
       namespaces: namespaces(),
-      progress: this.#progress,
+      progress: this.#table.progress,
     });
     // In pieces, since the reactor has other controllers to serve.
     const { regions } = memory;
@@ -234,13 +198,11 @@ export class IoQueues {
   /** Puts the queue on the least loaded reactor. */
   async createCq(request: CqRequest): Promise<number> {
     const reactor = this.#options.pool.place();
-    this.#cqs.set(request.qid, reactor);
-    this.#cqRequests.set(request.qid, request);
-    this.#forgetProgress(request.qid, QueueWord.CQ_HEAD, QUEUE_WORDS);
+    this.#table.addCq(request, reactor);
     void this.#attach(reactor);
     const status = await this.#ask(reactor, { kind: 'create-cq', ...this.#describeCq(request) });
     if (status !== Status.SUCCESS) {
-      this.#forgetCq(request.qid);
+      this.#table.removeCq(request.qid);
     }
     return status;
   }
@@ -256,18 +218,16 @@ export class IoQueues {
   }
 
   async #createSq(request: SqRequest): Promise<number> {
-    const reactor = this.#cqs.get(request.cqid);
+    const reactor = this.#table.cq(request.cqid)?.reactor;
     if (reactor === undefined) {
       return Status.COMPLETION_QUEUE_INVALID;
     }
-    this.#sqs.set(request.qid, reactor);
-    this.#sqRequests.set(request.qid, request);
-    this.#forgetProgress(request.qid, QueueWord.SQ_HEAD, QueueWord.CQ_HEAD);
+    this.#table.addSq(request, reactor);
     const status = await this.#ask(reactor, { kind: 'create-sq', ...request });
     if (status === Status.SUCCESS) {
       this.#options.pool.countQueuePair(reactor);
     } else {
-      this.#sqs.delete(request.qid);
+      this.#table.removeSq(request.qid);
     }
     return status;
   }
@@ -277,13 +237,13 @@ export class IoQueues {
   }
 
   async #deleteCq(qid: number): Promise<number> {
-    const reactor = this.#cqs.get(qid);
+    const reactor = this.#table.cq(qid)?.reactor;
     const status =
       reactor === undefined
         ? Status.SUCCESS
         : await this.#tell(reactor, { kind: 'delete-cq', qid });
     if (status === Status.SUCCESS) {
-      this.#forgetCq(qid);
+      this.#table.removeCq(qid);
     }
     return status;
   }
@@ -293,11 +253,11 @@ export class IoQueues {
   }
 
   async #deleteSq(qid: number): Promise<number> {
-    const reactor = this.#sqs.get(qid);
+    const reactor = this.#table.sq(qid)?.reactor;
     const ask = { kind: 'delete-sq', qid } as const;
     const status = await (reactor === undefined ? this.#left(ask) : this.#tell(reactor, ask));
     if (status === Status.SUCCESS) {
-      this.#sqs.delete(qid);
+      this.#table.removeSq(qid);
     }
     return status;
   }
@@ -327,48 +287,20 @@ export class IoQueues {
     }
   }
 
-  #sqidsOf(cqid: number): number[] {
-    return [...this.#sqs.keys()].filter((qid) => this.#sqRequests.get(qid)?.cqid === cqid);
-  }
-
   /** A CQ and its SQs, as a reactor makes them. */
   #describe(cqid: number): { cq: CqDescriptor; sqs: SqDescriptor[] } {
     return {
-      cq: this.#describeCq(this.#cqRequests.get(cqid)!),
-      sqs: this.#sqidsOf(cqid).map((qid) => this.#sqRequests.get(qid)!),
+      cq: this.#describeCq(this.#table.cq(cqid)!.request),
+      sqs: this.#table.sqsOf(cqid),
     };
   }
 
-  #placed(cqid: number, reactor: number): void {
-    const { pool } = this.#options;
-    pool.unload(this.#cqs.get(cqid)!);
-    pool.load(reactor);
-    this.#cqs.set(cqid, reactor);
-    for (const qid of this.#sqidsOf(cqid)) {
-      this.#sqs.set(qid, reactor);
-    }
-  }
-
   #lost(cqid: number): void {
-    for (const qid of this.#sqidsOf(cqid)) {
-      this.#sqs.delete(qid);
+    for (const { qid } of this.#table.sqsOf(cqid)) {
+      this.#table.removeSq(qid);
     }
-    this.#forgetCq(cqid);
+    this.#table.removeCq(cqid);
     this.#options.lost(`completion queue ${cqid} was lost on its way to another reactor`);
-  }
-
-  /** Words that an earlier queue of that id left; nobody else writes them before the queue is there. */
-  #forgetProgress(qid: number, from: number, to: number): void {
-    const row = qid * QUEUE_WORDS;
-    new Int32Array(this.#progress).fill(0, row + from, row + to);
-  }
-
-  #forgetCq(qid: number): void {
-    const reactor = this.#cqs.get(qid);
-    if (reactor !== undefined) {
-      this.#options.pool.unload(reactor);
-      this.#cqs.delete(qid);
-    }
   }
 
   /** Drops all queues; resolves when nothing of them is in flight. Rejects if a reactor cannot. */
@@ -381,10 +313,7 @@ export class IoQueues {
     try {
       await this.#mustTellAll({ kind: 'reset' }, 'drop the queues');
     } finally {
-      for (const qid of [...this.#cqs.keys()]) {
-        this.#forgetCq(qid);
-      }
-      this.#sqs.clear();
+      this.#table.clear();
     }
   }
 
@@ -427,33 +356,9 @@ export class IoQueues {
     return this.#mustTellAll({ kind: 'unmap', iova, size }, 'let go of memory');
   }
 
-  /**
-   * Vectors were connected, disconnected, masked or unmasked: resolves when the old eventfds are no longer signalled. A guest can mask and
-   * unmask as often as it likes: reactors get to know how it stands, one message at a time, and nothing if it stands as it did.
-   */
+  /** Vectors were connected, disconnected, masked or unmasked: resolves when the old eventfds are no longer signalled. */
   eventfdsChanged(): Promise<void> {
-    if (this.#connecting === undefined) {
-      this.#connecting = this.#connect().finally(() => {
-        this.#connecting = undefined;
-      });
-      return this.#connecting;
-    }
-    this.#connectNext ??= this.#connecting
-      .catch(() => {})
-      .then(() => {
-        this.#connectNext = undefined;
-        return this.eventfdsChanged();
-      });
-    return this.#connectNext;
-  }
-
-  async #connect(): Promise<void> {
-    const fds = this.#options.eventfds();
-    if (fds.length !== this.#connected.length || fds.some((fd, i) => fd !== this.#connected[i])) {
-      this.#connected = [];
-      await this.#mustTellAll({ kind: 'eventfds', fds }, 'change its interrupts');
-      this.#connected = fds;
-    }
+    return this.#vectors.changed();
   }
 
   async addNamespace(namespace: NamespaceDescriptor): Promise<void> {
@@ -480,7 +385,7 @@ export class IoQueues {
   /** The host wrote a doorbell through main: the reactor of that queue may sleep. */
   wake(qid: number): void {
     const { pool } = this.#options;
-    for (const reactor of new Set([this.#sqs.get(qid), this.#cqs.get(qid)])) {
+    for (const reactor of new Set([this.#table.sq(qid)?.reactor, this.#table.cq(qid)?.reactor])) {
       if (reactor !== undefined) {
         pool.wake(reactor);
       }
@@ -492,17 +397,7 @@ export class IoQueues {
     this.#attached.delete(reactor);
     const leaving = left.finally(() => this.#leaving.delete(leaving));
     this.#leaving.add(leaving);
-    const before = this.#sqs.size + this.#cqs.size;
-    for (const [qid, other] of this.#sqs) {
-      if (other === reactor) {
-        this.#sqs.delete(qid);
-      }
-    }
-    for (const [qid, other] of this.#cqs) {
-      if (other === reactor) {
-        this.#forgetCq(qid);
-      }
-    }
+    const had = this.#table.lose(reactor);
     if (this.#home === reactor) {
       this.#leaveHome();
       if (this.#watching) {
@@ -510,7 +405,7 @@ export class IoQueues {
         this.watchAdmin(true);
       }
     }
-    return this.#sqs.size + this.#cqs.size < before;
+    return had;
   }
 
   #leaveHome(): void {
@@ -532,10 +427,7 @@ export class IoQueues {
     }
     this.#attached.clear();
     this.#leaveHome();
-    for (const qid of [...this.#cqs.keys()]) {
-      this.#forgetCq(qid);
-    }
-    this.#sqs.clear();
+    this.#table.clear();
   }
 }
 
