@@ -180,9 +180,9 @@ const OTHERS: readonly Mutation[] = [
     to: 'const leaving = [];',
   },
   {
-    name: 'a slot is given back twice as often as it is taken',
-    file: 'src/bdev/requests/share.js',
-    from: 'share.used -= 1;',
+    name: 'operations of a bdev are never over',
+    file: 'src/bdev/requests/layer.js',
+    from: 'share.channel.busy -= op === Op.FLUSH ? 0 : 1;',
     to: '',
   },
   {

@@ -55,7 +55,8 @@ async function event(world: World): Promise<boolean> {
   const host = random.pick(world.hosts);
   // What failed is to be reset; and a reset amid other changes is worth more than its weight.
   const creates = world.underWay(host, 'create queues');
-  if (!host.resetting && random.chance(host.failed ? 0.2 : creates ? 0.03 : 0)) {
+  const inPassing = creates && world.underWay(host, 'move') ? 0.2 : 0;
+  if (!host.resetting && random.chance(host.failed ? 0.2 : inPassing)) {
     world.operation('reset', host, () => host.reset());
     await settled();
     return true;
