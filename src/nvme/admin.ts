@@ -5,7 +5,7 @@
  */
 
 import { AsyncEventType, AsyncSmartInfo } from '../spec/events.ts';
-import { Lid } from '../spec/logs.ts';
+import { CriticalWarning, Lid } from '../spec/logs.ts';
 import { Cdw0, Status } from '../spec/nvme.ts';
 import {
   type AdminCommand,
@@ -23,6 +23,7 @@ import type { ControllerConfig, ControllerHost } from './host.ts';
 import { ChangedNamespaces } from './logs/changed.ts';
 import { ErrorLog } from './logs/errors.ts';
 import { Health } from './logs/smart.ts';
+import { Telemetry } from './logs/telemetry.ts';
 
 /** What the commands need of the controller. */
 type AdminParts = Pick<AdminContext, 'keepAlive' | 'setShadow'> & { readonly events: AsyncEvents };
@@ -36,13 +37,15 @@ export class Admin implements AdminContext {
   readonly errors = new ErrorLog();
   readonly health: Health;
   readonly changed = new ChangedNamespaces();
+  readonly telemetry: Telemetry;
   readonly queues: AdminIoQueues;
   readonly data: AdminData;
   readonly keepAlive: AdminParts['keepAlive'];
   readonly setShadow: AdminParts['setShadow'];
+  epoch = 0;
   readonly #byOpcode: ReadonlyMap<number, AdminCommand>;
-  /** The host was told that the temperature is beyond a threshold, and it still is. */
-  #warned = false;
+  /** What the host was told of, and still is so: bits of CriticalWarning. */
+  #warned = 0;
 
   constructor(config: ControllerConfig, host: ControllerHost, parts: AdminParts) {
     this.config = config;
@@ -54,14 +57,16 @@ export class Admin implements AdminContext {
     this.setShadow = parts.setShadow;
     this.queues = new AdminIoQueues(config, host, () => this.features.queues.value);
     this.features = new Features(config.maxIoQueuePairs, () => this.queues.exist);
-    this.health = new Health(this.features.temperature);
+    this.health = new Health(this.features.temperature, () => host.unreliable);
+    this.telemetry = new Telemetry(() => host.describe());
     this.data = new AdminData(host.memory);
   }
 
   /** All I/O queues are gone; commands about them that wait for their turn are not carried out. */
   dropQueues(): void {
+    this.epoch += 1;
     this.queues.reset();
-    this.#warned = false;
+    this.#warned = 0;
   }
 
   /** What a controller level reset forgets beside queues. */
@@ -82,18 +87,22 @@ export class Admin implements AdminContext {
   }
 
   /**
-   * Tells of a temperature beyond a threshold, once for each time that it gets there (§5.27.1.3). It never changes: the thresholds do, and
-   * whether the host wants to be told.
+   * Tells of critical warnings, once for each time that one comes up (§5.27.1.8). The temperature never changes: its thresholds do, and whether
+   * the host wants to be told.
    */
-  checkTemperature(): void {
-    const warns = this.health.warnsOfTemperature && this.features.wantsTemperature;
-    if (warns && !this.#warned) {
-      this.events.add({
-        type: AsyncEventType.SMART,
-        info: AsyncSmartInfo.TEMPERATURE_THRESHOLD,
-        logPage: Lid.SMART,
-      });
+  checkHealth(): void {
+    const warnings = this.health.warnings & this.features.wantedWarnings;
+    const { temperature, reliability } = CriticalWarning.decode(warnings & ~this.#warned);
+    this.#warned = warnings;
+    if (temperature) {
+      this.#warn(AsyncSmartInfo.TEMPERATURE_THRESHOLD);
     }
-    this.#warned = warns;
+    if (reliability) {
+      this.#warn(AsyncSmartInfo.RELIABILITY);
+    }
+  }
+
+  #warn(info: number): void {
+    this.events.add({ type: AsyncEventType.SMART, info, logPage: Lid.SMART });
   }
 }

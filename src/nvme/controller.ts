@@ -15,6 +15,7 @@ import { AdminQueue } from './admin-queue.ts';
 import { decodeRegisters, type NvmeDiagnosis } from './diagnosis.ts';
 import { AsyncEvents } from './events.ts';
 import type { ControllerConfig, ControllerHost } from './host.ts';
+import type { IoFailure } from './plane/failure.ts';
 import { Registers } from './registers.ts';
 
 export class Controller {
@@ -276,6 +277,13 @@ export class Controller {
       info: AsyncErrorInfo.INVALID_DOORBELL_VALUE,
       logPage: Lid.ERROR,
     });
+    this.#queue.ring();
+  }
+
+  /** A disk reported an error to a command of this controller. */
+  diskFailed({ nsid, status, lba, count }: IoFailure): void {
+    this.#admin.errors.add({ nsid, status, lba }, count);
+    this.#admin.checkHealth();
     this.#queue.ring();
   }
 

@@ -58,6 +58,10 @@ export interface ControllerHost {
   readonly shared: boolean;
   /** Identifiers of all controllers that the subsystem has, this one among them. */
   readonly controllers: readonly number[];
+  /** A disk has lost data that was completed: a write-back has failed. */
+  readonly unreliable: boolean;
+  /** All that may tell what the controller does, and why the guest waits, as of now: plain data. */
+  describe(): Promise<unknown>;
   createCq(request: CqRequest): Promise<number>;
   createSq(request: SqRequest): Promise<number>;
   deleteCq(qid: number): Promise<number>;

@@ -38,7 +38,7 @@ import { padded } from './text.ts';
 /** Kelvin: 85 °C. */
 const CRITICAL_TEMPERATURE = 358;
 /** The OUI that SPDK uses, which belongs to the project's PCI vendor. */
-const IEEE = Uint8Array.from([0x8d, 0x6b, 0x50]);
+export const IEEE = Uint8Array.from([0x8d, 0x6b, 0x50]);
 const CNTRLTYPE_IO = 1;
 /** One firmware slot, read only. */
 const FRMW = Frmw.encode({ slot1ReadOnly: true, slots: 1 });

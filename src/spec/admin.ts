@@ -14,6 +14,8 @@ export const AdminOpcode = {
   SET_FEATURES: 0x09,
   GET_FEATURES: 0x0a,
   ASYNC_EVENT_REQUEST: 0x0c,
+  FIRMWARE_COMMIT: 0x10,
+  FIRMWARE_IMAGE_DOWNLOAD: 0x11,
   KEEP_ALIVE: 0x18,
   DOORBELL_BUFFER_CONFIG: 0x7c,
 } as const;
@@ -66,6 +68,23 @@ export const SetFeatures = command('SetFeatures', AdminOpcode.SET_FEATURES, {
   11: { value: bits(0, 32) },
   14: { uuid: bits(0, 7) },
 });
+
+/** §5.12. `ca`: the commit action. */
+export const FirmwareCommit = command('FirmwareCommit', AdminOpcode.FIRMWARE_COMMIT, {
+  10: { fs: bits(0, 3), ca: bits(3, 3), bpid: flag(31) },
+});
+export const CommitAction = {
+  REPLACE: 0,
+  REPLACE_AND_ACTIVATE: 1,
+  ACTIVATE: 2,
+  ACTIVATE_NOW: 3,
+} as const;
+/** §5.13. Dwords, of the image. */
+export const FirmwareImageDownload = command(
+  'FirmwareImageDownload',
+  AdminOpcode.FIRMWARE_IMAGE_DOWNLOAD,
+  { 10: { numdZ: bits(0, 32) }, 11: { ofst: bits(0, 32) } },
+);
 
 /** §5.17. */
 export const Identify = command('Identify', AdminOpcode.IDENTIFY, {

@@ -13,5 +13,5 @@ export const AsyncErrorInfo = {
   INVALID_DOORBELL_REGISTER: 0,
   INVALID_DOORBELL_VALUE: 1,
 } as const;
-export const AsyncSmartInfo = { TEMPERATURE_THRESHOLD: 1 } as const;
+export const AsyncSmartInfo = { RELIABILITY: 0, TEMPERATURE_THRESHOLD: 1, SPARE: 2 } as const;
 export const AsyncNoticeInfo = { NAMESPACE_ATTRIBUTE_CHANGED: 0 } as const;

@@ -10,6 +10,8 @@ export const Lid = {
   FIRMWARE_SLOT: 0x03,
   CHANGED_NAMESPACES: 0x04,
   COMMAND_EFFECTS: 0x05,
+  TELEMETRY_HOST: 0x07,
+  TELEMETRY_CONTROLLER: 0x08,
   FEATURE_EFFECTS: 0x12,
 } as const;
 
@@ -88,6 +90,22 @@ export const Effects = word('Effects', {
   cse: bits(16, 3),
   uss: flag(19),
 });
+
+/** The head of both telemetry logs; blocks of 512 bytes follow. `last1` to `last3`: the last block of each data area. NVMe Base 2.0 figures 214, 216. */
+export const TelemetryLog = struct('TelemetryLog', 512, {
+  lid: u8(0),
+  ieee: bytes(5, 3),
+  last1: u16(8),
+  last2: u16(10),
+  last3: u16(12),
+  hostGeneration: u8(381),
+  controllerAvailable: u8(382),
+  controllerGeneration: u8(383),
+  reason: bytes(384, 128),
+});
+export const TELEMETRY_BLOCK = 512;
+/** LSP of Get Log Page, of the host-initiated log: gather data anew. */
+export const TELEMETRY_CREATE = 1;
 
 /** Feature Identifiers Supported and Effects log: a dword for each feature. NVMe Base 2.0 figures 261, 262. */
 export const FEATURE_EFFECTS_LOG_SIZE = 1024;

@@ -92,6 +92,8 @@ export const Status = {
   INVALID_QUEUE_IDENTIFIER: specific(0x01),
   INVALID_QUEUE_SIZE: specific(0x02),
   ASYNC_EVENT_REQUEST_LIMIT: specific(0x05),
+  INVALID_FIRMWARE_SLOT: specific(0x06),
+  INVALID_FIRMWARE_IMAGE: specific(0x07),
   INVALID_INTERRUPT_VECTOR: specific(0x08),
   INVALID_LOG_PAGE: specific(0x09),
   INVALID_QUEUE_DELETION: specific(0x0c),

@@ -26,6 +26,8 @@ export interface DeviceHostParts {
   readonly adminSeen: Int32Array;
   readonly queues: IoQueues;
   readonly namespaces: DeviceNamespaces;
+  /** As an operator sees the controller. */
+  readonly describe: () => Promise<unknown>;
   readonly emit: (event: NewEvent) => void;
   /** What the device is, in events. */
   readonly where: { readonly nqn: string; readonly socket: string };
@@ -58,6 +60,16 @@ export class DeviceHost implements ControllerHost {
 
   get controllers(): readonly number[] {
     return this.#parts.subsystem.cntlids;
+  }
+
+  get unreliable(): boolean {
+    return [...this.#parts.subsystem.namespaces.values()].some(
+      ({ bdev }) => bdev.failure !== undefined,
+    );
+  }
+
+  describe(): Promise<unknown> {
+    return this.#parts.describe();
   }
 
   createCq(request: CqRequest): Promise<number> {

@@ -100,6 +100,10 @@ export class NvmeDevice implements PciEvents {
       namespaces: this.#namespaces,
       emit,
       where: this.#where,
+      describe: async () => {
+        await reactors.report();
+        return this.info.diagnose();
+      },
     });
     this.#controller = new Controller(configOf(this.#cntlid, subsystem, transport), host);
     this.#queues.socket = client.socket;
@@ -305,6 +309,7 @@ export class NvmeDevice implements PciEvents {
     const bdev = subsystem.namespaces.get(nsid)?.bdev.name;
     const { fields, message } = describeFailure(failure);
     this.#log.error({ bdev, ...fields }, 'a disk reports an error');
+    this.#controller.diskFailed(failure);
     emit({ type: 'error', ...this.#where, nsid, ...(bdev !== undefined && { bdev }), message });
   }
 }

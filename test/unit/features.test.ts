@@ -34,7 +34,7 @@ class Host {
       config: { maxNamespaces: 32 } as ControllerConfig,
       host: { setWriteThrough: async () => {} } as Partial<ControllerHost> as ControllerHost,
       keepAlive: () => {},
-      checkTemperature: () => {},
+      checkHealth: () => {},
     };
     this.#context = context as AdminContext;
   }

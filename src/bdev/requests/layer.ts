@@ -161,7 +161,7 @@ export class Requests {
       this.#timed(share, op);
     } else {
       share.counters.failBackend();
-      this.#failures.look(share, op);
+      this.#failures.look(share, op, status);
     }
     return status;
   }
@@ -229,14 +229,14 @@ export class Requests {
     const queue = slots.queue[slot];
     if (status === PENDING) {
       // It goes on; a delay bdev may hold a failed one back.
-      this.#failures.look(share, op);
+      this.#failures.look(share, op, status);
       if (slots.marks[slot] !== 0 || queue === undefined) {
         this.#hurryOn(slot, share);
       }
       return;
     }
     if (queue === undefined) {
-      this.#failures.look(share, op);
+      this.#failures.look(share, op, status);
       this.#endAlone(slot, share, op);
       return;
     }
@@ -247,7 +247,7 @@ export class Requests {
     } else {
       share.counters.fail(status);
       share.counters.failBackend();
-      this.#failures.look(share, op);
+      this.#failures.look(share, op, status);
     }
     share.counters.time(op, this.clock.now, slots.start, slot);
     if (!queue.discarded) {

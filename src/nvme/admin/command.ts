@@ -13,6 +13,7 @@ import type { ControllerConfig, ControllerHost } from '../host.ts';
 import type { ChangedNamespaces } from '../logs/changed.ts';
 import type { ErrorLog } from '../logs/errors.ts';
 import type { Health } from '../logs/smart.ts';
+import type { Telemetry } from '../logs/telemetry.ts';
 import type { ShadowPages } from '../shadow.ts';
 import type { AdminData } from './data.ts';
 import type { AdminIoQueues } from './io-queues.ts';
@@ -57,14 +58,17 @@ export interface AdminContext {
   readonly errors: ErrorLog;
   readonly health: Health;
   readonly changed: ChangedNamespaces;
+  readonly telemetry: Telemetry;
+  /** Another one after each reset: what waited meanwhile must not touch the host's memory any more. */
+  readonly epoch: number;
   readonly queues: AdminIoQueues;
   readonly data: AdminData;
   /** The host gave a sign of life, or changed how often it has to. */
   readonly keepAlive: () => void;
   /** The admin queue finds its doorbells in these pages from now on; false if they are not in guest memory. */
   readonly setShadow: (pages: ShadowPages) => boolean;
-  /** The temperature, a threshold, or whether the host wants to be told of it, has changed. */
-  readonly checkTemperature: () => void;
+  /** A critical warning, or whether the host wants to be told of it, may have changed. */
+  readonly checkHealth: () => void;
 }
 
 export type EffectsValues = Partial<BitValues<(typeof Effects)['fields']>>;

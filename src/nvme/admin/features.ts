@@ -38,7 +38,7 @@ function apply(fid: number, context: AdminContext): Promise<void> | undefined {
       break;
     case Fid.TEMPERATURE_THRESHOLD:
     case Fid.ASYNC_EVENT_CONFIG:
-      context.checkTemperature();
+      context.checkHealth();
       break;
   }
   return undefined;

@@ -4,6 +4,7 @@ import type { AdminCommand } from './command.ts';
 import { CONTROLLER_COMMANDS } from './controller.ts';
 import { EVENT_COMMANDS } from './events.ts';
 import { FEATURE_COMMANDS } from './features.ts';
+import { FIRMWARE_COMMANDS } from './firmware.ts';
 import { IDENTIFY_COMMANDS } from './identify.ts';
 import { QUEUE_COMMANDS } from './io-queues.ts';
 import { LOG_COMMANDS } from './logs.ts';
@@ -16,6 +17,7 @@ export const ADMIN_COMMANDS: readonly AdminCommand[] = [
   ...FEATURE_COMMANDS,
   ...EVENT_COMMANDS,
   ...CONTROLLER_COMMANDS,
+  ...FIRMWARE_COMMANDS,
 ];
 
 /** Of a controller of this kind. */

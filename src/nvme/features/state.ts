@@ -8,7 +8,6 @@ import {
   VolatileWriteCache,
   WriteAtomicity,
 } from '../../spec/features.ts';
-import { CriticalWarning } from '../../spec/logs.ts';
 import { word } from '../../util/bits.ts';
 import { type AsyncNotice, NOTICES } from '../events.ts';
 import { ErrorRecoveries } from './errors.ts';
@@ -84,9 +83,9 @@ export class Features {
     return (this.#asyncEvents.value & AsyncEventConfig.mask[notice]) !== 0;
   }
 
-  /** The host wants to be told of a temperature beyond a threshold. */
-  get wantsTemperature(): boolean {
-    return (this.#asyncEvents.value & CriticalWarning.mask.temperature) !== 0;
+  /** Critical warnings that the host wants to be told of: bits of CriticalWarning. */
+  get wantedWarnings(): number {
+    return AsyncEventConfig.decode(this.#asyncEvents.value).smart;
   }
 
   /** The features that the host set to something else than their default, by name. */

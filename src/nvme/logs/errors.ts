@@ -25,8 +25,9 @@ export class ErrorLog {
   /** Errors since the controller is there. */
   count = 0;
 
-  add(error: LoggedError): void {
-    this.count += 1;
+  /** `errors`: so many of the kind, of which this was the last. */
+  add(error: LoggedError, errors = 1): void {
+    this.count += errors;
     this.#entries.unshift({ ...error, count: this.count });
     this.#entries.length = Math.min(this.#entries.length, MAX_ERROR_LOG_ENTRIES);
   }

@@ -13,6 +13,7 @@ const HOUR_MS = 3_600_000;
 
 export class Health {
   readonly #thresholds: TemperatureThresholds;
+  readonly #isUnreliable: () => boolean;
   /** By a clock that nobody sets. Milliseconds. */
   readonly #started = performance.now();
   /** How long the controller was busy, until when (ms) and what latency (ns) it was added up. */
@@ -21,17 +22,22 @@ export class Health {
   #busyLatency = 0;
   #unsafeShutdowns = 0;
 
-  constructor(thresholds: TemperatureThresholds) {
+  /** `isUnreliable`: a disk has lost data that was completed. */
+  constructor(thresholds: TemperatureThresholds, isUnreliable: () => boolean) {
     this.#thresholds = thresholds;
+    this.#isUnreliable = isUnreliable;
   }
 
   addUnsafeShutdown(): void {
     this.#unsafeShutdowns += 1;
   }
 
-  /** The temperature is beyond a threshold. */
-  get warnsOfTemperature(): boolean {
-    return this.#thresholds.warnsAt(TEMPERATURE);
+  /** What the host is warned of: bits of CriticalWarning. */
+  get warnings(): number {
+    return CriticalWarning.encode({
+      temperature: this.#thresholds.warnsAt(TEMPERATURE),
+      reliability: this.#isUnreliable(),
+    });
   }
 
   /**
@@ -52,7 +58,7 @@ export class Health {
     const out = new Uint8Array(SmartLog.size);
     // compositeTemperature is not aligned, which only a DataView can write.
     SmartLog.write(new DataView(out.buffer), 0, {
-      criticalWarning: CriticalWarning.encode({ temperature: this.warnsOfTemperature }),
+      criticalWarning: this.warnings,
       compositeTemperature: TEMPERATURE,
       availableSpare: 100,
       availableSpareThreshold: 10,

@@ -1,10 +1,15 @@
 /** The log pages that there are: identifier → what Get Log Page gives. NVMe Base 2.0 §5.16.1. Owned by main. */
 import type { Lpa } from '../../spec/identify.ts';
-import { Afi, FirmwareSlotLog, Lid } from '../../spec/logs.ts';
+import { Afi, FirmwareSlotLog, Lid, TELEMETRY_CREATE } from '../../spec/logs.ts';
 import type { AdminContext } from '../admin/command.ts';
 import { IO_COMMANDS } from '../io-commands.ts';
 import { padded } from '../text.ts';
 import { commandEffects, featureEffects, supportedLogs } from './supported.ts';
+
+/** Of Get Log Page: the log specific parameter. */
+export interface LogRequest {
+  readonly lsp: number;
+}
 
 export interface LogPage {
   readonly lid: number;
@@ -12,6 +17,8 @@ export interface LogPage {
   readonly lpa?: keyof (typeof Lpa)['fields'];
   /** The whole page. */
   readonly page: (context: AdminContext) => Uint8Array;
+  /** What must come before that. */
+  readonly prepare?: (context: AdminContext, request: LogRequest) => Promise<void> | undefined;
   /** It was read to the host's satisfaction (not with Retain Asynchronous Event): what the controller forgets then. */
   readonly read?: (context: AdminContext) => void;
 }
@@ -45,6 +52,14 @@ export const LOG_PAGES: readonly LogPage[] = [
     lpa: 'commandEffects',
     page: ({ commands }) => commandEffects(commands, IO_COMMANDS),
   },
+  {
+    lid: Lid.TELEMETRY_HOST,
+    lpa: 'telemetry',
+    prepare: ({ telemetry }, { lsp }) =>
+      (lsp & TELEMETRY_CREATE) === 0 ? undefined : telemetry.gather(),
+    page: ({ telemetry }) => telemetry.hostPage(),
+  },
+  { lid: Lid.TELEMETRY_CONTROLLER, page: ({ telemetry }) => telemetry.controllerPage() },
   { lid: Lid.FEATURE_EFFECTS, page: ({ features }) => featureEffects(features.all) },
 ];
 

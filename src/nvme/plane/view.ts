@@ -1,4 +1,6 @@
 /** Controllers, namespaces and queues as the NVMe plane of a reactor has them. */
+
+import { PENDING } from '../../bdev/backend.ts';
 import type { Counters } from '../../bdev/counters.ts';
 import type { Limiter } from '../../bdev/limiter.ts';
 import type { Op } from '../../bdev/op.ts';
@@ -7,6 +9,7 @@ import { Owner, type RequestQueue } from '../../bdev/requests/owner.ts';
 import { Share } from '../../bdev/requests/share.ts';
 import { GuestMemory } from '../../memory/guest.ts';
 import type { System } from '../../native/system.ts';
+import { Status } from '../../spec/nvme.ts';
 import type { SubmissionQueue } from '../queue.ts';
 import type { IoFailure } from './failure.ts';
 
@@ -41,9 +44,11 @@ export class IoNamespace extends Share {
     this.readonly = geometry.readonly;
   }
 
-  override failed(op: Op, errno: number, offset: number, count: number): void {
+  override failed(op: Op, errno: number, offset: number, count: number, status: number): void {
     const { nsid, blockShift } = this;
-    this.#controller.failed({ nsid, op, errno, lba: Math.floor(offset / 2 ** blockShift), count });
+    const lba = Math.floor(offset / 2 ** blockShift);
+    const known = status === PENDING ? Status.INTERNAL_ERROR : status;
+    this.#controller.failed({ nsid, op, errno, status: known, lba, count });
   }
 }
 
