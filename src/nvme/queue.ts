@@ -6,7 +6,7 @@
  * driver that looks at its head entry sees nothing before that.
  */
 import { DOORBELLS_BYTES } from '../limits.ts';
-import { CQE_SIZE, Cqe, SQE_SIZE } from '../spec/nvme.ts';
+import { CQE_SIZE, Cqe, CqeDword3, SQE_SIZE } from '../spec/nvme.ts';
 
 export const SQE_WORDS = SQE_SIZE / 4;
 const CQE_WORDS = CQE_SIZE / 4;
@@ -14,6 +14,8 @@ const CQE_DW0 = Cqe.word('dw0');
 const CQE_DW1 = Cqe.word('dw1');
 const CQE_SQHD = Cqe.word('sqhd');
 const CQE_CID = Cqe.word('cid');
+const PHASE_SHIFT = CqeDword3.fields.p.shift;
+const STATUS_SHIFT = CqeDword3.fields.status.shift;
 /** In place of event indexes where the doorbell page is not shadowed: nobody reads them. */
 export const NO_EVENT_INDEXES = new Int32Array(DOORBELLS_BYTES / 4);
 
@@ -111,7 +113,7 @@ export class CompletionQueue {
   stage(dw0: number, sqid: number, sqhd: number, cid: number, status: number): void {
     const words = this.#words;
     const at = this.#tail * CQE_WORDS;
-    const dw3 = cid | (this.#phase << 16) | (status << 17);
+    const dw3 = cid | (this.#phase << PHASE_SHIFT) | (status << STATUS_SHIFT);
     words[at + CQE_DW0] = dw0;
     words[at + CQE_DW1] = 0;
     words[at + CQE_SQHD] = sqhd | (sqid << 16);

@@ -197,7 +197,7 @@ export const EntrySizes = word('EntrySizes', { min: bits(0, 4), max: bits(4, 4) 
 export const PowerState = struct('PowerState', 32, {
   /** Maximum power: 0.01 W, or 0.0001 W with MXPS. */
   mp: u16(0),
-  /** Bit 0: MXPS; bit 1: non-operational. */
+  /** See PowerStateFlags. */
   flags: u8(3),
   enlat: u32(4),
   exlat: u32(8),
@@ -212,6 +212,9 @@ export const PowerState = struct('PowerState', 32, {
   /** Bits 7:6: active power scale; 2:0: active power workload. */
   apws: u8(22),
 });
+
+/** `mxps`: the maximum power counts in 0.0001 W. `nops`: no command is carried out in this state. */
+export const PowerStateFlags = word('PowerState.flags', { mxps: flag(0), nops: flag(1) });
 
 /** Identify Namespace, CNS 00h. NVM Command Set 1.1 figure 114. */
 export const IdentifyNamespace = struct('IdentifyNamespace', IDENTIFY_SIZE, {

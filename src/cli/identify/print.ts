@@ -1,5 +1,6 @@
 /** What was read of a controller, as text for people and as one JSON value for programs. */
-import { LbaFormat, Nidt, PowerState } from '../../spec/identify.ts';
+import { Flbas, LbaFormat, Nidt, PowerState, PowerStateFlags } from '../../spec/identify.ts';
+import { Version } from '../../spec/registers.ts';
 import { formatUuid } from '../../util/uuid.ts';
 import { binarySize } from '../size.ts';
 import { CONTROLLER, type Look, NAMESPACE, REGISTERS } from './fields.ts';
@@ -46,7 +47,10 @@ const lbaFormats = ({ lbafs, nlbaf, nulbaf }: NamespaceReport['identify']) =>
   entries(lbafs, LbaFormat.size, nlbaf + nulbaf + 1, (view) => LbaFormat.read(view));
 
 /** FLBAS: the format in use; bits 6:5 count from the sixteenth on. */
-const formatInUse = (flbas: number): number => (flbas & 15) | (((flbas >> 5) & 3) << 4);
+function formatInUse(flbas: number): number {
+  const { formatLow, formatHigh } = Flbas.decode(flbas);
+  return formatLow + 16 * formatHigh;
+}
 
 export function controllerText({ controller }: IdentifyReport, human: boolean): string[] {
   const lines = ['NVME Identify Controller:'];
@@ -54,8 +58,9 @@ export function controllerText({ controller }: IdentifyReport, human: boolean): 
     lines.push(...fieldLines(name, value, look, { width: 10, human }));
   }
   for (const [i, state] of powerStates(controller).entries()) {
-    const watts = (state.mp / ((state.flags & 1) === 0 ? 100 : 10_000)).toFixed(2);
-    const kind = (state.flags & 2) === 0 ? 'operational' : 'non-operational';
+    const { mxps, nops } = PowerStateFlags.decode(state.flags);
+    const watts = (state.mp / (mxps ? 10_000 : 100)).toFixed(2);
+    const kind = nops ? 'non-operational' : 'operational';
     const { enlat, exlat, rrt, rrl, rwt, rwl } = state;
     lines.push(
       `ps ${String(i).padStart(6)} : mp:${watts}W ${kind} enlat:${enlat} exlat:${exlat} rrt:${rrt} rrl:${rrl}`,
@@ -123,8 +128,10 @@ function pciText({ pci, msixVectors }: IdentifyReport): string {
   return `${ids} class ${kind} rev ${id(revision).slice(2)}, ${msixVectors} MSI-X vectors`;
 }
 
-const version = (value: number): string =>
-  `${value >>> 16}.${(value >>> 8) & 0xff}.${value & 0xff}`;
+function version(value: number): string {
+  const { mjr, mnr, ter } = Version.decode(value);
+  return `${mjr}.${mnr}.${ter}`;
+}
 
 /** One screen: what it is, and a line for each namespace. */
 export function overviewText(report: IdentifyReport): string[] {

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { NvmeClient, NvmeError } from '../../client/nvme.ts';
-import { AdminOpcode, Cns } from '../../spec/admin.ts';
+import { Cns, GetLogPage, Identify } from '../../spec/admin.ts';
 import {
   IDENTIFY_SIZE,
   type IdentifyController,
@@ -142,11 +142,7 @@ async function readAll(
   }
   const smart = await optional(
     client.adminRead(
-      {
-        opcode: AdminOpcode.GET_LOG_PAGE,
-        nsid: NSID_ALL,
-        cdw10: Lid.SMART | ((SmartLog.size / 4 - 1) << 16),
-      },
+      GetLogPage.fields({ nsid: NSID_ALL, lid: Lid.SMART, numdLZ: SmartLog.size / 4 - 1 }),
       SmartLog.size,
     ),
   );
@@ -193,7 +189,7 @@ async function activeNamespaces(client: NvmeClient): Promise<number[]> {
   const nsids: number[] = [];
   for (let last = 0; nsids.length < MAX_NAMESPACES; last = nsids[nsids.length - 1]) {
     const data = await client.adminRead(
-      { opcode: AdminOpcode.IDENTIFY, nsid: last, cdw10: Cns.ACTIVE_NAMESPACES },
+      Identify.fields({ nsid: last, cns: Cns.ACTIVE_NAMESPACES }),
       IDENTIFY_SIZE,
     );
     const view = viewOf(data);
@@ -210,10 +206,7 @@ async function activeNamespaces(client: NvmeClient): Promise<number[]> {
 async function readNamespace(client: NvmeClient, nsid: number): Promise<NamespaceReport> {
   const identify = await client.identifyNamespace(nsid);
   const data = await optional(
-    client.adminRead(
-      { opcode: AdminOpcode.IDENTIFY, nsid, cdw10: Cns.NAMESPACE_DESCRIPTORS },
-      IDENTIFY_SIZE,
-    ),
+    client.adminRead(Identify.fields({ nsid, cns: Cns.NAMESPACE_DESCRIPTORS }), IDENTIFY_SIZE),
   );
   return { nsid, identify, descriptors: data === undefined ? [] : parseDescriptors(data) };
 }
