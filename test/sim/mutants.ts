@@ -11,7 +11,7 @@ import { MUTATIONS, type Mutation } from './mutations.ts';
 
 /** From dist/test/sim. */
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
-const SEEDS = 2000;
+const SEEDS = 10_000;
 const EVENTS = 500;
 
 /** What a copy needs to run. */

@@ -174,12 +174,6 @@ const OTHERS: readonly Mutation[] = [
     to: 'includes: () => false,',
   },
   {
-    name: 'a reset forgets the queues that move',
-    file: 'src/nvme/plane/controller-queues.js',
-    from: 'const leaving = [...this.#leaving.values()];',
-    to: 'const leaving = [];',
-  },
-  {
     name: 'operations of a bdev are never over',
     file: 'src/bdev/requests/layer.js',
     from: 'share.channel.busy -= op === Op.FLUSH ? 0 : 1;',
