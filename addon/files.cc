@@ -47,7 +47,8 @@ Outcome Status(int result, const struct stat& status, const char* syscall) {
                           {"dev", ToBigInt(env, status.st_dev)},
                           {"ino", ToBigInt(env, status.st_ino)},
                           {"rdev", ToBigInt(env, status.st_rdev)},
-                          {"uid", ToNumber(env, status.st_uid)}});
+                          {"uid", ToNumber(env, status.st_uid)},
+                          {"blockSize", ToNumber(env, static_cast<double>(status.st_blksize))}});
   });
 }
 

@@ -14,6 +14,7 @@ import { parseArgs } from 'node:util';
 import { MessageChannel } from 'node:worker_threads';
 import type { BackendDescriptor } from '../src/bdev/bdev.ts';
 import { COUNTERS_BYTES } from '../src/bdev/counters.ts';
+import type { MallocDescriptor } from '../src/bdev/create.ts';
 import { makeStaleWrites } from '../src/bdev/requests/stale-writes.ts';
 import { formatTable } from '../src/cli/table.ts';
 import { DOORBELLS_BYTES, PAGE_SIZE } from '../src/limits.ts';
@@ -199,7 +200,7 @@ class Bench {
   }
 }
 
-function ram(): BackendDescriptor {
+function ram(): MallocDescriptor {
   const memory = native.mapAnonymous(DISK_BYTES, true);
   // Memory that was never written is one page of zeros.
   new Uint8Array(memory).fill(0x5a);

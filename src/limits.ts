@@ -57,13 +57,24 @@ export const MAX_COUNTER_ROWS = 4096;
 export const MAX_REGISTERED_FILES = 2 * MAX_BDEVS;
 /** Requests a reactor has in flight at backends that complete later: its slots. */
 export const MAX_INFLIGHT = 8192;
-/** Of these, requests of one user of one bdev: so many at most, and so many in any case (fewer where there are more than 64 users). */
+/** Operations that backends of a reactor have under way beside requests: reads and writes of connections, polls. */
+export const MAX_RING_TAGS = 4096;
+/** Of the requests, those of one user of one bdev: so many at most, and so many in any case (fewer where there are more than 64 users). */
 export const MAX_SHARE_INFLIGHT = 512;
 export const GUARANTEED_INFLIGHT = 64;
 /** Requests of one owner that wait before they hold a slot: each has room in a completion queue, of which there are no more. */
 export const MAX_PARKED = MAX_IO_QUEUE_PAIRS * MAX_QUEUE_ENTRIES;
 /** 32-bit words of a command that a plane may have the request layer keep: an SQE. */
 export const COMMAND_WORDS = 16;
+/** Ranges of one discard: those of a Dataset Management command (NVM Command Set 1.0 §3.2.3). */
+export const MAX_RANGES = 256;
+/**
+ * What a request that takes long does at a time, before others have their turn: blocks that are zeroed or discarded by one call, and the data
+ * of others. Bytes.
+ */
+export const MAX_ZEROED_BYTES = 256 * 1024 * 1024;
+export const MAX_ZEROED_MEMORY_BYTES = 16 * 1024 * 1024;
+export const MAX_STEP_BYTES = 64 * 1024;
 /** Writes of one bdev that nobody waits for any more, each with the range that it keeps from others. */
 export const MAX_STALE_WRITES = 64;
 /** Reads and writes under way at a file whose file system may block: each holds a thread of the kernel. */

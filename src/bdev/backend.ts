@@ -1,5 +1,5 @@
 /**
- * A bdev as a reactor sees it: where an NVMe command's data goes. One object per bdev and reactor.
+ * A bdev as a reactor sees it: where a command's data goes. One object per bdev and reactor.
  *
  * The request lies in the fields of the shared {@link Request}, so that nothing is allocated per command. A backend either finishes at
  * once (`async` is false: null, RAM) or holds the command under a slot number and finishes it later (files).
@@ -7,16 +7,22 @@
 import type { HostRanges } from '../memory/host-ranges.ts';
 import { Segments } from '../memory/segments.ts';
 import type { Op } from './op.ts';
+import { Ranges } from './ranges.ts';
 
 /** The command under way. One per reactor, overwritten by each command. */
 export class Request {
   readonly segments = new Segments();
   /** Byte offset in the bdev, at index 0. (In an array, so that the double is never allocated.) */
   readonly offset = new Float64Array(1);
-  /** Bytes to move. */
+  /** Bytes to move; of operations without data, bytes that they are about, which for a discard are in `ranges`. */
   length = 0;
-  /** A write must be on stable storage when it completes. */
+  /** What is changed must be on stable storage when it completes. */
   fua = false;
+  /** Of a write of zeroes: what holds the blocks may be given back, as they read as zeroes without. */
+  deallocate = false;
+  /** Of a discard: the pieces, which all lie in `span` bytes from `offset` on (at index 0). */
+  readonly ranges = new Ranges();
+  readonly span = new Float64Array(1);
   /**
    * To the request layer, when a command failed because the system said so: its errno (or END_OF_FILE, or INJECTED), and 0 else. `offset` is
    * then where in the bdev.
@@ -29,7 +35,7 @@ export const END_OF_FILE = -1;
 /** The same: an operator asked for the error (`error.ts`). */
 export const INJECTED = -2;
 
-/** What `submit` and `complete` return when the command is still under way; anything else is an NVMe status. */
+/** What `submit` and `complete` return when the command is still under way; anything else is a Result. */
 export const PENDING = -1;
 
 /** What `detach` can say. */
@@ -46,9 +52,18 @@ export type Detached = (typeof Detached)[keyof typeof Detached];
 export interface Backend {
   /** Commands need a slot, and finish through `complete`. */
   readonly async: boolean;
-  /** Starts the command in the shared request. `slot` matters only if `async`. An NVMe status, or PENDING. */
+  /**
+   * The operations that it does itself (`opSet`): reads, writes and flushes at least. The others are made of these (`whole.ts`). Where it turns
+   * out that the disk does not know one after all, that ends with UNSUPPORTED, and nothing was done.
+   */
+  readonly operations: number;
+  /** Bytes that it zeroes or discards at a time, without others waiting too long. */
+  readonly zeroStep?: number | undefined;
+  /** Where reads, writes and flushes may go instead, to save a call. */
+  readonly direct?: Backend | undefined;
+  /** Starts the command in the shared request. `slot` matters only if `async`. A Result, or PENDING. */
   submit(op: Op, slot: number): number;
-  /** The ring reported `result` (a count or -errno) for the operation of `slot`. An NVMe status, or PENDING if there is more to do. */
+  /** The ring reported `result` (a count or -errno) for the operation of `slot`. A Result, or PENDING if there is more to do. */
   complete(slot: number, result: number): number;
   /**
    * Somebody waits for the command of `slot`: if nothing but this backend holds it up, it is to complete soon. `ends`: as its queue or its

@@ -5,34 +5,14 @@
 
 import type { FailedFile } from './failed-files.ts';
 
-/** What a reactor needs to do I/O on a bdev. Sent to workers by structured clone; descriptors are process-wide. */
-export type BackendDescriptor =
-  | { readonly kind: 'null' }
-  | { readonly kind: 'malloc'; readonly memory: SharedArrayBuffer }
-  | {
-      readonly kind: 'uring';
-      /** By reactor: an open file description for each (`descriptions.ts`). */
-      readonly fds: readonly number[];
-      /** What they ask of buffers, a power of two: 1 when buffered. Bytes. */
-      readonly alignment: number;
-      /** See `write-back.ts`. */
-      readonly writeBack: SharedArrayBuffer;
-      /** Its file system may wait for somebody in the middle of any call: FUSE, NFS and the like. */
-      readonly mayBlock: boolean;
-      /** Data goes through the reactor's own buffers, so that an operation that hangs can be left to itself. */
-      readonly ownBuffers: boolean;
-    }
-  /** Another bdev's I/O, later (`delay.ts`) or with errors (`error.ts`). */
-  | {
-      readonly kind: 'delay';
-      readonly latencies: SharedArrayBuffer;
-      readonly base: BackendDescriptor;
-    }
-  | {
-      readonly kind: 'error';
-      readonly injections: SharedArrayBuffer;
-      readonly base: BackendDescriptor;
-    };
+/**
+ * What a reactor needs to do I/O on a bdev: plain data of its kind, which the kind's `open` knows. Sent to workers by structured clone;
+ * descriptors are process-wide.
+ */
+export interface BackendDescriptor {
+  readonly kind: string;
+  readonly [key: string]: unknown;
+}
 
 export interface BdevDescriptor {
   /** No two bdevs ever have the same, nor a bdev before and after it was opened anew. */
@@ -47,6 +27,14 @@ export interface BdevDescriptor {
   readonly backend: BackendDescriptor;
 }
 
+/** What hosts may want to know of the disk below. */
+export interface BdevHints {
+  /** Writes and discards of whole pieces of this size, aligned to it, are best. Bytes, a power of two, no less than a block. */
+  readonly granularity: number;
+  /** Discarded blocks read as zeroes. */
+  readonly readsZeroes: boolean;
+}
+
 export interface Bdev extends BdevDescriptor {
   readonly name: string;
   readonly aliases: readonly string[];
@@ -55,12 +43,13 @@ export interface Bdev extends BdevDescriptor {
   readonly uuid: string;
   /** `driver_specific` of bdev_get_bdevs. */
   readonly driverSpecific: Readonly<Record<string, unknown>>;
-  /** Which delete method it belongs to. */
-  readonly module: 'aio' | 'uring' | 'malloc' | 'null' | 'delay' | 'error';
+  /** Its kind: `BdevKind.name`. */
+  readonly module: string;
   /** Rate limits as reactors read them (`limiter.ts`), or undefined if nothing is limited. */
   readonly limits: SharedArrayBuffer | undefined;
   /** Its file, if a write-back of it has failed: until it is opened again no Flush succeeds. */
   readonly failure: FailedFile | undefined;
+  readonly hints: BdevHints;
   /** Makes all that was completed durable (fdatasync). */
   sync(): Promise<void>;
   /** Frees descriptors and memory. No reactor uses the bdev any more. */

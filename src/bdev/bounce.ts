@@ -8,12 +8,12 @@
 import type { CopyBatch } from '../io/copies.ts';
 import { MAX_INFLIGHT } from '../limits.ts';
 import type { HostRanges } from '../memory/host-ranges.ts';
-import { Status } from '../spec/nvme.ts';
 import { RWF_DSYNC } from '../spec/uring.ts';
 import { type Backend, Detached, PENDING, type Request } from './backend.ts';
 import { Bounces, CHUNK } from './bounces.ts';
 import type { BackendContext } from './context.ts';
 import { Op } from './op.ts';
+import { Result } from './result.ts';
 
 export interface BounceOptions {
   /** Of addresses and lengths that the base takes as they are, a power of two. Bytes. */
@@ -45,13 +45,17 @@ export class BounceBackend implements Backend {
     this.#copies = context.copies;
   }
 
+  get operations(): number {
+    return this.#base.operations;
+  }
+
   get depth(): number | undefined {
     return this.#base.depth;
   }
 
   /** Hot. */
   submit(op: Op, slot: number): number {
-    if (op === Op.FLUSH || !(this.#always || this.#unaligned())) {
+    if (op > Op.WRITE || !(this.#always || this.#unaligned())) {
       return this.#base.submit(op, slot);
     }
     this.#context.bounces ??= new Bounces(this.#context.system);
@@ -98,19 +102,19 @@ export class BounceBackend implements Backend {
     return status;
   }
 
-  complete(slot: number, result: number): number {
-    const status = this.#base.complete(slot, result);
+  complete(slot: number, reported: number): number {
+    const result = this.#base.complete(slot, reported);
     const chunk = this.#chunk[slot];
-    if (status === PENDING || chunk === 0 || this.#bounces === undefined) {
-      return status;
+    if (result === PENDING || chunk === 0 || this.#bounces === undefined) {
+      return result;
     }
     this.#chunk[slot] = 0;
     if (this.#alone[slot] === 1) {
       this.#alone[slot] = 0;
-      return status;
+      return result;
     }
-    if (status !== Status.SUCCESS) {
-      return status;
+    if (result !== Result.OK) {
+      return result;
     }
     const { transfers, address } = this.#bounces;
     if (transfers.op[slot] === Op.READ) {
@@ -118,7 +122,7 @@ export class BounceBackend implements Backend {
       this.#copies.flush();
     }
     transfers.advance(slot, chunk);
-    return transfers.rest[slot] === 0 ? status : this.#next(this.#bounces, slot);
+    return transfers.rest[slot] === 0 ? result : this.#next(this.#bounces, slot);
   }
 
   hurry(slot: number, ends: boolean): void {

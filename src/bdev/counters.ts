@@ -4,17 +4,17 @@
  * at any time (each counter is exact, two may differ by a command), and writes only rows that nobody has. See `tally.ts` for the readers.
  */
 import { MAX_COUNTER_ROWS } from '../limits.ts';
-import { Op } from './op.ts';
+import { Counted, countedAs, Op } from './op.ts';
 
 /** Buckets of a latency histogram are eight an octave: bucket 8·r + i holds what begins at (8 + i)·2^(r−1) ns (r = 0: i ns). */
 export const LATENCY_SHIFT = 3;
 const LATENCY_MASK = (1 << LATENCY_SHIFT) - 1;
 /** Up to 2^41 ns, 36 minutes; what is longer is in the last bucket. */
 export const LATENCY_BUCKETS = 312;
-/** NVMe statuses a row counts one by one. */
+/** Statuses, as the protocol of the plane has them, that a row counts one by one. */
 export const STATUSES = 8;
 
-/** Columns of a row. Those of reads and writes are `op` apart (see Op). */
+/** Columns of a row. Those of reads and writes are `Counted` apart. */
 export const Column = {
   OPS: 0,
   BYTES: 2,
@@ -29,9 +29,13 @@ export const Column = {
   BACKEND_ERRORS: 13,
   /** Errors with a status that found no place in the table. */
   OTHER_ERRORS: 14,
+  DISCARDS: 15,
+  DISCARDED_BYTES: 16,
+  /** Operations that are none of these. */
+  OTHERS: 17,
   /** STATUSES pairs of status and count. */
-  ERRORS: 16,
-  HISTOGRAM: 16 + 2 * STATUSES,
+  ERRORS: 18,
+  HISTOGRAM: 18 + 2 * STATUSES,
 } as const;
 export const COLUMNS = Column.HISTOGRAM + 2 * LATENCY_BUCKETS;
 
@@ -69,14 +73,29 @@ export class Counters {
     this.#row = rowOf(memory, index);
   }
 
-  /** Hot. A command has succeeded. */
-  count(op: number, length: number): void {
+  /** Hot. A command has succeeded. `length`: bytes of data. */
+  count(op: Op, length: number): void {
     const row = this.#row;
-    if (op === Op.FLUSH) {
-      row[Column.FLUSHES] += 1;
-    } else {
+    if (op <= Op.WRITE) {
       row[Column.OPS + op] += 1;
       row[Column.BYTES + op] += length;
+    } else {
+      this.#countRare(countedAs(op), length);
+    }
+  }
+
+  #countRare(counted: Counted, length: number): void {
+    const row = this.#row;
+    if (counted <= Counted.WRITE) {
+      row[Column.OPS + counted] += 1;
+      row[Column.BYTES + counted] += length;
+    } else if (counted === Counted.FLUSH) {
+      row[Column.FLUSHES] += 1;
+    } else if (counted === Counted.DISCARD) {
+      row[Column.DISCARDS] += 1;
+      row[Column.DISCARDED_BYTES] += length;
+    } else {
+      row[Column.OTHERS] += 1;
     }
   }
 
@@ -99,9 +118,10 @@ export class Counters {
   }
 
   /** Adds the time from `start[slot]` to `now[0]` (arrays, so that no double is allocated on the way). Nanoseconds. */
-  time(op: number, now: Float64Array, start: Float64Array, slot: number): void {
-    if (op !== Op.FLUSH) {
-      this.#add(op, now, start, slot, 1);
+  time(op: Op, now: Float64Array, start: Float64Array, slot: number): void {
+    const counted = countedAs(op);
+    if (counted <= Counted.WRITE) {
+      this.#add(counted, now, start, slot, 1);
     }
   }
 
@@ -109,15 +129,16 @@ export class Counters {
    * As `time`, of a command that stands for all that were counted since the last and not timed. So sums of rows are right, also where one
    * row has samples and another every command.
    */
-  sample(op: number, now: Float64Array, start: Float64Array, slot: number): void {
-    if (op !== Op.FLUSH) {
+  sample(op: Op, now: Float64Array, start: Float64Array, slot: number): void {
+    const counted = countedAs(op);
+    if (counted <= Counted.WRITE) {
       const row = this.#row;
-      const untimed = row[Column.OPS + op] - row[Column.TIMED + op];
-      this.#add(op, now, start, slot, Math.max(1, untimed));
+      const untimed = row[Column.OPS + counted] - row[Column.TIMED + counted];
+      this.#add(counted, now, start, slot, Math.max(1, untimed));
     }
   }
 
-  #add(op: number, now: Float64Array, start: Float64Array, slot: number, weight: number): void {
+  #add(op: Counted, now: Float64Array, start: Float64Array, slot: number, weight: number): void {
     const row = this.#row;
     const elapsed = now[0] - start[slot];
     row[Column.TIMED + op] += weight;

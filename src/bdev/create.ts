@@ -5,6 +5,7 @@
 import { PAGE_SIZE } from '../limits.ts';
 import { native } from '../native/index.ts';
 import { ErrnoError } from '../util/errors.ts';
+import type { BackendDescriptor } from './bdev.ts';
 import { type BdevIdentity, Disk, type Geometry } from './disk.ts';
 
 /** Discards writes; reads leave the guest's buffer as it is. */
@@ -15,9 +16,19 @@ export class NullBdev extends Disk {
   readonly backend = { kind: 'null' } as const;
   readonly driverSpecific = {};
 
+  get hints() {
+    return { granularity: this.blockSize, readsZeroes: false };
+  }
+
   async sync(): Promise<void> {}
 
   async close(): Promise<void> {}
+}
+
+/** Of a RAM disk. */
+export interface MallocDescriptor extends BackendDescriptor {
+  readonly kind: 'malloc';
+  readonly memory: SharedArrayBuffer;
 }
 
 /** RAM. A page is taken from the system when it is first written. */
@@ -25,8 +36,9 @@ export class MallocBdev extends Disk {
   readonly module = 'malloc';
   readonly productName = 'Malloc disk';
   readonly readonly = false;
-  readonly backend: { readonly kind: 'malloc'; readonly memory: SharedArrayBuffer };
+  readonly backend: MallocDescriptor;
   readonly driverSpecific = {};
+  readonly hints = { granularity: PAGE_SIZE, readsZeroes: true };
   #closed = false;
 
   /** Throws InvalidError, or ENOMEM if the system does not give the address space. */

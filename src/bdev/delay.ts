@@ -7,7 +7,7 @@ import { MAX_INFLIGHT } from '../limits.ts';
 import type { HostRanges } from '../memory/host-ranges.ts';
 import { type Backend, Detached, PENDING } from './backend.ts';
 import type { BackendContext } from './context.ts';
-import { Op } from './op.ts';
+import { ALL_OPS, Counted, countedAs, type Op } from './op.ts';
 
 /** What can be set, as SPDK names it. The order is that of the words that main writes and reactors read. */
 export const LATENCIES = ['avg_read', 'p99_read', 'avg_write', 'p99_write'] as const;
@@ -41,6 +41,7 @@ export function writeLatency(memory: SharedArrayBuffer, latency: Latency, us: nu
 
 export class DelayBackend implements Backend {
   readonly async = true;
+  readonly operations = ALL_OPS;
   readonly #latencies: Uint32Array;
   readonly #base: Backend;
   readonly #timers: Timers;
@@ -48,7 +49,7 @@ export class DelayBackend implements Backend {
   readonly #state: Uint8Array;
   readonly #op: Uint8Array;
   /** What a command that is held back completes with. */
-  readonly #status: Int32Array;
+  readonly #result: Int32Array;
 
   constructor(latencies: SharedArrayBuffer, base: Backend, context: BackendContext) {
     this.#latencies = new Uint32Array(latencies);
@@ -56,41 +57,42 @@ export class DelayBackend implements Backend {
     this.#timers = context.timers;
     this.#state = new Uint8Array(MAX_INFLIGHT);
     this.#op = new Uint8Array(MAX_INFLIGHT);
-    this.#status = new Int32Array(MAX_INFLIGHT);
+    this.#result = new Int32Array(MAX_INFLIGHT);
   }
 
   submit(op: Op, slot: number): number {
-    const status = this.#base.submit(op, slot);
-    if (status !== PENDING) {
-      return this.#delay(op, slot, status);
+    const result = this.#base.submit(op, slot);
+    if (result !== PENDING) {
+      return this.#delay(op, slot, result);
     }
     this.#op[slot] = op;
     this.#state[slot] = State.BELOW;
     return PENDING;
   }
 
-  complete(slot: number, result: number): number {
+  complete(slot: number, reported: number): number {
     if (this.#state[slot] === State.BELOW) {
-      const status = this.#base.complete(slot, result);
-      return status === PENDING ? PENDING : this.#delay(this.#op[slot], slot, status);
+      const result = this.#base.complete(slot, reported);
+      return result === PENDING ? PENDING : this.#delay(this.#op[slot] as Op, slot, result);
     }
     this.#state[slot] = State.NONE;
-    return this.#status[slot];
+    return this.#result[slot];
   }
 
   /** The base is done with the command. */
-  #delay(op: number, slot: number, status: number): number {
+  #delay(op: Op, slot: number, result: number): number {
     let us = 0;
-    if (op !== Op.FLUSH) {
+    const counted = countedAs(op);
+    if (counted <= Counted.WRITE) {
       const slow = Math.random() < SHARE_OF_SLOW ? SLOW : 0;
-      us = Atomics.load(this.#latencies, op * OP_WORDS + slow);
+      us = Atomics.load(this.#latencies, counted * OP_WORDS + slow);
     }
     if (us === 0) {
       this.#state[slot] = State.NONE;
-      return status;
+      return result;
     }
     this.#state[slot] = State.DELAYED;
-    this.#status[slot] = status;
+    this.#result[slot] = result;
     this.#timers.start(slot, us);
     return PENDING;
   }

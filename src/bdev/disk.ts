@@ -1,6 +1,6 @@
 /** What all bdevs have, as main keeps it: who they are and how large. One subclass a kind. */
 import { InvalidError } from '../util/errors.ts';
-import type { BackendDescriptor, Bdev } from './bdev.ts';
+import type { BackendDescriptor, Bdev, BdevHints } from './bdev.ts';
 import type { FailedFile } from './failed-files.ts';
 import { LIMITS, makeLimits, NO_LIMITS, type RateLimits, writeLimits } from './limiter.ts';
 import { makeStaleWrites } from './requests/stale-writes.ts';
@@ -41,6 +41,7 @@ export abstract class Disk implements Bdev {
   abstract readonly productName: string;
   abstract readonly readonly: boolean;
   abstract readonly backend: BackendDescriptor;
+  abstract readonly hints: BdevHints;
   abstract readonly driverSpecific: Readonly<Record<string, unknown>>;
 
   /** Throws InvalidError. */
@@ -93,6 +94,11 @@ export abstract class Disk implements Bdev {
 
   /** Its file, if what was written to it may be gone: until it is opened again no Flush succeeds. */
   get failure(): FailedFile | undefined {
+    return undefined;
+  }
+
+  /** Its file, if it has one: the same for two bdevs of the same file or device, by whatever path. */
+  get fileId(): string | undefined {
     return undefined;
   }
 

@@ -7,13 +7,12 @@ import type { Ring } from '../io/ring.ts';
 import type { Timers } from '../io/timers.ts';
 import { MAX_INFLIGHT } from '../limits.ts';
 import type { HostRanges } from '../memory/host-ranges.ts';
-import { Status } from '../spec/nvme.ts';
-import { RWF_DSYNC } from '../spec/uring.ts';
 import { type Backend, Detached, INJECTED, PENDING, type Request } from './backend.ts';
 import type { BackendContext } from './context.ts';
 import { INJECTED_ERRORS, Injections } from './injections.ts';
-import { Op } from './op.ts';
-import type { Transfers } from './transfers.ts';
+import { KeptRequests } from './kept.ts';
+import { ALL_OPS, Op } from './op.ts';
+import { protocolResult, Result } from './result.ts';
 
 /** Until a command that found no memory is tried again. Microseconds. */
 const RETRY_US = 100;
@@ -32,12 +31,14 @@ const State = {
 
 export class ErrorBackend implements Backend {
   readonly async = true;
+  readonly operations = ALL_OPS;
   readonly #injections: Injections;
   readonly #base: Backend;
   readonly #ring: Ring;
   readonly #copies: CopyBatch;
   readonly #request: Request;
-  readonly #transfers: Transfers;
+  readonly #context: BackendContext;
+  #kept: KeptRequests | undefined;
   readonly #timers: Timers;
   /** Commands that the base has. */
   #inflight = 0;
@@ -56,7 +57,7 @@ export class ErrorBackend implements Backend {
     this.#ring = context.ring;
     this.#copies = context.copies;
     this.#request = context.request;
-    this.#transfers = context.transfers;
+    this.#context = context;
     this.#timers = context.timers;
     this.#bytes = new Uint8Array(context.system.mapAnonymous(MAX_INFLIGHT));
     this.#bytesAddress[0] = context.system.addressOf(this.#bytes);
@@ -67,10 +68,10 @@ export class ErrorBackend implements Backend {
     switch (injections.take(op, this.#inflight)) {
       case INJECTED_ERRORS.failure:
         this.#request.errno = INJECTED;
-        return Status.INTERNAL_ERROR;
+        return Result.FAILED;
       case INJECTED_ERRORS.nvme_failure:
         this.#request.errno = INJECTED;
-        return injections.status(op);
+        return protocolResult(injections.status(op));
       case INJECTED_ERRORS.pending:
         this.#keep(op, slot);
         this.#state[slot] = State.HELD;
@@ -88,8 +89,8 @@ export class ErrorBackend implements Backend {
   }
 
   #pass(op: Op, slot: number): number {
-    const status = this.#base.submit(op, slot);
-    if (status === PENDING) {
+    const result = this.#base.submit(op, slot);
+    if (result === PENDING) {
       this.#state[slot] = State.BELOW;
       this.#inflight += 1;
       return PENDING;
@@ -98,41 +99,41 @@ export class ErrorBackend implements Backend {
       // The copies of a bdev in memory: before the byte of the slot is another command's.
       this.#copies.flush();
     }
-    return this.#end(slot, status);
+    return this.#end(slot, result);
   }
 
-  complete(slot: number, result: number): number {
+  complete(slot: number, reported: number): number {
     switch (this.#state[slot]) {
       case State.WAITS: {
         this.#state[slot] = State.NONE;
-        const status = this.submit(this.#recall(slot), slot);
+        const result = this.submit(this.#recall(slot), slot);
         this.#copies.flush();
-        return status;
+        return result;
       }
       case State.GOES: {
-        const status = this.#pass(this.#recall(slot), slot);
+        const result = this.#pass(this.#recall(slot), slot);
         this.#copies.flush();
-        return status;
+        return result;
       }
       case State.BELOW: {
-        const status = this.#base.complete(slot, result);
-        if (status === PENDING) {
+        const result = this.#base.complete(slot, reported);
+        if (result === PENDING) {
           return PENDING;
         }
         this.#inflight -= 1;
-        return this.#end(slot, status);
+        return this.#end(slot, result);
       }
       default:
         this.#state[slot] = State.NONE;
-        return Status.ABORTED_BY_REQUEST;
+        return Result.ABORTED;
     }
   }
 
   /** The base is done with the command. */
-  #end(slot: number, status: number): number {
+  #end(slot: number, result: number): number {
     this.#state[slot] = State.NONE;
     if (this.#invert[slot] !== 0) {
-      if (this.#corrupt[slot] !== 0 && status === Status.SUCCESS) {
+      if (this.#corrupt[slot] !== 0 && result === Result.OK) {
         this.#takeByte(this.#corrupt, slot, 0, slot);
         this.#copies.push(this.#corrupt, slot, 0, this.#bytesAddress, 0, slot, 1);
         this.#copies.flush();
@@ -140,7 +141,7 @@ export class ErrorBackend implements Backend {
       this.#corrupt[slot] = 0;
       this.#invert[slot] = 0;
     }
-    return status;
+    return result;
   }
 
   /** Copies a byte of the guest's to the slot's, with bits inverted. */
@@ -154,7 +155,7 @@ export class ErrorBackend implements Backend {
   #prepareCorruption(op: Op, slot: number): void {
     const { segments, length } = this.#request;
     let offset = this.#injections.corruptOffset(op);
-    if (op === Op.FLUSH || offset >= length) {
+    if (op > Op.WRITE || offset >= length) {
       return;
     }
     let piece = 0;
@@ -181,23 +182,14 @@ export class ErrorBackend implements Backend {
 
   /** Remembers the command under way. */
   #keep(op: Op, slot: number): void {
-    const transfers = this.#transfers;
-    const { segments, offset, length, fua } = this.#request;
-    transfers.start(slot, op, segments);
-    transfers.offset[slot] = offset[0];
-    transfers.rest[slot] = length;
-    transfers.rwFlags[slot] = fua ? RWF_DSYNC : 0;
+    this.#context.kept ??= new KeptRequests(this.#context.system);
+    this.#kept = this.#context.kept;
+    this.#kept.keep(slot, op, this.#request);
   }
 
   /** Makes a command that was kept the one under way. */
   #recall(slot: number): Op {
-    const transfers = this.#transfers;
-    const request = this.#request;
-    transfers.restore(slot, request.segments);
-    request.offset[0] = transfers.offset[slot];
-    request.length = transfers.rest[slot];
-    request.fua = transfers.rwFlags[slot] !== 0;
-    return transfers.op[slot] as Op;
+    return this.#kept!.recall(slot, this.#request);
   }
 
   hurry(slot: number, ends: boolean): void {
@@ -221,7 +213,7 @@ export class ErrorBackend implements Backend {
       case State.HELD:
       case State.WAITS:
       case State.GOES:
-        return this.#transfers.touches(slot, memory);
+        return this.#kept?.transfers.touches(slot, memory) === true;
       case State.BELOW:
         return this.#corrupts(slot, memory) || this.#base.touches?.(slot, memory) === true;
       default:

@@ -5,12 +5,28 @@
 import { resolve } from 'node:path';
 import { BlockingCalls } from '../native/blocking-calls.ts';
 import { ErrnoError, errnoName, errnoOf } from '../util/errors.ts';
+import type { BackendDescriptor, BdevHints } from './bdev.ts';
 import { Descriptions } from './descriptions.ts';
 import { type BdevIdentity, Disk } from './disk.ts';
 import { type BdevFile, type FailedFile, type FailedFiles, keyOf } from './failed-files.ts';
 import { lockImage, type Unlock } from './image-lock.ts';
 import { currentBlocks, type OpenFile, type OpenOptions, openFile } from './open-file.ts';
 import { syncLost } from './write-back.ts';
+
+/** What a reactor needs to do I/O on a file. */
+export interface FileDescriptor extends BackendDescriptor {
+  readonly kind: 'uring';
+  /** By reactor: an open file description for each (`descriptions.ts`). */
+  readonly fds: readonly number[];
+  /** What they ask of buffers, a power of two: 1 when buffered. Bytes. */
+  readonly alignment: number;
+  /** See `write-back.ts`. */
+  readonly writeBack: SharedArrayBuffer;
+  /** Its file system may wait for somebody in the middle of any call: FUSE, NFS and the like. */
+  readonly mayBlock: boolean;
+  /** Data goes through the reactor's own buffers, so that an operation that hangs can be left to itself. */
+  readonly ownBuffers: boolean;
+}
 
 export interface FileBdevOptions extends OpenOptions {
   readonly module: 'aio' | 'uring';
@@ -44,8 +60,9 @@ export class FileBdev extends Disk {
   readonly #context: FileContext;
   readonly #alignment: number;
   readonly #mayBlock: boolean;
-  /** See BackendDescriptor. */
+  /** See FileDescriptor. */
   readonly ownBuffers: boolean;
+  readonly hints: BdevHints;
   readonly #calls: BlockingCalls;
   readonly #unlock: Unlock;
   #descriptions: Descriptions;
@@ -70,6 +87,8 @@ export class FileBdev extends Disk {
     this.#alignment = file.alignment;
     this.#mayBlock = file.mayBlock;
     this.ownBuffers = file.mayBlock;
+    // Holes read as zeroes, and there is no other way that blocks are discarded.
+    this.hints = { granularity: file.granularity, readsZeroes: true };
     this.#calls = calls;
     this.#unlock = unlock;
     this.#descriptions = descriptions;
@@ -102,7 +121,7 @@ export class FileBdev extends Disk {
     }
   }
 
-  get backend() {
+  get backend(): FileDescriptor {
     const { reactors: fds } = this.#descriptions;
     const { memory: writeBack } = this.file;
     return {
@@ -112,11 +131,10 @@ export class FileBdev extends Disk {
       mayBlock: this.#mayBlock,
       ownBuffers: this.ownBuffers,
       writeBack,
-    } as const;
+    };
   }
 
-  /** The same for two bdevs of the same file or device, by whatever path. */
-  get fileId(): string {
+  override get fileId(): string {
     return this.file.key;
   }
 

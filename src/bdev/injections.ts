@@ -3,6 +3,8 @@
  * taken from by reactors, too, so that an error that was asked for n times happens n times, whoever it hits.
  */
 
+import { OPERATIONS } from './op.ts';
+
 /** What can be done to a command, as SPDK names it. */
 export const INJECTED_ERRORS = {
   /** Internal error. */
@@ -34,8 +36,7 @@ export interface Injection {
 
 const Word = { COUNT: 0, ERROR: 1, STATUS: 2, DEPTH: 3, OFFSET: 4, VALUE: 5 } as const;
 const WORDS = 8;
-/** Reads, writes and flushes: see Op. */
-const OPS = 3;
+const OPS = OPERATIONS.length;
 const MOST = 2 ** 31 - 1;
 
 export function makeInjections(): SharedArrayBuffer {

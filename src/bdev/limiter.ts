@@ -3,7 +3,7 @@
  * whoever sees it begin; the limits are written by main. A command goes when every bucket has something left, and may leave a debt: so a
  * transfer larger than a millisecond's share goes, too, and what follows waits longer.
  */
-import { Op } from './op.ts';
+import { changesBlocks, Op } from './op.ts';
 
 /** What can be limited, as SPDK orders it. */
 export const LIMITS = ['rwIos', 'rwBytes', 'readBytes', 'writtenBytes'] as const;
@@ -50,17 +50,19 @@ export class Limiter {
     this.#words = new Int32Array(memory);
   }
 
-  /** Takes the tokens of a read or write of `length` bytes, at the time `now[0]` (ns). False if it has to wait for a later slice. */
-  admit(op: number, length: number, now: Float64Array): boolean {
+  /** Takes the tokens of a request of `length` bytes (of no meaning for a discard, which moves none), at the time `now[0]` (ns). False if it has to wait for a later slice. */
+  admit(op: Op, length: number, now: Float64Array): boolean {
     const words = this.#words;
     this.#refill((now[0] / NS_PER_SLICE) | 0);
-    const direction = op === Op.READ ? READ_BYTES : WRITTEN_BYTES;
+    const direction = changesBlocks(op) ? WRITTEN_BYTES : READ_BYTES;
     if (!(this.#left(RW_IOS) && this.#left(RW_BYTES) && this.#left(direction))) {
       return false;
     }
     Atomics.sub(words, Word.TOKENS + RW_IOS, 1);
-    Atomics.sub(words, Word.TOKENS + RW_BYTES, length);
-    Atomics.sub(words, Word.TOKENS + direction, length);
+    if (op !== Op.DISCARD) {
+      Atomics.sub(words, Word.TOKENS + RW_BYTES, length);
+      Atomics.sub(words, Word.TOKENS + direction, length);
+    }
     return true;
   }
 

@@ -1,11 +1,15 @@
 /** The RAM bdev: copies between guest memory and one shared anonymous mapping. All reactors copy to the same memory. */
 import type { CopyBatch } from '../io/copies.ts';
+import { MAX_ZEROED_MEMORY_BYTES } from '../limits.ts';
 import type { Backend, Request } from './backend.ts';
 import type { BackendContext } from './context.ts';
-import { Op } from './op.ts';
+import { Op, opSet } from './op.ts';
+import { Result } from './result.ts';
 
 export class MallocBackend implements Backend {
   readonly async = false;
+  readonly operations = opSet(Op.READ, Op.WRITE, Op.FLUSH, Op.WRITE_ZEROES, Op.DISCARD, Op.VERIFY);
+  readonly zeroStep = MAX_ZEROED_MEMORY_BYTES;
   readonly #copies: CopyBatch;
   readonly #request: Request;
   /** Keeps the mapping alive as long as its address is used. */
@@ -14,18 +18,22 @@ export class MallocBackend implements Backend {
   readonly #base: number;
   /** Host address of the command's first byte, at index 0. */
   readonly #position = new Float64Array(1);
+  /** What is to be zeroed: host address and bytes. */
+  readonly #zeroed = new Float64Array(new SharedArrayBuffer(24));
+  readonly #zero: () => void;
 
   constructor(memory: SharedArrayBuffer, context: BackendContext) {
     this.memory = memory;
     this.#base = context.system.addressOf(new Uint8Array(memory, 0, 1));
+    this.#zero = context.system.bindZeroMemory(this.#zeroed);
     this.#copies = context.copies;
     this.#request = context.request;
   }
 
   /** The copy runs when the reactor flushes its batch, which is before it publishes the completion. */
   submit(op: Op): number {
-    if (op === Op.FLUSH) {
-      return 0;
+    if (op > Op.WRITE) {
+      return this.#rare(op);
     }
     const { segments, offset } = this.#request;
     this.#position[0] = this.#base + offset[0];
@@ -40,6 +48,17 @@ export class MallocBackend implements Backend {
       done += length;
     }
     return 0;
+  }
+
+  /** Zeroes take no pages. */
+  #rare(op: Op): number {
+    if (op === Op.WRITE_ZEROES || op === Op.DISCARD) {
+      this.#copies.flush();
+      this.#zeroed[0] = this.#base + this.#request.offset[0];
+      this.#zeroed[1] = this.#request.length;
+      this.#zero();
+    }
+    return Result.OK;
   }
 
   complete(): number {

@@ -30,7 +30,12 @@ export interface OpenFile {
   /** Its file system may wait for somebody in the middle of any call. */
   readonly mayBlock: boolean;
   readonly geometry: Geometry;
+  /** See BdevHints. */
+  readonly granularity: number;
 }
+
+/** Bytes. */
+const MAX_GRANULARITY = 64 * 1024;
 
 /** Rejects with InvalidError, or with what the system says to `stat` and `open`. */
 export async function openFile(
@@ -46,13 +51,14 @@ export async function openFile(
     direct ? `${filename} cannot be opened with O_DIRECT` : filename,
   );
   try {
-    const { status, size, logicalBlockSize } = await inspect(calls, fd, filename);
+    const { status, size, logicalBlockSize, ...inspected } = await inspect(calls, fd, filename);
     const chosen = chooseBlockSize(blockSize, logicalBlockSize, filename);
     const geometry = { blockSize: chosen, numBlocks: countBlocks(size, chosen, filename) };
     const alignment = direct ? await directAlignment(calls, fd, chosen, filename) : 1;
     const identity = identifyFile(status, await calls.run('birth', fd), filename);
     const mayBlock = status.kind === 'file' && !(await isLocal(calls, fd));
-    return { fd, flags, identity, alignment, mayBlock, geometry };
+    const granularity = Math.max(chosen, saneGranularity(inspected.granularity));
+    return { fd, flags, identity, alignment, mayBlock, geometry, granularity };
   } catch (error) {
     await calls.run('close', fd).catch(() => {});
     throw error;
@@ -112,10 +118,20 @@ async function inspect(calls: BlockingCalls, fd: number, filename: string) {
   const status = await calls.run('fstat', fd);
   checkKind(status, filename);
   if (status.kind === 'file') {
-    return { status, size: status.size, logicalBlockSize: BLOCK_SIZES[0] };
+    const { size, blockSize: granularity } = status;
+    return { status, size, logicalBlockSize: BLOCK_SIZES[0], granularity };
   }
-  const { size, logicalBlockSize } = await attempt(calls.run('blockDeviceInfo', fd), filename);
-  return { status, size, logicalBlockSize };
+  const { size, logicalBlockSize, physicalBlockSize } = await attempt(
+    calls.run('blockDeviceInfo', fd),
+    filename,
+  );
+  return { status, size, logicalBlockSize, granularity: physicalBlockSize };
+}
+
+/** What a file system says is best is not always a power of two, or of use to a guest. Bytes. */
+function saneGranularity(told: number): number {
+  const isPower = told > 0 && (told & (told - 1)) === 0;
+  return isPower ? Math.min(told, MAX_GRANULARITY) : PAGE_SIZE;
 }
 
 /** The size that an open file has now, in whole blocks. Rejects with EINVAL if that is none. */

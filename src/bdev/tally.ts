@@ -15,6 +15,9 @@ const SUMS = [
   Column.FLUSHES,
   Column.BACKEND_ERRORS,
   Column.OTHER_ERRORS,
+  Column.DISCARDS,
+  Column.DISCARDED_BYTES,
+  Column.OTHERS,
 ];
 
 /** Counts of one kind of command. Times in ns. */
@@ -110,15 +113,32 @@ export class Tally {
     };
   }
 
+  /** All commands that have succeeded. */
+  get commands(): number {
+    const row = this.#row;
+    const [reads, writes] = [row[Column.OPS + Op.READ], row[Column.OPS + Op.WRITE]];
+    return reads + writes + this.flushes + this.discards.ops + this.others;
+  }
+
   get flushes(): number {
     return this.#row[Column.FLUSHES];
+  }
+
+  /** Discards, and the bytes that were discarded. */
+  get discards(): { readonly ops: number; readonly bytes: number } {
+    return { ops: this.#row[Column.DISCARDS], bytes: this.#row[Column.DISCARDED_BYTES] };
+  }
+
+  /** Operations that are counted nowhere else. */
+  get others(): number {
+    return this.#row[Column.OTHERS];
   }
 
   get backendErrors(): number {
     return this.#row[Column.BACKEND_ERRORS];
   }
 
-  /** Completions by NVMe status; those beyond what a row tells apart are under −1. */
+  /** Completions by status, as the plane's protocol has them; those beyond what a row tells apart are under −1. */
   get errors(): ReadonlyMap<number, number> {
     const other = this.#row[Column.OTHER_ERRORS];
     return other === 0 ? this.#errors : new Map([...this.#errors, [-1, other]]);

@@ -8,7 +8,7 @@ import type { HostRanges } from '../memory/host-ranges.ts';
 import type { Segments } from '../memory/segments.ts';
 import type { System } from '../native/system.ts';
 import { Iovec } from '../spec/uring.ts';
-import { Op } from './op.ts';
+import { hasData, type Op } from './op.ts';
 
 const IOVEC_WORDS = Iovec.size / 4;
 const BASE = Iovec.word('base');
@@ -26,6 +26,8 @@ export class Transfers {
   readonly iovecCount = new Int32Array(MAX_INFLIGHT);
   /** Next byte offset in the file. */
   readonly offset = new Float64Array(MAX_INFLIGHT);
+  /** Bytes of a slot without data. */
+  readonly length = new Float64Array(MAX_INFLIGHT);
   /** Bytes still to move. */
   readonly rest = new Int32Array(MAX_INFLIGHT);
   readonly op = new Uint8Array(MAX_INFLIGHT);
@@ -74,11 +76,11 @@ export class Transfers {
   /** The address of a piece, at index 0. */
   readonly #piece = new Float64Array(1);
 
-  /** Collects copies between the next `bytes` of a slot's iovecs and the memory at `other[slot]`. */
+  /** Collects copies (or comparisons) between the next `bytes` of a slot's iovecs and the memory at `other[slot]`. */
   copy(
     slot: number,
     bytes: number,
-    copies: CopyBatch,
+    copies: Pick<CopyBatch, 'push'>,
     other: Float64Array,
     isWrite: boolean,
   ): void {
@@ -97,7 +99,7 @@ export class Transfers {
 
   /** Whether any of a slot's iovecs lies in this memory. */
   touches(slot: number, memory: HostRanges): boolean {
-    if (this.op[slot] === Op.FLUSH) {
+    if (!hasData(this.op[slot] as Op)) {
       return false;
     }
     let at = (this.iovecs[slot] - this.#firstIovecs[slot]) / 4 + slot * SLOT_WORDS;

@@ -9,13 +9,19 @@ import type { RegisteredFiles } from '../io/files.ts';
 import type { Ring } from '../io/ring.ts';
 import { MAX_BLOCKING_OPS } from '../limits.ts';
 import type { HostRanges } from '../memory/host-ranges.ts';
-import { Status } from '../spec/nvme.ts';
-import { IOSQE_ASYNC, RWF_DSYNC, UringOp } from '../spec/uring.ts';
+import {
+  FALLOCATE_HOLE,
+  FALLOCATE_ZEROES,
+  IOSQE_ASYNC,
+  RWF_DSYNC,
+  UringOp,
+} from '../spec/uring.ts';
 import { type Backend, Detached, END_OF_FILE, PENDING, type Request } from './backend.ts';
-import type { BackendDescriptor } from './bdev.ts';
 import type { BackendContext } from './context.ts';
-import { Op } from './op.ts';
+import type { FileDescriptor } from './file.ts';
+import { Op, opSet } from './op.ts';
 import { Syncs } from './requests/syncs.ts';
+import { Result } from './result.ts';
 import type { Transfers } from './transfers.ts';
 import { syncLost, WriteBack, writeLost } from './write-back.ts';
 
@@ -31,6 +37,8 @@ const EROFS = 30;
 const EPERM = 1;
 const EBADF = 9;
 const EDQUOT = 122;
+const ENOSYS = 38;
+const EOPNOTSUPP = 95;
 
 export class UringBackend implements Backend {
   readonly async = true;
@@ -47,8 +55,11 @@ export class UringBackend implements Backend {
   readonly #sqeFlags: number;
   /** Writes go past the page cache, and RWF_DSYNC costs least. */
   readonly #direct: boolean;
+  /** Whether the file system, or the device, makes holes, and zeroes that hold their blocks: until it turns out that it does not. */
+  #holes = true;
+  #zeroes = true;
 
-  constructor(descriptor: BackendDescriptor & { kind: 'uring' }, context: BackendContext) {
+  constructor(descriptor: FileDescriptor, context: BackendContext) {
     this.#files = context.files;
     this.#file = context.files.add(descriptor.fds[context.reactor]);
     this.#writeBack = new WriteBack(descriptor.writeBack);
@@ -61,16 +72,25 @@ export class UringBackend implements Backend {
     this.depth = descriptor.mayBlock ? MAX_BLOCKING_OPS : undefined;
   }
 
+  get operations(): number {
+    const zeroing = this.#zeroes || this.#holes ? opSet(Op.WRITE_ZEROES) : 0;
+    const discarding = this.#holes ? opSet(Op.DISCARD) : 0;
+    return opSet(Op.READ, Op.WRITE, Op.FLUSH) | zeroing | discarding;
+  }
+
   submit(op: Op, slot: number): number {
     const request = this.#request;
     const transfers = this.#transfers;
     if ((op === Op.FLUSH || request.fua) && op !== Op.READ && this.#writeBack.failed) {
-      return Status.WRITE_FAULT_FOR_GOOD;
+      return Result.NOT_DURABLE;
     }
     if (op === Op.FLUSH) {
       transfers.op[slot] = op;
       this.#syncs.join(slot);
       return PENDING;
+    }
+    if (op > Op.FLUSH) {
+      return this.#startZeroing(op, slot);
     }
     const fua = request.fua && op === Op.WRITE;
     transfers.start(slot, op, request.segments);
@@ -97,6 +117,62 @@ export class UringBackend implements Backend {
     return PENDING;
   }
 
+  /** A discard or a write of zeroes, `request.length` bytes: a thread of the kernel does it. */
+  #startZeroing(op: Op, slot: number): number {
+    const request = this.#request;
+    const transfers = this.#transfers;
+    transfers.op[slot] = op;
+    transfers.offset[slot] = request.offset[0];
+    transfers.length[slot] = request.length;
+    transfers.syncs[slot] = request.fua ? 1 : 0;
+    const wantsHole = op === Op.DISCARD || request.deallocate;
+    transfers.rwFlags[slot] = wantsHole && this.#holes ? FALLOCATE_HOLE : FALLOCATE_ZEROES;
+    return this.#zero(slot);
+  }
+
+  #zero(slot: number): number {
+    const { rwFlags, offset, length } = this.#transfers;
+    const mode = rwFlags[slot];
+    if (mode === FALLOCATE_ZEROES && !this.#zeroes) {
+      return Result.UNSUPPORTED;
+    }
+    const at = offset[slot];
+    this.#ring.prepareFallocate(this.#file, mode, at | 0, (at / TWO_32) | 0, length, slot, slot);
+    return PENDING;
+  }
+
+  #zeroed(slot: number, op: Op, result: number): number {
+    const transfers = this.#transfers;
+    if (result === 0) {
+      return transfers.syncs[slot] === 0 ? Result.OK : this.#sync(slot);
+    }
+    if (result === -EINTR || result === -EAGAIN) {
+      return this.#zero(slot);
+    }
+    if (result === -EOPNOTSUPP || result === -ENOSYS) {
+      if (transfers.rwFlags[slot] === FALLOCATE_HOLE) {
+        this.#holes = false;
+      } else {
+        this.#zeroes = false;
+      }
+      if (op === Op.DISCARD) {
+        return Result.UNSUPPORTED;
+      }
+      transfers.rwFlags[slot] = FALLOCATE_ZEROES;
+      return this.#zero(slot);
+    }
+    this.#request.errno = -result;
+    this.#request.offset[0] = transfers.offset[slot];
+    return transferResult(op, -result);
+  }
+
+  /** From here on the slot is a flush's. */
+  #sync(slot: number): number {
+    this.#transfers.op[slot] = Op.FLUSH;
+    this.#syncs.join(slot);
+    return PENDING;
+  }
+
   /** (Re)issues what is left of a slot from its iovecs. */
   #issue(slot: number): void {
     const transfers = this.#transfers;
@@ -116,20 +192,17 @@ export class UringBackend implements Backend {
 
   complete(slot: number, result: number): number {
     const transfers = this.#transfers;
-    const op = transfers.op[slot];
-    if (op === Op.FLUSH) {
-      return this.#synced(slot, result);
+    const op = transfers.op[slot] as Op;
+    if (op > Op.WRITE) {
+      return op === Op.FLUSH ? this.#synced(slot, result) : this.#zeroed(slot, op, result);
     }
     const rest = transfers.rest[slot];
     const dsync = transfers.rwFlags[slot] !== 0;
     if (result === rest) {
       if (transfers.syncs[slot] === 0) {
-        return dsync ? this.#durable() : Status.SUCCESS;
+        return dsync ? this.#durable() : Result.OK;
       }
-      // From here on it is a flush.
-      transfers.op[slot] = Op.FLUSH;
-      this.#syncs.join(slot);
-      return PENDING;
+      return this.#sync(slot);
     }
     if (result > 0 && result < rest) {
       transfers.advance(slot, result);
@@ -144,12 +217,12 @@ export class UringBackend implements Backend {
     this.#request.offset[0] = transfers.offset[slot];
     if (result >= 0) {
       // The file ended: it is shorter than it was when the bdev was made.
-      return op === Op.READ ? Status.UNRECOVERED_READ_ERROR : Status.WRITE_FAULT;
+      return op === Op.READ ? Result.READ_ERROR : Result.WRITE_ERROR;
     }
     if (dsync && writeLost(-result)) {
       this.#writeBack.fail(-result);
     }
-    return transferStatus(op, -result);
+    return transferResult(op, -result);
   }
 
   /** The sync that a slot joined has ended. */
@@ -162,24 +235,25 @@ export class UringBackend implements Backend {
       if (syncLost(-result)) {
         this.#writeBack.fail(-result);
       }
-      return Status.WRITE_FAULT_FOR_GOOD;
+      return Result.NOT_DURABLE;
     }
     return this.#durable();
   }
 
   /** A sync succeeded: so it says, but another may have been told meanwhile that data is gone. */
   #durable(): number {
-    return this.#writeBack.failed ? Status.WRITE_FAULT_FOR_GOOD : Status.SUCCESS;
+    return this.#writeBack.failed ? Result.NOT_DURABLE : Result.OK;
   }
 
   touches(slot: number, memory: HostRanges): boolean {
     return this.#transfers.touches(slot, memory);
   }
 
-  /** A flush uses no memory. Reads and writes use that of whoever asked for them, until they end. */
+  /** Only reads and writes use memory of whoever asked for them, until they end. */
   detach(slot: number): Detached {
-    if (this.#transfers.op[slot] !== Op.FLUSH) {
-      return Detached.NO;
+    const op = this.#transfers.op[slot];
+    if (op !== Op.FLUSH) {
+      return op > Op.FLUSH ? Detached.ALONE : Detached.NO;
     }
     if (this.#syncs.leads(slot)) {
       return Detached.ALONE;
@@ -193,22 +267,22 @@ export class UringBackend implements Backend {
   }
 }
 
-/** errno of a failed read or write → the NVMe status that tells the guest what happened. */
-function transferStatus(op: number, errno: number): number {
+/** errno of a failed read or write → what happened. */
+function transferResult(op: number, errno: number): number {
   switch (errno) {
     case ENOSPC:
     case EDQUOT:
     case EFBIG:
-      return Status.CAPACITY_EXCEEDED;
+      return Result.NO_SPACE;
     case EROFS:
     case EPERM:
     case EBADF:
-      return op === Op.READ ? Status.INTERNAL_ERROR : Status.NAMESPACE_WRITE_PROTECTED;
+      return op === Op.READ ? Result.FAILED : Result.READ_ONLY;
     case EFAULT:
-      return Status.DATA_TRANSFER_ERROR;
+      return Result.BAD_MEMORY;
     case ENOMEM:
-      return Status.INTERNAL_ERROR;
+      return Result.FAILED;
     default:
-      return op === Op.READ ? Status.UNRECOVERED_READ_ERROR : Status.WRITE_FAULT;
+      return op === Op.READ ? Result.READ_ERROR : Result.WRITE_ERROR;
   }
 }

@@ -3,6 +3,7 @@
  * Their geometry is the base's, and so is all that they hold: they go before it.
  */
 import { ErrnoError } from '../util/errors.ts';
+import type { BackendDescriptor } from './bdev.ts';
 import {
   type Latencies,
   type Latency,
@@ -14,6 +15,19 @@ import { type BdevIdentity, Disk } from './disk.ts';
 import type { FailedFile } from './failed-files.ts';
 import { clearInjections, type Injection, inject, makeInjections } from './injections.ts';
 import type { Op } from './op.ts';
+
+/** Another bdev's I/O, later (`delay.ts`) or with errors (`error.ts`). */
+export interface DelayDescriptor extends BackendDescriptor {
+  readonly kind: 'delay';
+  readonly latencies: SharedArrayBuffer;
+  readonly base: BackendDescriptor;
+}
+
+export interface ErrorDescriptor extends BackendDescriptor {
+  readonly kind: 'error';
+  readonly injections: SharedArrayBuffer;
+  readonly base: BackendDescriptor;
+}
 
 export abstract class WrapperDisk extends Disk {
   readonly base: Disk;
@@ -34,6 +48,10 @@ export abstract class WrapperDisk extends Disk {
       this.renew();
     }
     return super.generation;
+  }
+
+  get hints() {
+    return this.base.hints;
   }
 
   override get failure(): FailedFile | undefined {
@@ -66,8 +84,8 @@ export class DelayBdev extends WrapperDisk {
     this.#latencies = makeLatencies(latencies);
   }
 
-  get backend() {
-    return { kind: 'delay', latencies: this.#latencies, base: this.base.backend } as const;
+  get backend(): DelayDescriptor {
+    return { kind: 'delay', latencies: this.#latencies, base: this.base.backend };
   }
 
   get latencies(): Latencies {
@@ -101,8 +119,8 @@ export class ErrorBdev extends WrapperDisk {
   readonly productName = 'Error Injection Disk';
   readonly #injections = makeInjections();
 
-  get backend() {
-    return { kind: 'error', injections: this.#injections, base: this.base.backend } as const;
+  get backend(): ErrorDescriptor {
+    return { kind: 'error', injections: this.#injections, base: this.base.backend };
   }
 
   /** In place of what was to be injected into `op` before. */

@@ -30,6 +30,7 @@ const ops = (counted: Counted): Sample[] =>
     { labels: { ...labels, op: 'read' }, value: io.readOps },
     { labels: { ...labels, op: 'write' }, value: io.writeOps },
     { labels: { ...labels, op: 'flush' }, value: io.flushOps },
+    { labels: { ...labels, op: 'other' }, value: io.otherOps },
   ]);
 
 const bytes = (counted: Counted): Sample[] =>

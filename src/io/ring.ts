@@ -40,7 +40,7 @@ const SETUP_FLAGS =
   UringSetup.DEFER_TASKRUN |
   UringSetup.TASKRUN_FLAG;
 
-/** User data of the poll on a reactor's own eventfd. Slots are above it, polls of other descriptors below. */
+/** User data of the poll on a reactor's own eventfd. Slots are above it, and above these the tags of backends; a plane's polls are below. */
 export const WAKE = -1;
 /** User data of a completion that nobody waits for: of something taken back too late. */
 export const UNHEARD = -2;
@@ -142,6 +142,19 @@ export class Ring {
     this.inflight += 1;
   }
 
+  /** fallocate of a registered file: `lengths[index]` bytes. `mode`: FALLOC_FL_…. A thread of the kernel carries it out. */
+  prepareFallocate(
+    file: number,
+    mode: number,
+    offLo: number,
+    offHi: number,
+    lengths: Float64Array,
+    index: number,
+    userData: number,
+  ): void {
+    this.prepareTransfer(UringOp.FALLOCATE, file, lengths, index, mode, offLo, offHi, 0, userData);
+  }
+
   /** fdatasync of a registered file. */
   prepareSync(file: number, userData: number): void {
     const opcode = UringOp.FSYNC | (IOSQE_FIXED_FILE << 8);
@@ -167,11 +180,24 @@ export class Ring {
 
   /** Completes the timeout with that user data now. Has no completion of its own, but if it comes too late one with `ownUserData`. */
   cancelTimeout(userData: number, ownUserData: number): void {
+    this.makeRoom();
+    const opcode = UringOp.TIMEOUT_REMOVE | (IOSQE_CQE_SKIP_SUCCESS << 8);
+    const at = this.#prepare(opcode, -1, 0, 0, 0, 0, ownUserData);
+    this.#sqes[at + ADDR] = userData;
+    this.#sqes[at + ADDR + 1] = 0;
+  }
+
+  /** Before what is prepared beyond the one SQE a slot that there is room for. */
+  makeRoom(): void {
     if (this.prepared > this.#sqMask >> 1) {
-      // Beyond the one SQE a command that there is room for.
       this.submit();
     }
-    const opcode = UringOp.TIMEOUT_REMOVE | (IOSQE_CQE_SKIP_SUCCESS << 8);
+  }
+
+  /** Calls back the operation with that user data, if the kernel can: it ends soon. Has no completion of its own, but if it comes too late. */
+  cancel(userData: number, ownUserData: number): void {
+    this.makeRoom();
+    const opcode = UringOp.ASYNC_CANCEL | (IOSQE_CQE_SKIP_SUCCESS << 8);
     const at = this.#prepare(opcode, -1, 0, 0, 0, 0, ownUserData);
     this.#sqes[at + ADDR] = userData;
     this.#sqes[at + ADDR + 1] = 0;
@@ -184,9 +210,9 @@ export class Ring {
     this.#sqes[at + ADDR + 1] = 0;
   }
 
-  /** Completes once, when the descriptor is or becomes readable. */
-  preparePollOnce(fd: number, userData: number): void {
-    const at = this.#prepare(UringOp.POLL_ADD, fd, 0, 0, 0, POLLIN, userData);
+  /** Completes once, when the descriptor is or becomes ready. */
+  preparePollOnce(fd: number, userData: number, events = POLLIN): void {
+    const at = this.#prepare(UringOp.POLL_ADD, fd, 0, 0, 0, events, userData);
     this.#sqes[at + ADDR] = 0;
     this.#sqes[at + ADDR + 1] = 0;
   }

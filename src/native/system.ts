@@ -8,6 +8,8 @@ export type System = Pick<
   | 'addressOf'
   | 'revoke'
   | 'bindCopyBatch'
+  | 'bindCompareBatch'
+  | 'bindZeroMemory'
   | 'bindClock'
   | 'bindThreadClock'
   | 'eventfdSignal'

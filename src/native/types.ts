@@ -76,6 +76,13 @@ export interface NativeAddon {
    * instead of 60 ns. The list may be rewritten between calls.
    */
   bindCopyBatch(list: Float64Array): (count: number) => void;
+  /** The same for comparisons: [one, other, length] triples. Hot. Whether all pieces are equal. */
+  bindCompareBatch(list: Float64Array): (count: number) => boolean;
+  /**
+   * Hot. Zeroes `range[1]` bytes at the host address `range[0]` (of three), of a mapping that `mapAnonymous` made with huge pages: whole pages are given
+   * back (MADV_DONTNEED). The caller has checked the range. `range` views a SharedArrayBuffer.
+   */
+  bindZeroMemory(range: Float64Array): () => void;
 
   // --- UNIX sockets (non-blocking, close-on-exec) -----------------------------------------------------------------
 
@@ -257,6 +264,8 @@ export interface FileStatus {
   /** Of the device that it stands for. */
   readonly rdev: bigint;
   readonly uid: number;
+  /** What the file system is best written in (st_blksize). Bytes. */
+  readonly blockSize: number;
 }
 
 /** Bytes. */

@@ -3,6 +3,8 @@ import { MAX_ASYNC_EVENT_REQUESTS, MAX_ERROR_LOG_ENTRIES } from '../limits.ts';
 import { Csi } from '../spec/admin.ts';
 import {
   Cmic,
+  Dlfeat,
+  DlfeatValue,
   EntrySizes,
   Frmw,
   IDENTIFY_SIZE,
@@ -15,6 +17,7 @@ import {
   Nidt,
   Nmic,
   Nsattr,
+  Nsfeat,
   Nstat,
   Oacs,
   Oaes,
@@ -114,11 +117,21 @@ export function identifyNamespace(namespace: Namespace | undefined, shared: bool
   if (namespace === undefined) {
     return new Uint8Array(IDENTIFY_SIZE);
   }
+  const granuleZ = namespace.granularity / namespace.blockSize - 1;
   return IdentifyNamespace.encode({
     nsze: namespace.numBlocks,
     ncap: namespace.numBlocks,
     nuse: namespace.numBlocks,
+    nsfeat: Nsfeat.encode({ optperf: true }),
     nmic: Nmic.encode({ shared }),
+    dlfeat: namespace.readsZeroes
+      ? Dlfeat.encode({ value: DlfeatValue.ZEROES, writeZeroes: true })
+      : 0,
+    npwg: granuleZ,
+    npwa: granuleZ,
+    npdg: granuleZ,
+    npda: granuleZ,
+    nows: granuleZ,
     nsattr: Nsattr.encode({ writeProtected: namespace.readonly }),
     nguid: hex(namespace.nguid ?? ''),
     eui64: hex(namespace.eui64 ?? ''),

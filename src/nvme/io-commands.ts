@@ -2,13 +2,24 @@
  * The I/O commands that are carried out (`plane/engine.ts`), and what the controller says of them: Identify and the log of effects are made
  * of this list.
  */
+import { changesBlocks, Op } from '../bdev/op.ts';
 import type { Oncs } from '../spec/identify.ts';
-import { Flush, Read, Write } from '../spec/nvm.ts';
+import {
+  Compare,
+  DatasetManagement,
+  Flush,
+  Read,
+  Verify,
+  Write,
+  WriteZeroes,
+} from '../spec/nvm.ts';
 import type { EffectsValues } from './admin/command.ts';
 
 export interface IoCommand {
   readonly name: string;
   readonly opcode: number;
+  /** What the request layer is asked for. */
+  readonly op: Op;
   /** In the log of effects, beside CSUPP. */
   readonly effects: EffectsValues;
   /** The bit of ONCS that says that the command is supported. */
@@ -16,7 +27,29 @@ export interface IoCommand {
 }
 
 export const IO_COMMANDS: readonly IoCommand[] = [
-  { name: Flush.name, opcode: Flush.opcode, effects: {} },
-  { name: Write.name, opcode: Write.opcode, effects: { lbcc: true } },
-  { name: Read.name, opcode: Read.opcode, effects: {} },
+  describe(Flush, Op.FLUSH),
+  describe(Write, Op.WRITE),
+  describe(Read, Op.READ),
+  describe(Compare, Op.COMPARE, 'compare'),
+  describe(WriteZeroes, Op.WRITE_ZEROES, 'writeZeroes'),
+  describe(DatasetManagement, Op.DISCARD, 'datasetManagement'),
+  describe(Verify, Op.VERIFY, 'verify'),
 ];
+
+function describe(
+  { name, opcode }: { readonly name: string; readonly opcode: number },
+  op: Op,
+  oncs?: IoCommand['oncs'],
+): IoCommand {
+  const effects = changesBlocks(op) ? { lbcc: true } : {};
+  return { name, opcode, op, effects, ...(oncs !== undefined && { oncs }) };
+}
+
+/** In place of an operation: no such command. */
+export const NO_OP = 0xff;
+
+/** Operation by opcode, or NO_OP. */
+export const OP_OF_OPCODE = new Uint8Array(256).fill(NO_OP);
+for (const { opcode, op } of IO_COMMANDS) {
+  OP_OF_OPCODE[opcode] = op;
+}

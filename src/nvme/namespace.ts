@@ -6,6 +6,10 @@ export interface Namespace {
   readonly blockSize: number;
   readonly numBlocks: number;
   readonly readonly: boolean;
+  /** Writes and deallocations of whole pieces of this size, aligned to it, are best. Bytes, a multiple of the block size. */
+  readonly granularity: number;
+  /** Deallocated blocks read as zeroes. */
+  readonly readsZeroes: boolean;
   /** Lower-case with dashes. */
   readonly uuid: string;
   /** 32 hex digits. */

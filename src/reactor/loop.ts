@@ -12,8 +12,9 @@ import { Transfers } from '../bdev/transfers.ts';
 import { CopyBatch } from '../io/copies.ts';
 import { RegisteredFiles } from '../io/files.ts';
 import { type Ring, WAKE } from '../io/ring.ts';
+import { RingTags } from '../io/tags.ts';
 import { Timers } from '../io/timers.ts';
-import { MAX_MESSAGES_PER_ROUND } from '../limits.ts';
+import { MAX_INFLIGHT, MAX_MESSAGES_PER_ROUND } from '../limits.ts';
 import { type PlaneMessage, type ReactorTask, Total, Word } from './control.ts';
 import type { MakePlane, Plane } from './plane.ts';
 import type { Platform } from './platform.ts';
@@ -32,6 +33,7 @@ export class Reactor implements Sleeper {
   readonly #task: ReactorTask;
   readonly #platform: Platform;
   readonly #ring: Ring;
+  readonly #tags: RingTags;
   readonly #requests: Requests;
   readonly #plane: Plane;
   readonly #rest: Rest;
@@ -52,6 +54,7 @@ export class Reactor implements Sleeper {
     this.#words = new Int32Array(task.control);
     this.#totals = new Float64Array(task.control);
     this.#ring = platform.ring;
+    this.#tags = new RingTags(this.#ring);
     const { system } = platform;
     const context: BackendContext = {
       reactor: task.index,
@@ -62,9 +65,12 @@ export class Reactor implements Sleeper {
       request: new Request(),
       transfers: new Transfers(system),
       timers: new Timers(this.#ring, system),
+      tags: this.#tags,
       syncs: new SyncLinks(),
       ended: new EndedSlots(),
       bounces: undefined,
+      steps: undefined,
+      kept: undefined,
     };
     this.#requests = new Requests(context);
     this.#plane = makePlane({
@@ -121,10 +127,15 @@ export class Reactor implements Sleeper {
     return true;
   }
 
-  /** Main learns of it at once: whoever has nothing under way here need not wait for those who have. */
-  die(error: Error): void {
+  #leave(): void {
     this.#ends = true;
     this.#requests.leaveAll();
+    this.#tags.retireAll();
+  }
+
+  /** Main learns of it at once: whoever has nothing under way here need not wait for those who have. */
+  die(error: Error): void {
+    this.#leave();
     this.#holders = this.#requests.holders();
     this.#platform.post({ kind: 'dying', message: error.message, holders: [...this.#holders] });
   }
@@ -140,17 +151,18 @@ export class Reactor implements Sleeper {
       return true;
     }
     if (!this.#ends) {
-      this.#ends = true;
-      this.#requests.leaveAll();
+      this.#leave();
     }
     if (ring.inflight > 0) {
       ring.wait(UNBOUNDED);
       const count = ring.ready();
       for (let i = 0; i < count; i++) {
         const slot = ring.userData(i);
-        if (slot >= 0) {
+        if (slot >>> 0 < MAX_INFLIGHT) {
           ring.inflight -= 1;
           this.#endOne(slot, ring.result(i));
+        } else if (slot >= 0) {
+          this.#tags.completed(slot, ring.result(i));
         }
       }
       ring.advance(count);
@@ -196,6 +208,10 @@ export class Reactor implements Sleeper {
       work += requests.resume();
     }
     work += this.#pollRing();
+    if (requests.ends) {
+      requests.finishEnded();
+      work += 1;
+    }
     plane.publish();
     if (requests.settles) {
       requests.settle();
@@ -218,9 +234,11 @@ export class Reactor implements Sleeper {
     this.#requests.clock.read();
     for (let i = 0; i < count; i++) {
       const slot = ring.userData(i);
-      if (slot >= 0) {
+      if (slot >>> 0 < MAX_INFLIGHT) {
         ring.inflight -= 1;
         this.#requests.finish(slot, ring.result(i));
+      } else if (slot >= 0) {
+        this.#tags.completed(slot, ring.result(i));
       } else if (slot === WAKE) {
         this.#platform.readWake();
         if (!ring.more(i)) {
@@ -297,6 +315,7 @@ export class Reactor implements Sleeper {
 
   sleep(microseconds: number, completions: number): void {
     this.#signal(true);
-    this.#ring.wait(microseconds, completions);
+    // One completion of a tag may be all that comes, and end every request.
+    this.#ring.wait(microseconds, this.#tags.any ? 1 : completions);
   }
 }

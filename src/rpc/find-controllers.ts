@@ -3,7 +3,7 @@ import { Type } from 'typebox';
 import type { Target } from '../target/target.ts';
 import type { ControllerInfo } from '../target/types.ts';
 import { ErrnoError, InvalidError } from '../util/errors.ts';
-import { Path, Text, U16_MAX, Uint } from './schema.ts';
+import { Path, Text, U16_MAX, Uint } from '../util/schema.ts';
 
 const { Optional } = Type;
 

@@ -3,7 +3,7 @@
  */
 import { type TProperties, Type } from 'typebox';
 import { EVENT_TYPES } from '../target/events.ts';
-import { Count } from './schema.ts';
+import { Count } from '../util/schema.ts';
 
 const { Optional } = Type;
 const Ns = (description: string) => Type.Number({ description: `ns; ${description}` });

@@ -274,6 +274,9 @@ export const Nsfeat = word('NSFEAT', {
   uidreuse: flag(3),
   optperf: flag(4),
 });
+/** DLFEAT: what a deallocated block reads as; whether Write Zeroes knows the Deallocate bit. NVM Command Set 1.0 figure 97. */
+export const Dlfeat = word('DLFEAT', { value: bits(0, 3), writeZeroes: flag(3), guard: flag(4) });
+export const DlfeatValue = { NOT_TOLD: 0, ZEROES: 1, ONES: 2 } as const;
 /** FLBAS: the LBA format in use, its lower and upper bits. */
 export const Flbas = word('FLBAS', {
   formatLow: bits(0, 4),

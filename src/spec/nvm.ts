@@ -1,5 +1,6 @@
 /** The commands of block storage and their command dwords. Layouts only. NVM Command Set Specification 1.0 §3.2. */
 import { bits, flag, word } from '../util/bits.ts';
+import { struct, u32, u64 } from '../util/struct.ts';
 import { command, qword } from './command.ts';
 
 /** Opcodes. NVM Command Set 1.0 figure 16. */
@@ -38,14 +39,33 @@ export const WriteUncorrectable = command('WriteUncorrectable', NvmOpcode.WRITE_
   12: { nlbZ: bits(0, 16) },
 });
 /** §3.2.8. `deac`: deallocate. */
+export const WriteZeroesDword12 = word('WriteZeroes.cdw12', {
+  nlbZ: bits(0, 16),
+  deac: flag(25),
+  prinfo: bits(26, 4),
+  fua: flag(30),
+  lr: flag(31),
+});
 export const WriteZeroes = command('WriteZeroes', NvmOpcode.WRITE_ZEROES, {
   10: { slba: qword },
-  12: { nlbZ: bits(0, 16), deac: flag(25), prinfo: bits(26, 4), fua: flag(30), lr: flag(31) },
+  12: WriteZeroesDword12.fields,
 });
 /** §3.2.3. `ad`: deallocate. */
+export const DatasetDword10 = word('DatasetManagement.cdw10', { nrZ: bits(0, 8) });
+export const DatasetDword11 = word('DatasetManagement.cdw11', {
+  idr: flag(0),
+  idw: flag(1),
+  ad: flag(2),
+});
 export const DatasetManagement = command('DatasetManagement', NvmOpcode.DATASET_MANAGEMENT, {
-  10: { nrZ: bits(0, 8) },
-  11: { idr: flag(0), idw: flag(1), ad: flag(2) },
+  10: DatasetDword10.fields,
+  11: DatasetDword11.fields,
+});
+/** A range of it. Figure 40. `length`: blocks. */
+export const DsmRange = struct('DsmRange', 16, {
+  attributes: u32(0),
+  length: u32(4),
+  slba: u64(8),
 });
 /** §3.2.2. */
 export const Copy = command('Copy', NvmOpcode.COPY, {

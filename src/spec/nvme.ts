@@ -87,6 +87,8 @@ export const Status = {
   NAMESPACE_WRITE_PROTECTED: generic(0x20),
   LBA_OUT_OF_RANGE: generic(0x80),
   CAPACITY_EXCEEDED: generic(0x81),
+  /** Retryable: no DNR. */
+  NAMESPACE_NOT_READY: StatusField.encode({ sc: 0x82 }),
   // Command specific (SCT 1)
   COMPLETION_QUEUE_INVALID: specific(0x00),
   INVALID_QUEUE_IDENTIFIER: specific(0x01),
@@ -104,6 +106,10 @@ export const Status = {
   /** Another try is of no use. */
   WRITE_FAULT_FOR_GOOD: media(0x80, true),
   UNRECOVERED_READ_ERROR: media(0x81),
+  COMPARE_FAILURE: media(0x85, true),
+  // Path related (SCT 3)
+  /** Retryable, on another path if there is one. */
+  INTERNAL_PATH_ERROR: StatusField.encode({ sc: 0x00, sct: 3 }),
 } as const;
 
 /** NSID that means all namespaces. */

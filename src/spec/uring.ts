@@ -37,6 +37,8 @@ export const UringOp = {
   POLL_REMOVE: 7,
   TIMEOUT: 11,
   TIMEOUT_REMOVE: 12,
+  ASYNC_CANCEL: 14,
+  FALLOCATE: 17,
   READ: 22,
   WRITE: 23,
 } as const;
@@ -58,10 +60,15 @@ export const POLL_ADD_MULTI = 1;
 /** CQE flag: a multishot request stays armed. */
 export const CQE_F_MORE = 1 << 1;
 export const POLLIN = 1;
+export const POLLOUT = 4;
 
 export const FSYNC_DATASYNC = 1;
 /** Per-write O_DSYNC: data and the metadata needed to read it are on stable storage at completion. */
 export const RWF_DSYNC = 2;
+
+/** Modes of FALLOCATE (linux/falloc.h): a hole, or zeroes that hold their blocks; neither changes the file's size. */
+export const FALLOCATE_HOLE = 0x02 | 0x01;
+export const FALLOCATE_ZEROES = 0x10 | 0x01;
 
 /** struct __kernel_timespec. */
 export const Timespec = struct('__kernel_timespec', 16, { seconds: u64(0), nanoseconds: u64(8) });

@@ -2,17 +2,17 @@
  * Changes of bdevs: each in the order of its bdev, then of the one on top of it, then of the subsystem that uses that, whose guests are told.
  * Owned by main.
  */
-import type { Latencies, Latency } from '../bdev/delay.ts';
-import type { Disk, Geometry } from '../bdev/disk.ts';
+import type { Latency } from '../bdev/delay.ts';
+import type { Disk } from '../bdev/disk.ts';
 import type { FailedFile, FailedFiles } from '../bdev/failed-files.ts';
-import { FileBdev, type FileBdevOptions } from '../bdev/file.ts';
+import { FileBdev } from '../bdev/file.ts';
+import type { BdevKind, BdevParams } from '../bdev/kind.ts';
 import type { RateLimits } from '../bdev/limiter.ts';
 import { reopenFile } from '../bdev/reopen.ts';
 import type { DelayBdev } from '../bdev/wrapper.ts';
 import { describeError, ErrnoError, errnoName, strerror } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';
 import { patiently } from '../util/patience.ts';
-import type { BdevNaming } from './bdevs.ts';
 import type { Parts } from './parts.ts';
 import type { Reactors } from './reactors.ts';
 import type { SubsystemChanges } from './subsystem-changes.ts';
@@ -46,37 +46,17 @@ export class BdevChanges {
 
   // --- making and deleting ----------------------------------------------------------------------------------------
 
-  createNull(naming: BdevNaming, geometry: Geometry): Promise<Disk> {
-    return this.#create(naming.name, () => this.#parts.bdevs.createNull(naming, geometry));
-  }
-
-  createMalloc(naming: Partial<BdevNaming>, geometry: Geometry): Promise<Disk> {
-    return this.#create(naming.name, () => this.#parts.bdevs.createMalloc(naming, geometry));
-  }
-
-  createFile(naming: BdevNaming, options: FileBdevOptions): Promise<Disk> {
-    return this.#create(naming.name, () => this.#parts.bdevs.createFile(naming, options));
-  }
-
-  async createDelay(naming: BdevNaming, baseName: string, latencies: Latencies): Promise<Disk> {
+  async create(kind: BdevKind, params: BdevParams): Promise<Disk> {
     const { bdevs } = this.#parts;
-    const making = bdevs.making(baseName);
+    const making = kind.base === undefined ? undefined : bdevs.making(String(params[kind.base]));
     if (making !== undefined) {
       await making;
     }
-    return this.#create(naming.name, () => bdevs.createDelay(naming, baseName, latencies));
+    const name = typeof params.name === 'string' ? params.name : undefined;
+    return this.#create(name, () => bdevs.create(kind, params));
   }
 
-  async createError(baseName: string, uuid?: string): Promise<Disk> {
-    const { bdevs } = this.#parts;
-    const making = bdevs.making(baseName);
-    if (making !== undefined) {
-      await making;
-    }
-    return this.#create(undefined, () => bdevs.createError(baseName, uuid));
-  }
-
-  async #create(name: string | undefined, make: () => Promise<Disk> | Disk): Promise<Disk> {
+  async #create(name: string | undefined, make: () => Promise<Disk>): Promise<Disk> {
     const { bdevs, changes, events } = this.#parts;
     const leaving = name === undefined ? undefined : bdevs.leavingOf(name);
     if (leaving !== undefined) {

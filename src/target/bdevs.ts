@@ -1,22 +1,14 @@
 /** The bdevs of the target: how they come to be, and their indices. Who has which name and uses which is in the model. Owned by main. */
-import { MallocBdev, NullBdev } from '../bdev/create.ts';
-import type { Latencies } from '../bdev/delay.ts';
-import type { BdevIdentity, Disk, Geometry } from '../bdev/disk.ts';
-import { FileBdev, type FileBdevOptions, type FileContext } from '../bdev/file.ts';
-import { DelayBdev, ErrorBdev, type WrapperDisk } from '../bdev/wrapper.ts';
+import type { BdevIdentity, Disk } from '../bdev/disk.ts';
+import { FileBdev, type FileContext } from '../bdev/file.ts';
+import type { BdevKind, BdevParams } from '../bdev/kind.ts';
 import { MAX_BDEVS } from '../limits.ts';
 import { ErrnoError } from '../util/errors.ts';
 import { randomUuid, uuidFromName } from '../util/uuid.ts';
 import { planOfBdev } from './bdev-plan.ts';
 import { Making } from './making.ts';
-import { uuidOfFile } from './model/bdevs.ts';
+import { nameOf, uuidOfFile } from './model/bdevs.ts';
 import type { Model } from './model/model.ts';
-
-/** What the operator may choose of a bdev's identity. */
-export interface BdevNaming {
-  readonly name: string;
-  readonly uuid?: string | undefined;
-}
 
 interface Waiter {
   readonly name: string;
@@ -58,38 +50,53 @@ export class Bdevs {
     return bdev;
   }
 
-  /** Throws InvalidError, EEXIST, ENOSPC; the other two as well, and what the system says. */
-  createNull(naming: BdevNaming, geometry: Geometry): Disk {
-    return this.#add(naming, randomUuid(), (identity) => new NullBdev(identity, geometry));
-  }
-
-  /** Without a name it is the next of Malloc0, Malloc1, … */
-  createMalloc(naming: Partial<BdevNaming>, geometry: Geometry): Disk {
-    const name = naming.name ?? this.#model.names.nextMalloc();
-    return this.#add(
-      { ...naming, name },
-      randomUuid(),
-      (identity) => new MallocBdev(identity, geometry),
-    );
-  }
-
   /**
-   * EBUSY if the file is written by another bdev past the page cache, and not by this one. Without a UUID it gets one that the file's path
-   * (or, if the file is served already, its path and the name) always has. Lasts as long as the file system takes to open the file; who
-   * asks for the name or the UUID meanwhile is told that it is taken. ECANCELED if it was deleted before it was there.
+   * Makes a bdev by the parameters of its kind's method. Without a UUID it gets one that is always the same for the same file (or, if that
+   * is served already, the same file and name), and for the same bdev below and name; else one made at random. Lasts as long as a file system
+   * takes to open its file; who asks for the name or the UUID meanwhile is told that it is taken. Rejects with InvalidError, ENODEV, EPERM,
+   * EEXIST, ENOSPC, EBUSY for a file that another bdev writes another way, what the system says, ECANCELED if it was deleted before it was
+   * there.
    */
-  async createFile(naming: BdevNaming, options: FileBdevOptions): Promise<Disk> {
-    const isFree = (uuid: string) => !this.#model.names.isHeld(uuid);
-    const uuid = uuidOfFile(options.filename, naming.name, isFree);
-    const identity = this.#reserve(naming, uuid);
-    const making = new Making(identity, options.module);
-    this.#making.add(making);
-    const opening = FileBdev.open(identity, options, this.#files);
-    try {
-      const bdev = await making.opened(opening);
+  async create(kind: BdevKind, params: BdevParams): Promise<Disk> {
+    const base = kind.base === undefined ? undefined : this.get(String(params[kind.base]));
+    const given = nameOf(`bdev_${kind.name}_create`, params, base?.name);
+    const name = given ?? this.#model.names.nextMalloc();
+    if (base !== undefined) {
+      this.#checkStays(base);
+      this.#model.checkBase(base.name, name);
+    }
+    const identity = this.#reserve(name, this.#uuid(params, name, base));
+    const register = (bdev: Disk): Disk => {
       this.#checkFile(bdev);
       this.#register(bdev);
+      if (base !== undefined) {
+        this.#model.claims.add(base.name, { bdev: bdev.name });
+      }
       return bdev;
+    };
+    let made: Disk | Promise<Disk>;
+    try {
+      made = kind.create(identity, params, { files: this.#files, base });
+    } catch (error) {
+      this.#indices.delete(identity.index);
+      this.#model.names.release(identity.name);
+      throw error;
+    }
+    // What is there at once is known at once: the next request may be about it.
+    return made instanceof Promise ? this.#await(identity, kind, made, register) : register(made);
+  }
+
+  /** Something takes its time to be made, or never is. */
+  async #await(
+    identity: BdevIdentity,
+    { name }: BdevKind,
+    opening: Promise<Disk>,
+    register: (bdev: Disk) => Disk,
+  ): Promise<Disk> {
+    const making = new Making(identity, name);
+    this.#making.add(making);
+    try {
+      return register(await making.opened(opening));
     } catch (error) {
       // A file system that never answers keeps its index for ever: there is an end to how many files are asked for at once.
       const free = () => this.#indices.delete(identity.index);
@@ -102,8 +109,21 @@ export class Bdevs {
     }
   }
 
+  #uuid({ uuid, filename }: BdevParams, name: string, base: Disk | undefined): string {
+    if (typeof uuid === 'string') {
+      return uuid.toLowerCase();
+    }
+    if (typeof filename === 'string') {
+      return uuidOfFile(filename, name, (wanted) => !this.#model.names.isHeld(wanted));
+    }
+    return base === undefined ? randomUuid() : uuidFromName(`${base.uuid}\0${name}`);
+  }
+
   /** See `Model.checkFile`. A bdev that cannot stay is closed. */
-  #checkFile(bdev: FileBdev): void {
+  #checkFile(bdev: Disk): void {
+    if (bdev.fileId === undefined) {
+      return;
+    }
     try {
       this.#model.checkFile(planOfBdev(bdev), bdev.fileId);
     } catch (error) {
@@ -158,50 +178,8 @@ export class Bdevs {
       .filter((bdev) => bdev.file === file);
   }
 
-  /** On top of a bdev that nobody uses. Throws ENODEV, EPERM, EEXIST, InvalidError. */
-  createDelay(naming: BdevNaming, baseName: string, latencies: Latencies): Disk {
-    return this.#wrap(naming, baseName, (id, base) => new DelayBdev(id, base, latencies));
-  }
-
-  /** The same; its name is `EE_` and that of the base, as SPDK has it. */
-  createError(baseName: string, uuid?: string): Disk {
-    const name = `EE_${this.get(baseName).name}`;
-    return this.#wrap({ name, uuid }, baseName, (id, base) => new ErrorBdev(id, base));
-  }
-
-  #wrap(
-    naming: BdevNaming,
-    baseName: string,
-    make: (identity: BdevIdentity, base: Disk) => WrapperDisk,
-  ): Disk {
-    const base = this.get(baseName);
-    this.#checkStays(base);
-    this.#model.checkBase(base.name, naming.name);
-    const uuid = uuidFromName(`${base.uuid}\0${naming.name}`);
-    const bdev = this.#add(naming, uuid, (identity) => make(identity, base));
-    this.#model.claims.add(base.name, { bdev: bdev.name });
-    return bdev;
-  }
-
-  /** Makes a bdev under a free index. If `make` throws, nothing is kept. */
-  #add(naming: BdevNaming, defaultUuid: string, make: (identity: BdevIdentity) => Disk): Disk {
-    const identity = this.#reserve(naming, defaultUuid);
-    let bdev: Disk;
-    try {
-      bdev = make(identity);
-    } catch (error) {
-      this.#indices.delete(identity.index);
-      this.#model.names.release(identity.name);
-      throw error;
-    }
-    this.#register(bdev);
-    return bdev;
-  }
-
   /** Takes an index, if nobody has the name or the UUID. */
-  #reserve(naming: BdevNaming, defaultUuid: string): BdevIdentity {
-    const { name } = naming;
-    const uuid = naming.uuid?.toLowerCase() ?? defaultUuid;
+  #reserve(name: string, uuid: string): BdevIdentity {
     const index = this.#freeIndex();
     this.#model.names.hold(name, uuid);
     this.#indices.add(index);
@@ -222,7 +200,7 @@ export class Bdevs {
   /** It is otherwise than the model has it. */
   changed(bdev: Disk): void {
     if (this.has(bdev)) {
-      this.#model.record(planOfBdev(bdev), bdev instanceof FileBdev ? bdev.fileId : undefined);
+      this.#model.record(planOfBdev(bdev), bdev.fileId);
     }
   }
 

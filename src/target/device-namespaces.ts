@@ -91,6 +91,6 @@ export class DeviceNamespaces {
 }
 
 function present({ nsid, bdev, uuid, nguid, eui64 }: Namespace): NvmeNamespace {
-  const { blockSize, numBlocks, readonly } = bdev;
-  return { nsid, blockSize, numBlocks, readonly, uuid, nguid, eui64 };
+  const { blockSize, numBlocks, readonly, hints } = bdev;
+  return { nsid, blockSize, numBlocks, readonly, ...hints, uuid, nguid, eui64 };
 }

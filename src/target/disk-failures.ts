@@ -1,11 +1,8 @@
 /** What the system said when a guest's command failed, in words for an operator: which disk, where, and why. No data. */
 import { END_OF_FILE, INJECTED } from '../bdev/backend.ts';
-import { Op } from '../bdev/op.ts';
+import { isRanged, OPERATIONS } from '../bdev/op.ts';
 import type { IoFailure } from '../nvme/plane/failure.ts';
 import { errnoName, strerror } from '../util/errors.ts';
-
-/** By Op. */
-const OPERATIONS = ['read', 'write', 'flush'] as const;
 
 export interface DescribedFailure {
   /** For a line of the log. */
@@ -15,10 +12,10 @@ export interface DescribedFailure {
 }
 
 export function describeFailure({ nsid, op, errno, lba, count }: IoFailure): DescribedFailure {
-  const operation = OPERATIONS[op];
+  const operation = OPERATIONS[op].name;
   const [reason, text] = explain(errno);
   // A Flush is about all that was written.
-  const [place, where] = op === Op.FLUSH ? [{}, ''] : [{ lba }, ` at LBA ${lba}`];
+  const [place, where] = isRanged(op) ? [{ lba }, ` at LBA ${lba}`] : [{}, ''];
   const others = count > 1 ? `, the last of ${count} failures` : '';
   return {
     fields: { nsid, operation, ...place, reason, failures: count },

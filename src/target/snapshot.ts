@@ -246,7 +246,7 @@ function total(parts: readonly Tally[]): IoTotals {
     readOps: read.ops,
     writeOps: written.ops,
     flushOps: sum.flushes,
-    otherOps: 0,
+    otherOps: sum.discards.ops + sum.others,
     readBytes: read.bytes,
     writeBytes: written.bytes,
     errors: Object.fromEntries([...sum.errors].map(([status, count]) => [name(status), count])),

@@ -8,12 +8,14 @@ import type { Latencies, Latency } from '../bdev/delay.ts';
 import type { Disk, Geometry } from '../bdev/disk.ts';
 import { FailedFiles } from '../bdev/failed-files.ts';
 import type { FileBdevOptions } from '../bdev/file.ts';
+import type { BdevParams } from '../bdev/kind.ts';
+import { bdevKind } from '../bdev/kinds.ts';
 import type { RateLimits } from '../bdev/limiter.ts';
 import type { DelayBdev } from '../bdev/wrapper.ts';
 import { describeError, FailedError, InvalidError } from '../util/errors.ts';
 import { componentLogger, type Logger } from '../util/log.ts';
 import { BdevChanges } from './bdev-changes.ts';
-import { type BdevNaming, Bdevs } from './bdevs.ts';
+import { Bdevs } from './bdevs.ts';
 import { Changes } from './changes.ts';
 import { TargetEvents } from './events.ts';
 import { Listeners } from './listeners.ts';
@@ -46,6 +48,17 @@ export interface TargetOptions {
     readonly events: TargetEvents;
   }) => Promise<EndpointView>;
 }
+
+/** What the operator may choose of a bdev's identity. */
+export interface BdevNaming {
+  readonly name: string;
+  readonly uuid?: string | undefined;
+}
+
+const geometryParams = ({ blockSize, numBlocks }: Geometry) => ({
+  block_size: blockSize,
+  num_blocks: numBlocks,
+});
 
 export class Target {
   readonly reactors: Reactors;
@@ -140,26 +153,37 @@ export class Target {
 
   // --- bdevs ----------------------------------------------------------------------------------------------------
 
-  createNull(naming: BdevNaming, geometry: Geometry): Promise<Disk> {
-    return this.#bdevChanges.createNull(naming, geometry);
+  /** Makes a bdev by the parameters of the method `bdev_KIND_create`, checked. See `Bdevs.create` for how it rejects. */
+  createBdev(kind: string, params: BdevParams): Promise<Disk> {
+    return this.#bdevChanges.create(bdevKind(kind), params);
   }
 
-  createMalloc(naming: Partial<BdevNaming>, geometry: Geometry): Promise<Disk> {
-    return this.#bdevChanges.createMalloc(naming, geometry);
+  // The same, for those who write programs.
+
+  createNull({ name, uuid }: BdevNaming, geometry: Geometry): Promise<Disk> {
+    return this.createBdev('null', { name, uuid, ...geometryParams(geometry) });
   }
 
-  createFile(naming: BdevNaming, options: FileBdevOptions): Promise<Disk> {
-    return this.#bdevChanges.createFile(naming, options);
+  /** Without a name it is the next of Malloc0, Malloc1, … */
+  createMalloc({ name, uuid }: Partial<BdevNaming>, geometry: Geometry): Promise<Disk> {
+    return this.createBdev('malloc', { name, uuid, ...geometryParams(geometry) });
+  }
+
+  createFile({ name, uuid }: BdevNaming, options: FileBdevOptions): Promise<Disk> {
+    const { module, blockSize: block_size, ...rest } = options;
+    return this.createBdev(module, { name, uuid, block_size, ...rest });
   }
 
   /** Rejects with ENODEV without the base, EPERM if that is in use. */
-  createDelay(naming: BdevNaming, baseName: string, latencies: Latencies): Promise<Disk> {
-    return this.#bdevChanges.createDelay(naming, baseName, latencies);
+  createDelay({ name, uuid }: BdevNaming, base: string, latencies: Latencies): Promise<Disk> {
+    const named = Object.entries(latencies).map(([key, us]) => [`${key}_latency`, us]);
+    const params = { name, uuid, base_bdev_name: base, ...Object.fromEntries(named) };
+    return this.createBdev('delay', params);
   }
 
   /** The same. */
-  createError(baseName: string, uuid?: string): Promise<Disk> {
-    return this.#bdevChanges.createError(baseName, uuid);
+  createError(base: string, uuid?: string): Promise<Disk> {
+    return this.createBdev('error', { base_name: base, uuid });
   }
 
   /**

@@ -1,14 +1,22 @@
 /**
- * Random reads, writes and flushes from several queues at once, checked against a copy of the disk. Each worker has a part of the disk of
+ * Random reads, writes, compares, verifies, zeroes, discards and flushes from several queues at once, checked against a copy of the disk. Each worker has a part of the disk of
  * its own, as NVMe orders no commands that are under way together.
  */
 import assert from 'node:assert/strict';
 import type { QueuePair } from '../../src/client/queue-pair.ts';
 import { MAX_TRANSFER_BYTES } from '../../src/limits.ts';
-import { NvmOpcode, RangeDword12 } from '../../src/spec/nvm.ts';
+import {
+  DatasetDword11,
+  DsmRange,
+  NvmOpcode,
+  RangeDword12,
+  WriteZeroesDword12,
+} from '../../src/spec/nvm.ts';
 import { Random } from './random.ts';
 import { PagePool, Scatter } from './scatter.ts';
 import { MIB, type TestTarget } from './target.ts';
+
+const { deac: DEAC, fua: FUA } = WriteZeroesDword12.mask;
 
 export interface Workload {
   readonly pairs: readonly QueuePair[];
@@ -54,7 +62,11 @@ async function work(load: Workload, pair: QueuePair, part: Part): Promise<void> 
     }
     const blocks = random.size(mostBlocks);
     const lba = part.first + random.below(part.count - blocks + 1);
-    await transfer(load, pair, lba, blocks, random.chance(0.5));
+    if (random.chance(0.2)) {
+      await random.pick([zero, discard, verify, compare])(load, pair, lba, blocks);
+    } else {
+      await transfer(load, pair, lba, blocks, random.chance(0.5));
+    }
   }
 }
 
@@ -92,6 +104,59 @@ async function transfer(
   assert.ok(buffer.intact, `${what}: bytes around the buffer`);
   buffer.release();
 }
+
+type Command = (load: Workload, pair: QueuePair, lba: number, blocks: number) => Promise<void>;
+
+const zero: Command = async ({ nsid, blockSize, copy, random }, pair, lba, blocks) => {
+  copy.fill(0, lba * blockSize, (lba + blocks) * blockSize);
+  const fields = { opcode: NvmOpcode.WRITE_ZEROES, nsid, cdw10: lba };
+  const flags = random.pick([0, DEAC, FUA, DEAC | FUA]);
+  const { status } = await pair.execute({ ...fields, cdw12: (blocks - 1) | flags });
+  assert.equal(status, 0, `write zeroes of ${blocks} blocks at ${lba}`);
+};
+
+/** In up to three ranges. Every bdev but null gives zeroes for what is gone. */
+const discard: Command = async ({ nsid, blockSize, copy, pool, random }, pair, lba, blocks) => {
+  const cuts = [0, random.below(blocks + 1), random.below(blocks + 1), blocks].sort(
+    (a, b) => a - b,
+  );
+  const buffer = new Scatter(pool, 3 * DsmRange.size, random, random.below(1024) * 4);
+  const ranges = new Uint8Array(3 * DsmRange.size);
+  for (let i = 0; i < 3; i++) {
+    const [slba, length] = [lba + cuts[i], cuts[i + 1] - cuts[i]];
+    ranges.set(DsmRange.encode({ attributes: random.bits(), length, slba }), i * DsmRange.size);
+  }
+  buffer.write(ranges);
+  copy.fill(0, lba * blockSize, (lba + blocks) * blockSize);
+  const { prp1, prp2 } = buffer;
+  const fields = { opcode: NvmOpcode.DATASET_MANAGEMENT, nsid, prp1, prp2 };
+  const { status } = await pair.execute({ ...fields, cdw10: 2, cdw11: DatasetDword11.mask.ad });
+  assert.equal(status, 0, `deallocation of ${blocks} blocks at ${lba}`);
+  buffer.release();
+};
+
+const verify: Command = async ({ nsid }, pair, lba, blocks) => {
+  const fields = { opcode: NvmOpcode.VERIFY, nsid, cdw10: lba, cdw12: blocks - 1 };
+  const { status } = await pair.execute(fields);
+  assert.equal(status, 0, `verify of ${blocks} blocks at ${lba}`);
+};
+
+/** With what is there, or with a byte changed. */
+const compare: Command = async ({ nsid, blockSize, copy, pool, random }, pair, lba, blocks) => {
+  const buffer = new Scatter(pool, blocks * blockSize, random, chooseOffset(random));
+  const data = copy.slice(lba * blockSize, (lba + blocks) * blockSize);
+  const differs = random.chance(0.5);
+  if (differs) {
+    data[random.below(data.length)] ^= 1 << random.below(8);
+  }
+  buffer.write(data);
+  const { prp1, prp2 } = buffer;
+  const fields = { opcode: NvmOpcode.COMPARE, nsid, prp1, prp2, cdw10: lba, cdw12: blocks - 1 };
+  const { status } = await pair.execute(fields);
+  assert.equal(status & 0x7ff, differs ? 0x285 : 0, `compare of ${blocks} blocks at ${lba}`);
+  assert.ok(buffer.intact, 'bytes around the buffer');
+  buffer.release();
+};
 
 /** Page aligned, block aligned, or any dword. */
 function chooseOffset(random: Random): number {

@@ -1,6 +1,7 @@
 /** What a controller tells of its health: errors of disks, critical warnings, telemetry, firmware. NVMe Base 2.0 §5.16.1, §5.12, §5.13. */
 import assert from 'node:assert/strict';
 import t, { type Test } from 'tap';
+import type { FileDescriptor } from '../../src/bdev/file.ts';
 import { Op } from '../../src/bdev/op.ts';
 import { ErrorBdev } from '../../src/bdev/wrapper.ts';
 import { WriteBack } from '../../src/bdev/write-back.ts';
@@ -80,8 +81,7 @@ t.test('a disk that has lost data is a critical warning, and an event', async (t
   const { target, bdev, client, admin } = await serve(t, (target) =>
     target.file(target.image(MIB)),
   );
-  const { backend } = target.target.bdevs.get(bdev);
-  assert.ok(backend.kind === 'uring');
+  const backend = target.target.bdevs.get(bdev).backend as FileDescriptor;
   t.equal((await smart(admin)).criticalWarning, 0);
   new WriteBack(backend.writeBack).fail(EIO);
   const reliability = CriticalWarning.encode({ reliability: true });

@@ -74,8 +74,12 @@ for (const kind of ['malloc', 'file'] as const) {
         t.equal(await status({ opcode, nsid }), '0/0b', `NSID ${nsid}`);
       }
     }
-    for (let opcode = 3; opcode < 256; opcode++) {
-      t.equal(await status({ opcode }), '0/01', `opcode ${opcode}`);
+    // Flush, Write, Read, Compare, Write Zeroes, Dataset Management, Verify.
+    const known = [0x00, 0x01, 0x02, 0x05, 0x08, 0x09, 0x0c];
+    for (let opcode = 0; opcode < 256; opcode++) {
+      if (!known.includes(opcode)) {
+        t.equal(await status({ opcode }), '0/01', `opcode ${opcode}`);
+      }
     }
     for (const flags of [0x01, 0x02, 0x03, 0x40, 0x80, 0xc0]) {
       t.equal(await status({ opcode: READ, flags }), '0/02', 'fused, or with SGLs');

@@ -9,6 +9,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import t from 'tap';
+import type { FileDescriptor } from '../../src/bdev/file.ts';
 import { Op } from '../../src/bdev/op.ts';
 import type { NvmeClient } from '../../src/client/nvme.ts';
 import { MAX_BDEVS, MAX_NAMESPACES } from '../../src/limits.ts';
@@ -90,8 +91,8 @@ t.test('a descriptor number that is used again', async (t) => {
     const path = target.image(MIB);
     writeFileSync(path, Buffer.alloc(MIB, round + 1));
     const bdev = await target.file(path, { direct: round % 2 === 1 });
-    const backend = target.target.bdevs.get(bdev).backend;
-    numbers.add(backend.kind === 'uring' ? backend.fds[0] : -1);
+    const backend = target.target.bdevs.get(bdev).backend as FileDescriptor;
+    numbers.add(backend.fds[0]);
     const add = () => target.target.addNamespace(served.nqn, bdev, { nsid: 2 });
     const remove = () => target.target.deleteBdev(bdev, 'uring');
     // Before the guest comes or after; gone before the guest or after.

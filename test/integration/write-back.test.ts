@@ -3,7 +3,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { makeWriteBack, WriteBack } from '../../src/bdev/write-back.ts';
+import type { FileDescriptor } from '../../src/bdev/file.ts';
+import { WriteBack } from '../../src/bdev/write-back.ts';
 import { NvmeClient } from '../../src/client/nvme.ts';
 import type { QueuePair } from '../../src/client/queue-pair.ts';
 import { native } from '../../src/native/index.ts';
@@ -18,7 +19,7 @@ import { shortFolder } from '../helpers/rpc.ts';
 import { Doorbell } from '../helpers/rpc-process.ts';
 import { MIB, TestTarget, type TestTargetOptions } from '../helpers/target.ts';
 
-const { READ, WRITE, FLUSH } = NvmOpcode;
+const { READ, WRITE, FLUSH, WRITE_ZEROES, VERIFY } = NvmOpcode;
 const [EINTR, EIO, EAGAIN, ENOSPC, EDQUOT] = [4, 5, 11, 28, 122];
 const FUA = (7 | RangeDword12.mask.fua) >>> 0;
 const DNR = 0x4000;
@@ -110,6 +111,9 @@ t.test(
         for (const queue of [0, 1]) {
           outcomes.push(await guest.run(FLUSH, { queue, nsid }));
           outcomes.push(await guest.run(WRITE, { queue, nsid, cdw12: FUA }));
+          outcomes.push(await guest.run(WRITE_ZEROES, { queue, nsid, cdw12: FUA }));
+          t.equal(await guest.run(WRITE_ZEROES, { queue, nsid }), '0/00');
+          t.equal(await guest.run(VERIFY, { queue, nsid }), '0/00');
           t.equal(await guest.run(READ, { queue, nsid }), '0/00', 'it can be read');
           t.equal(await guest.run(READ, { queue, nsid, cdw12: FUA }), '0/00');
           t.equal(await guest.run(WRITE, { queue, nsid }), '0/00', 'and written: into the cache');
@@ -117,7 +121,7 @@ t.test(
       }
       return outcomes;
     };
-    t.strictSame(await everyone(), Array(16).fill(LOST), 'though the disk is well again');
+    t.strictSame(await everyone(), Array(24).fill(LOST), 'though the disk is well again');
     t.equal(await three.run(FLUSH, { nsid: 3 }), '0/00', 'another disk');
     t.equal(await three.run(WRITE, { nsid: 3, cdw12: FUA }), '0/00');
 
@@ -183,8 +187,8 @@ for (const [opcode, cdw12] of [
     const outcome = guest.run(opcode, { cdw12 });
     await disk.held(1);
     // What another reactor has just been told.
-    const { backend } = target.target.bdevs.get(bdev);
-    new WriteBack(backend.kind === 'uring' ? backend.writeBack : makeWriteBack()).fail(EIO);
+    const backend = target.target.bdevs.get(bdev).backend as FileDescriptor;
+    new WriteBack(backend.writeBack).fail(EIO);
     await disk.behave({});
     t.equal(await outcome, LOST);
     t.equal(await guest.run(FLUSH), LOST);
@@ -286,7 +290,7 @@ t.test('reopened, it is a disk again', { skip: noFuse }, async (t) => {
   await backToDescriptors(before);
   const reopened = target.target.events.since().filter(({ type }) => type === 'bdev-reopened');
   t.match(reopened, [{ bdev }, { bdev: twin }]);
-  t.ok(backend.kind === 'uring' && new WriteBack(backend.writeBack).failed, 'what was, was');
+  t.ok(new WriteBack((backend as FileDescriptor).writeBack).failed, 'what was, was');
 
   await disk.behave({ fsync: ENOSPC });
   t.equal(await other.run(FLUSH), LOST, 'and it can fail again');

@@ -127,6 +127,21 @@ export class SimMemory {
     }
   }
 
+  compareBatch(list: Float64Array, count: number): boolean {
+    for (let i = 0; i < count; i++) {
+      const [one, other, length] = list.subarray(3 * i, 3 * i + 3);
+      const bytes = this.bytes(one, length, 'a comparison of');
+      if (!Buffer.from(bytes).equals(this.bytes(other, length, 'a comparison with'))) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  zero(range: Float64Array): void {
+    this.bytes(range[0], range[1], 'zeroes to').fill(0);
+  }
+
   /** The simulation is over. */
   dispose(): void {
     for (const buffer of this.#large) {

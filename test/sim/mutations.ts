@@ -163,7 +163,7 @@ const OTHERS: readonly Mutation[] = [
   },
   {
     name: 'the second entry of a PRP list is left out',
-    file: 'src/memory/prp.js',
+    file: 'src/nvme/prp.js',
     from: 'index += 2;',
     to: 'index += 4;',
   },

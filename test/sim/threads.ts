@@ -182,6 +182,8 @@ export function simSystem(kernel: SimKernel): System {
     addressOf: (view) => memory.addressOf(view),
     revoke: () => {},
     bindCopyBatch: (list) => (count) => memory.copyBatch(list, count),
+    bindCompareBatch: (list) => (count) => memory.compareBatch(list, count),
+    bindZeroMemory: (range) => () => memory.zero(range),
     bindClock,
     bindThreadClock: bindClock,
     eventfdSignal: (fd) => kernel.signal(fd),

@@ -149,6 +149,19 @@ t.test('PCI functions and the protocol know nothing of NVMe', async (t) => {
   }
 });
 
+t.test('bdevs, memory and reactors know no protocol', async (t) => {
+  const neutral = ['src/bdev', 'src/memory', 'src/io', 'src/reactor'];
+  for (const [file, imports] of files) {
+    if (neutral.some((folder) => within(file, folder))) {
+      const system = ['src/spec/uring.ts'];
+      const known = imports.filter(
+        ({ specifier }) => within(specifier, 'src/spec') && !system.includes(specifier),
+      );
+      t.strictSame(known, [], file);
+    }
+  }
+});
+
 t.test('only src/native loads the addon', async (t) => {
   for (const file of files.keys()) {
     const text = readFileSync(join(ROOT, file), 'utf8');
@@ -216,7 +229,13 @@ t.test('the model of a configuration has no effects', async (t) => {
     t.ok(harmless.includes(specifier), `${file} → ${specifier}`);
   }
   for (const file of reached) {
-    const pure = ['src/target/model', 'src/target/nqn.ts', 'src/util', 'src/limits.ts'];
+    const pure = [
+      'src/target/model',
+      'src/target/nqn.ts',
+      'src/bdev/kind-rules.ts',
+      'src/util',
+      'src/limits.ts',
+    ];
     const isPure = pure.some((folder) => within(file, folder));
     t.ok(isPure, file);
   }

@@ -71,6 +71,56 @@ t.test('lists of the wrong kind are refused', async (t) => {
   t.throws(() => native.copyBatch(new Float64Array(2), 1), { code: 'ERR_OUT_OF_RANGE' });
 });
 
+t.test('bindCompareBatch compares the first triples of the list', async (t) => {
+  const equal = native.bindCompareBatch(list);
+  memory.fill(0);
+  list.set([base, base + 4096, 100, base + 200, base + 8192, 1]);
+  t.equal(equal(2), true);
+  t.equal(equal(0), true);
+  memory[99] = 1;
+  t.equal(equal(2), false, 'the last byte of the first');
+  memory[99] = 0;
+  memory[8192] = 1;
+  t.equal(equal(2), false, 'the second');
+  t.equal(equal(1), true, 'which was not asked for');
+  memory[100] = 1;
+  t.equal(equal(1), true, 'behind it');
+  t.throws(() => equal(17), { name: 'RangeError', code: 'ERR_OUT_OF_RANGE' });
+  t.throws(() => native.bindCompareBatch(new Float64Array(3)), { code: 'ERR_INVALID_ARG_TYPE' });
+});
+
+t.test('bindZeroMemory zeroes its range alone, and gives whole pages back', async (t) => {
+  const bytes = 4 * 1024 * 1024;
+  const disk = new Uint8Array(native.mapAnonymous(bytes, true));
+  const start = native.addressOf(disk);
+  const range = new Float64Array(new SharedArrayBuffer(24));
+  const zero = native.bindZeroMemory(range);
+  for (const [offset, length] of [
+    [0, bytes],
+    [1, 1],
+    [4095, 2],
+    [100, 3000],
+    [4096, 4096],
+    [5000, 100_000],
+    [bytes - 5000, 5000],
+    [777, 0],
+  ]) {
+    disk.fill(0xff);
+    range.set([start + offset, length]);
+    zero();
+    const expected = new Uint8Array(bytes).fill(0xff).fill(0, offset, offset + length);
+    t.ok(Buffer.from(disk.buffer).equals(expected), `${length} bytes at ${offset}`);
+  }
+  disk.fill(0xff);
+  const full = process.memoryUsage.rss();
+  range.set([start, bytes]);
+  zero();
+  t.ok(full - process.memoryUsage.rss() > bytes / 2, 'the process has less memory');
+  t.throws(() => native.bindZeroMemory(new Float64Array(new SharedArrayBuffer(16))), {
+    code: 'ERR_OUT_OF_RANGE',
+  });
+});
+
 t.test('a bound list lives as long as its function', async (t) => {
   const { setFlagsFromString } = await import('node:v8');
   const { runInNewContext } = await import('node:vm');

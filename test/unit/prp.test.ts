@@ -5,9 +5,9 @@ import fc from 'fast-check';
 import t from 'tap';
 import { MAX_SEGMENTS, MAX_TRANSFER_BYTES } from '../../src/limits.ts';
 import { GuestMemory, type GuestRegion } from '../../src/memory/guest.ts';
-import { mapPrps } from '../../src/memory/prp.ts';
 import { Segments } from '../../src/memory/segments.ts';
 import { native } from '../../src/native/index.ts';
+import { mapPrps } from '../../src/nvme/prp.ts';
 import { Random } from '../helpers/random.ts';
 
 const PAGE = 4096;

@@ -5,6 +5,7 @@
 import type { Backend } from '../backend.ts';
 import type { BdevDescriptor } from '../bdev.ts';
 import type { BackendContext } from '../context.ts';
+import { Op } from '../op.ts';
 import { openBackend } from '../open.ts';
 import { StaleWrites } from './stale-writes.ts';
 
@@ -12,6 +13,8 @@ export class BdevChannel {
   /** Of the bdev. */
   readonly generation: number;
   readonly backend: Backend;
+  /** For reads, writes and flushes. */
+  readonly direct: Backend;
   /** Reads and writes that may be under way at a time. */
   readonly depth: number;
   readonly stale: StaleWrites;
@@ -23,8 +26,14 @@ export class BdevChannel {
   constructor(generation: number, backend: Backend, stale: StaleWrites) {
     this.generation = generation;
     this.backend = backend;
+    this.direct = backend.direct ?? backend;
     this.depth = backend.depth ?? Number.MAX_SAFE_INTEGER;
     this.stale = stale;
+  }
+
+  /** Hot. What carries out an operation, from the first to the last. */
+  backendOf(op: Op): Backend {
+    return op > Op.FLUSH ? this.backend : this.direct;
   }
 }
 

@@ -1,5 +1,6 @@
 /** Waiting for some requests of one owner to end, and for no others. */
 
+import type { Result } from '../result.ts';
 import type { RequestQueue } from './owner.ts';
 import type { Share } from './share.ts';
 
@@ -8,9 +9,9 @@ export interface Scope {
   includes(queue: RequestQueue, share: Share, slot: number): boolean;
   /** They need not be carried out. */
   readonly ends: boolean;
-  /** Those that may be left to themselves are: they complete with `status` at once. */
+  /** Those that may be left to themselves are: they complete with `result` at once. */
   readonly detaches: boolean;
-  readonly status: number;
+  readonly result: Result;
 }
 
 /** What waits. The slots it waits for are marked with its bit when it begins; each that ends counts down. */

@@ -17,7 +17,7 @@ export class Failures {
   }
 
   /** A backend has just failed a request, or holds it back (PENDING): tells of it if the request names an errno. */
-  look(share: Share, op: Op, status: number): void {
+  look(share: Share, op: Op, result: number): void {
     const request = this.#request;
     const { errno } = request;
     if (errno === 0) {
@@ -27,7 +27,7 @@ export class Failures {
     share.failures += 1;
     const now = this.#clock.now[0];
     if (now - share.toldAt >= TELL_NS) {
-      share.failed(op, errno, request.offset[0], share.failures, status);
+      share.failed(op, errno, request.offset[0], share.failures, result);
       share.toldAt = now;
       share.failures = 0;
     }

@@ -8,7 +8,8 @@
 import { COMMAND_WORDS } from '../../limits.ts';
 import { Detached, PENDING } from '../backend.ts';
 import type { BackendContext } from '../context.ts';
-import { Op } from '../op.ts';
+import { changesBlocks, isRanged, Op } from '../op.ts';
+import { Result } from '../result.ts';
 import { BdevChannels } from './channel.ts';
 import { RoundClock } from './clock.ts';
 import { type Drain, MAX_DRAINS, type Scope } from './drain.ts';
@@ -19,10 +20,9 @@ import { BatchSampler } from './sampler.ts';
 import { type Share, Shares } from './share.ts';
 import { Slots } from './slots.ts';
 
-/** The request could not be taken now, and does not wait either: its owner has too many that do. Beside PENDING and statuses. */
+/** The request could not be taken now, and does not wait either: its owner has too many that do. Beside PENDING and results. */
 export const BUSY = -2;
 
-const SUCCESS = 0;
 /** Old writes of other reactors are looked for so often: nobody tells that they are over. Nanoseconds. */
 const STALE_NS = 500_000;
 /** And what waits for a rate limit, at least: main may have changed it. */
@@ -87,8 +87,8 @@ export class Requests {
   // --- requests -----------------------------------------------------------------------------------------------------
 
   /**
-   * Hot. Starts the request in `context.request`, or has it wait. `words`: the plane's own command, at `base`, for the case that it waits.
-   * `resumed`: it has waited. Returns a status, PENDING or BUSY.
+   * Hot. Starts the read or write in `context.request`, or has it wait. `words`: the plane's own command, at `base`, for the case that it waits.
+   * `resumed`: it has waited. Returns a Result, PENDING or BUSY.
    */
   submit(
     queue: RequestQueue,
@@ -99,23 +99,23 @@ export class Requests {
     base: number,
     resumed: boolean,
   ): number {
-    const { backend } = share.channel;
-    if (backend.async || share.limiter !== undefined || share.held || resumed) {
-      return this.#submitHeldUp(queue, share, op, cid, words, base, resumed);
+    const { direct } = share.channel;
+    if (direct.async || share.limiter !== undefined || share.held || resumed) {
+      return this.submitSlowly(queue, share, op, cid, words, base, resumed);
     }
     // What most requests of RAM take, small enough to become part of the caller's code.
-    const status = backend.submit(op, NOBODY);
-    if (status === SUCCESS) {
+    const result = direct.submit(op, NOBODY);
+    if (result === Result.OK) {
       share.counters.count(op, this.#context.request.length);
       this.sampler.took(share, op);
     } else {
       share.counters.failBackend();
     }
-    return status;
+    return result;
   }
 
-  /** Hot. The same, where requests may have to wait, or complete later. */
-  #submitHeldUp(
+  /** Hot. The same for any operation, where requests may have to wait, or complete later. */
+  submitSlowly(
     queue: RequestQueue,
     share: Share,
     op: Op,
@@ -125,7 +125,7 @@ export class Requests {
     resumed: boolean,
   ): number {
     const { channel } = share;
-    const { backend } = channel;
+    const backend = channel.backendOf(op);
     if (!resumed) {
       this.clock.need();
       if (!this.#admits(share, op)) {
@@ -135,35 +135,56 @@ export class Requests {
     }
     const { length, offset } = this.#context.request;
     if (!backend.async) {
-      const status = backend.submit(op, NOBODY);
-      if (status === SUCCESS) {
-        share.counters.count(op, length);
+      const result = backend.submit(op, NOBODY);
+      if (result === Result.OK) {
+        share.counters.count(op, op === Op.DISCARD ? this.#discarded() : length);
         // Every request of a bdev with limits is timed, as those that wait are: samples of the others would not go with them.
         this.#timed(share, op);
       } else {
         share.counters.failBackend();
       }
-      return status;
+      return result;
     }
     const { slots } = this;
     const slot = slots.next;
     slots.offset[slot] = offset[0];
-    const status = backend.submit(op, slot);
-    if (status === PENDING) {
+    if (op === Op.DISCARD) {
+      slots.span[slot] = this.#context.request.span[0];
+      slots.discarded[slot] = this.#discarded();
+    }
+    const result = backend.submit(op, slot);
+    if (result === PENDING) {
       slots.take(queue, share, op, cid, length);
       slots.start[slot] = this.#since[0];
       this.shares.take(share);
-      channel.busy += op === Op.FLUSH ? 0 : 1;
+      channel.busy += isRanged(op) ? 1 : 0;
       queue.reserve();
       share.owner.inflight += 1;
-    } else if (status === SUCCESS) {
-      share.counters.count(op, length);
+    } else if (result === Result.OK) {
+      share.counters.count(op, op === Op.DISCARD ? slots.discarded[slot] : length);
       this.#timed(share, op);
     } else {
-      share.counters.failBackend();
-      this.#failures.look(share, op, status);
+      this.#failed(share, op, result);
     }
-    return status;
+    return result;
+  }
+
+  /** Bytes of the pieces of the discard under way. */
+  #discarded(): number {
+    const { count, length } = this.#context.request.ranges;
+    let bytes = 0;
+    for (let i = 0; i < count; i++) {
+      bytes += length[i];
+    }
+    return bytes;
+  }
+
+  /** A backend has ended a request with this Result, which is not OK. */
+  #failed(share: Share, op: Op, result: number): void {
+    if (result !== Result.MISCOMPARE) {
+      share.counters.failBackend();
+      this.#failures.look(share, op, result);
+    }
   }
 
   /** Hot. Whether the request may go now: those of a share go in the order they came. Takes its tokens of a rate limit if so. */
@@ -172,14 +193,17 @@ export class Requests {
       return false;
     }
     const { request } = this.#context;
-    if (share.channel.backend.async && !this.#hasRoom(share, op)) {
+    if (share.channel.backendOf(op).async && !this.#hasRoom(share, op)) {
       return false;
     }
-    if (op === Op.FLUSH) {
+    if (!isRanged(op)) {
       return true;
     }
     const { stale } = share.channel;
-    if (stale.any && stale.blocks(request.offset[0], request.length)) {
+    if (
+      stale.any &&
+      stale.blocks(request.offset[0], op === Op.DISCARD ? request.span[0] : request.length)
+    ) {
       this.#waitsUntil(this.clock.now[0] + STALE_NS);
       return false;
     }
@@ -197,7 +221,7 @@ export class Requests {
     return (
       !this.slots.full &&
       this.shares.admits(share) &&
-      (op === Op.FLUSH || channel.busy < channel.depth)
+      (!isRanged(op) || channel.busy < channel.depth)
     );
   }
 
@@ -211,6 +235,18 @@ export class Requests {
   /** The ring finished an operation of a slot: its request completes, or goes on. With it those that its backend ends at the same time. */
   finish(slot: number, result: number): void {
     this.#finish(slot, result);
+    if (this.#context.ended.any) {
+      this.finishEnded();
+    }
+  }
+
+  /** Whether `finishEnded` has anything to do. */
+  get ends(): boolean {
+    return this.#context.ended.any;
+  }
+
+  /** Requests complete, or go on, that backends have ended without a word of the ring about their slots. */
+  finishEnded(): void {
     const { ended } = this.#context;
     while (ended.any) {
       const { result } = ended;
@@ -218,40 +254,39 @@ export class Requests {
     }
   }
 
-  #finish(slot: number, result: number): void {
+  #finish(slot: number, reported: number): void {
     const { slots } = this;
     const share = slots.share[slot];
     if (share === undefined) {
       throw new Error(`slot ${slot} has no request`);
     }
     const op = slots.op(slot);
-    const status = share.channel.backend.complete(slot, result);
+    const result = share.channel.backendOf(op).complete(slot, reported);
     const queue = slots.queue[slot];
-    if (status === PENDING) {
+    if (result === PENDING) {
       // It goes on; a delay bdev may hold a failed one back.
-      this.#failures.look(share, op, status);
+      this.#failures.look(share, op, result);
       if (slots.marks[slot] !== 0 || queue === undefined) {
         this.#hurryOn(slot, share);
       }
       return;
     }
     if (queue === undefined) {
-      this.#failures.look(share, op, status);
+      this.#failures.look(share, op, result);
       this.#endAlone(slot, share, op);
       return;
     }
     this.#free(slot, share, op);
     this.#leave(slot, queue, share);
-    if (status === SUCCESS) {
-      share.counters.count(op, slots.bytes(slot));
+    if (result === Result.OK) {
+      share.counters.count(op, op === Op.DISCARD ? slots.discarded[slot] : slots.bytes(slot));
     } else {
-      share.counters.fail(status);
-      share.counters.failBackend();
-      this.#failures.look(share, op, status);
+      share.countError(result);
+      this.#failed(share, op, result);
     }
     share.counters.time(op, this.clock.now, slots.start, slot);
     if (!queue.discarded) {
-      queue.completed(slots.cid(slot), status);
+      queue.completed(slots.cid(slot), result);
     }
   }
 
@@ -265,7 +300,9 @@ export class Requests {
     const scopes = share.owner.drains
       .filter((drain) => drain !== undefined && (marks & (1 << drain.bit)) !== 0)
       .map((drain) => drain!.scope);
-    share.channel.backend.hurry?.(slot, marks === 0 || scopes.some(({ ends }) => ends));
+    share.channel
+      .backendOf(slots.op(slot))
+      .hurry?.(slot, marks === 0 || scopes.some(({ ends }) => ends));
     const queue = slots.queue[slot];
     if (queue === undefined && marks === HOLDS) {
       this.#leaveAlone(slot, share);
@@ -273,7 +310,7 @@ export class Requests {
     }
     const leaves = scopes.find(({ detaches }) => detaches);
     if (queue !== undefined && leaves !== undefined) {
-      this.#detach(slot, queue, share, leaves.status);
+      this.#detach(slot, queue, share, leaves.result);
     }
   }
 
@@ -290,7 +327,7 @@ export class Requests {
   #free(slot: number, share: Share, op: Op): void {
     const { slots } = this;
     this.#unlock(slot);
-    share.channel.busy -= op === Op.FLUSH ? 0 : 1;
+    share.channel.busy -= isRanged(op) ? 1 : 0;
     this.shares.give(share);
     slots.give(slot);
     if (this.#waiting.length > 0) {
@@ -340,7 +377,7 @@ export class Requests {
     }
     const { request } = this.#context;
     parking.offset[place] = request.offset[0];
-    parking.length[place] = op === Op.FLUSH ? 0 : request.length;
+    parking.length[place] = op === Op.DISCARD ? request.span[0] : request.length;
     parking.start[place] = this.clock.now[0];
     queue.reserve();
     if (!share.listed) {
@@ -409,10 +446,10 @@ export class Requests {
   #mayGo(share: Share, place: number): boolean {
     const { parking } = share.owner;
     const op = parking.op[place] as Op;
-    if (share.held || (share.channel.backend.async && !this.#hasRoom(share, op))) {
+    if (share.held || (share.channel.backendOf(op).async && !this.#hasRoom(share, op))) {
       return false;
     }
-    if (op === Op.FLUSH) {
+    if (!isRanged(op)) {
       return true;
     }
     const length = parking.length[place];
@@ -436,13 +473,9 @@ export class Requests {
   #go(share: Share, place: number, before: number): void {
     const { parking } = share.owner;
     const queue = parking.queue[place]!;
-    const cid = parking.cid[place];
     this.#since[0] = parking.start[place];
     this.#unpark(share, place, before);
-    const status = queue.resume(parking.words, place * COMMAND_WORDS);
-    if (status !== PENDING) {
-      queue.completed(cid, status);
-    }
+    queue.resume(parking.words, place * COMMAND_WORDS);
   }
 
   /** Carries out what waits in a share, as far as it has room, whatever the rate limits say. */
@@ -473,20 +506,20 @@ export class Requests {
   }
 
   /** Ends the requests of an owner that wait, or those of one queue: see `endWaiting`. */
-  endWaitingOf(owner: Owner, queue: RequestQueue | undefined, status: number): void {
+  endWaitingOf(owner: Owner, queue: RequestQueue | undefined, result: Result): void {
     for (const share of this.#waiting) {
       if (share.owner === owner) {
-        this.endWaiting(share, queue, status);
+        this.endWaiting(share, queue, result);
       }
     }
   }
 
   /**
-   * Ends the requests of a share that wait, or those of one queue, which goes: they complete with `status` where their queue is not discarded.
+   * Ends the requests of a share that wait, or those of one queue, which goes: they complete with `result` where their queue is not discarded.
    * Those whose completions have no place now wait on, and end when they may go, as nothing is there for them any more; those of a queue
    * that goes are forgotten.
    */
-  endWaiting(share: Share, queue: RequestQueue | undefined, status: number): void {
+  endWaiting(share: Share, queue: RequestQueue | undefined, result: Result): void {
     const { parking } = share.owner;
     let before = NOBODY;
     for (let place = share.first; place !== NOBODY; ) {
@@ -497,8 +530,8 @@ export class Requests {
         const cid = parking.cid[place];
         this.#unpark(share, place, before);
         if (!silent) {
-          share.counters.fail(status);
-          its.completed(cid, status);
+          share.countError(result);
+          its.completed(cid, result);
         }
       } else {
         before = place;
@@ -527,8 +560,8 @@ export class Requests {
       if (queue?.owner !== owner || share === undefined || !scope.includes(queue, share, slot)) {
         continue;
       }
-      share.channel.backend.hurry?.(slot, scope.ends);
-      if (!(scope.detaches && this.#detach(slot, queue, share, scope.status))) {
+      share.channel.backendOf(slots.op(slot)).hurry?.(slot, scope.ends);
+      if (!(scope.detaches && this.#detach(slot, queue, share, scope.result))) {
         slots.marks[slot] |= 1 << bit;
         drain.left += 1;
       }
@@ -558,17 +591,19 @@ export class Requests {
   /** What comes for the blocks of a write waits until it is over. */
   #keepBlocks(slot: number, share: Share): void {
     const { slots } = this;
-    if (slots.op(slot) === Op.WRITE && slots.stale[slot] < 0) {
-      slots.stale[slot] = share.channel.stale.add(slots.offset[slot], slots.bytes(slot));
+    const op = slots.op(slot);
+    if (changesBlocks(op) && slots.stale[slot] < 0) {
+      const bytes = op === Op.DISCARD ? slots.span[slot] : slots.bytes(slot);
+      slots.stale[slot] = share.channel.stale.add(slots.offset[slot], bytes);
     }
   }
 
   /** Leaves a request to itself, if its backend can. Its blocks are kept from others until a write is over. */
-  #detach(slot: number, queue: RequestQueue, share: Share, status: number): boolean {
+  #detach(slot: number, queue: RequestQueue, share: Share, result: Result): boolean {
     const { slots } = this;
     const op = slots.op(slot);
     this.#keepBlocks(slot, share);
-    const detached = share.channel.backend.detach?.(slot) ?? Detached.NO;
+    const detached = share.channel.backendOf(op).detach?.(slot) ?? Detached.NO;
     if (detached === Detached.NO) {
       return false;
     }
@@ -580,8 +615,8 @@ export class Requests {
       share.channel.users += 1;
     }
     if (!queue.discarded) {
-      share.counters.fail(status);
-      queue.completed(slots.cid(slot), status);
+      share.countError(result);
+      queue.completed(slots.cid(slot), result);
     }
     return true;
   }
@@ -597,7 +632,7 @@ export class Requests {
       if (share === undefined) {
         continue;
       }
-      share.channel.backend.hurry?.(slot, true);
+      share.channel.backendOf(slots.op(slot)).hurry?.(slot, true);
       if (slots.queue[slot] !== undefined) {
         slots.queue[slot] = undefined;
         share.channel.users += 1;
@@ -610,7 +645,7 @@ export class Requests {
   /** It goes on alone if it can; else it is marked, as it uses memory of its owner's. */
   #leaveAlone(slot: number, share: Share): void {
     const { slots } = this;
-    const detached = share.channel.backend.detach?.(slot) ?? Detached.NO;
+    const detached = share.channel.backendOf(slots.op(slot)).detach?.(slot) ?? Detached.NO;
     slots.marks[slot] = detached === Detached.NO ? HOLDS : 0;
     if (detached === Detached.OVER) {
       this.#endAlone(slot, share, slots.op(slot));

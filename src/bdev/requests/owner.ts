@@ -28,8 +28,8 @@ export interface RequestQueue {
   reserve(): void;
   /** Gives it back: the completion is about to be posted, or never will be. */
   unreserve(): void;
-  /** A request of the queue is over. */
-  completed(cid: number, status: number): void;
-  /** A request that waited may go: the words of its command begin at `words[base]`. Returns a status, or PENDING. */
-  resume(words: Int32Array, base: number): number;
+  /** A request of the queue is over, with a Result. */
+  completed(cid: number, result: number): void;
+  /** A request that waited may go: the words of its command begin at `words[base]`. If that ends it at once, the queue completes it itself. */
+  resume(words: Int32Array, base: number): void;
 }

@@ -25,7 +25,7 @@ export class Parking {
   cid = new Int32Array(0);
   /** Where in the bdev, and how much. Bytes. */
   offset = new Float64Array(0);
-  length = new Int32Array(0);
+  length = new Float64Array(0);
   /** When it came. Nanoseconds. */
   start = new Float64Array(0);
 
@@ -70,7 +70,7 @@ export class Parking {
     this.op = grown(new Uint8Array(capacity), this.op);
     this.cid = grown(new Int32Array(capacity), this.cid);
     this.offset = grown(new Float64Array(capacity), this.offset);
-    this.length = grown(new Int32Array(capacity), this.length);
+    this.length = grown(new Float64Array(capacity), this.length);
     this.start = grown(new Float64Array(capacity), this.start);
     for (let place = capacity - 1; place >= before; place--) {
       this.queue[place] = undefined;

@@ -48,9 +48,12 @@ export abstract class Share {
 
   /**
    * The bdev reports an error: its errno (or END_OF_FILE), where (bytes; of no meaning for a flush), and how many there were since the last
-   * that was told of, with this one. `status`: what the request ends with, or PENDING if it is not over.
+   * that was told of, with this one. `result`: what the request ends with, or PENDING if it is not over.
    */
-  abstract failed(op: Op, errno: number, offset: number, count: number, status: number): void;
+  abstract failed(op: Op, errno: number, offset: number, count: number, result: number): void;
+
+  /** A request that had been taken ends with this Result, which is not OK: counts it under the name that the plane's protocol has for it. */
+  abstract countError(result: number): void;
 }
 
 /** The accounts of a reactor's slots. */

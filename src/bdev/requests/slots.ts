@@ -16,6 +16,9 @@ export class Slots {
   readonly #bytes = new Int32Array(MAX_INFLIGHT);
   /** Where in the bdev. Bytes. */
   readonly offset = new Float64Array(MAX_INFLIGHT);
+  /** Of discards: the bytes from the first to the last, and those that are discarded. */
+  readonly span = new Float64Array(MAX_INFLIGHT);
+  readonly discarded = new Float64Array(MAX_INFLIGHT);
   /** When the request came. Nanoseconds. */
   readonly start = new Float64Array(MAX_INFLIGHT);
   /** Bits of the drains that wait for it. */

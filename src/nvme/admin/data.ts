@@ -1,8 +1,8 @@
 /** The data of admin commands: to and from the buffer that PRP1 and PRP2 describe. Owned by main. */
 import type { GuestMemory } from '../../memory/guest.ts';
-import { mapPrps } from '../../memory/prp.ts';
 import { Segments } from '../../memory/segments.ts';
 import { Status } from '../../spec/nvme.ts';
+import { mapPrps } from '../prp.ts';
 import type { Command } from './command.ts';
 import { receiveFromGuest, sendToGuest } from './guest-data.ts';
 

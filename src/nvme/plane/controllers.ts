@@ -7,6 +7,7 @@
 import { Counters } from '../../bdev/counters.ts';
 import { Limiter } from '../../bdev/limiter.ts';
 import type { Scope } from '../../bdev/requests/drain.ts';
+import { Result } from '../../bdev/result.ts';
 import { UNHEARD } from '../../io/ring.ts';
 import type { PlaneParts } from '../../reactor/plane.ts';
 import { Status } from '../../spec/nvme.ts';
@@ -214,7 +215,7 @@ export class Controllers {
   #end(state: ControllerState, done: () => void): number {
     const { io, queues } = state;
     queues.discard();
-    this.#parts.requests.endWaitingOf(io, undefined, Status.ABORTED_BY_REQUEST);
+    this.#parts.requests.endWaitingOf(io, undefined, Result.ABORTED);
     return this.#drain(state, EVERYTHING, () => {
       for (const id of queues.reset()) {
         this.#parts.answer(id, Status.ABORTED_BY_REQUEST);
@@ -245,7 +246,7 @@ export class Controllers {
     if (queue === undefined) {
       return Status.SUCCESS;
     }
-    this.#parts.requests.endWaitingOf(io, queue, Status.ABORTED_SQ_DELETION);
+    this.#parts.requests.endWaitingOf(io, queue, Result.QUEUE_GONE);
     return this.#drain(state, ofQueue(queue), () => {
       queues.deleteSq(qid);
       done();
@@ -263,7 +264,9 @@ export class Controllers {
     const memory = io.memory.hostRanges(range.iova, end);
     io.memory.remove(range.iova, end);
     queues.suspend(range);
-    const scope = ofMemory(memory, (queue) => queues.completesIn(queue, range));
+    const scope = ofMemory(memory, this.#parts.requests.slots, (queue) =>
+      queues.completesIn(queue, range),
+    );
     return this.#drain(state, scope, () => {
       queues.letGo(range);
       this.#parts.reclaim();
@@ -328,7 +331,7 @@ export class Controllers {
   /** No command finds the namespace any more. */
   #retire(state: ControllerState, namespace: IoNamespace, done: () => void): number {
     const { requests } = this.#parts;
-    requests.endWaiting(namespace, undefined, Status.INVALID_NAMESPACE);
+    requests.endWaiting(namespace, undefined, Result.BDEV_GONE);
     return this.#drain(state, ofNamespace(namespace), () => {
       requests.close(namespace);
       done();

@@ -10,12 +10,16 @@ import { PENDING } from '../../bdev/backend.ts';
 import type { BackendContext } from '../../bdev/context.ts';
 import { Op } from '../../bdev/op.ts';
 import { BUSY, type Requests } from '../../bdev/requests/layer.ts';
-import { mapPrps } from '../../memory/prp.ts';
+import { Result } from '../../bdev/result.ts';
 import { NvmOpcode, RangeDword12 } from '../../spec/nvm.ts';
 import { Cdw0, Sqe, Status } from '../../spec/nvme.ts';
+import { NO_OP, OP_OF_OPCODE } from '../io-commands.ts';
+import { mapPrps } from '../prp.ts';
 import { SQE_WORDS } from '../queue.ts';
 import type { Publisher } from './publisher.ts';
-import type { CommandEngine, IoController, IoQueue } from './view.ts';
+import { RareCommands } from './rare.ts';
+import { statusOf } from './status.ts';
+import type { CommandEngine, IoController, IoNamespace, IoQueue } from './view.ts';
 
 const CDW0 = Sqe.word('cdw0');
 const NSID = Sqe.word('nsid');
@@ -44,6 +48,7 @@ export class IoEngine implements CommandEngine {
   readonly #context: BackendContext;
   readonly #requests: Requests;
   readonly #publisher: Publisher;
+  readonly #rare: RareCommands;
   /** Bytes moved in this turn of a controller. */
   #turnBytes = 0;
 
@@ -51,6 +56,7 @@ export class IoEngine implements CommandEngine {
     this.#context = context;
     this.#requests = requests;
     this.#publisher = publisher;
+    this.#rare = new RareCommands(context);
   }
 
   /** It is the next controller's turn. */
@@ -137,68 +143,97 @@ export class IoEngine implements CommandEngine {
     const index = nsid - 1;
     const namespaces = controller.namespaces;
     const namespace = index >>> 0 < namespaces.length ? namespaces[index] : undefined;
-    let op: Op;
-    if (opcode === NvmOpcode.READ) {
-      op = Op.READ;
-    } else if (opcode === NvmOpcode.WRITE) {
-      op = Op.WRITE;
-    } else if (opcode === NvmOpcode.FLUSH) {
-      op = Op.FLUSH;
-    } else {
+    if (opcode !== NvmOpcode.READ && opcode !== NvmOpcode.WRITE) {
+      return this.#executeOther(queue, namespace, words, base, cdw0, resumed);
+    }
+    if (namespace === undefined) {
+      return Status.INVALID_NAMESPACE;
+    }
+    const op = opcode === NvmOpcode.READ ? Op.READ : Op.WRITE;
+    const lbaLo = words[base + SLBA];
+    const lbaHi = words[base + SLBA + 1];
+    const cdw12 = words[base + CDW12];
+    const lba = (lbaHi >>> 0) * TWO_32 + (lbaLo >>> 0);
+    const blocks = (cdw12 & NLB) + 1;
+    if (lbaHi >>> 0 > MAX_LBA_HI || lba + blocks > namespace.numBlocks) {
+      return Status.LBA_OUT_OF_RANGE;
+    }
+    const length = blocks << namespace.blockShift;
+    if (length > controller.maxTransferBytes) {
+      return Status.INVALID_FIELD;
+    }
+    if (op === Op.WRITE && namespace.readonly) {
+      return Status.NAMESPACE_WRITE_PROTECTED;
+    }
+    const mapped = mapPrps(
+      controller.memory,
+      words[base + PRP1],
+      words[base + PRP1 + 1],
+      words[base + PRP2],
+      words[base + PRP2 + 1],
+      length,
+      op === Op.READ,
+      request.segments,
+    );
+    if (mapped !== Status.SUCCESS) {
+      return mapped;
+    }
+    request.offset[0] = lba * (1 << namespace.blockShift);
+    request.length = length;
+    request.fua = (cdw12 & FUA) !== 0 || controller.writeThrough;
+    const cid = cdw0 >>> 16;
+    const result = this.#requests.submit(queue, namespace, op, cid, words, base, resumed);
+    return result <= Result.OK ? result : statusOf(result);
+  }
+
+  /** A command that neither reads nor writes data, or is rare. */
+  #executeOther(
+    queue: IoQueue,
+    namespace: IoNamespace | undefined,
+    words: Int32Array,
+    base: number,
+    cdw0: number,
+    resumed: boolean,
+  ): number {
+    const found = OP_OF_OPCODE[cdw0 & 0xff];
+    if (found === NO_OP) {
       return Status.INVALID_OPCODE;
     }
     if (namespace === undefined) {
       return Status.INVALID_NAMESPACE;
     }
+    const op = found as Op;
     if (op !== Op.FLUSH) {
-      const lbaLo = words[base + SLBA];
-      const lbaHi = words[base + SLBA + 1];
-      const cdw12 = words[base + CDW12];
-      const lba = (lbaHi >>> 0) * TWO_32 + (lbaLo >>> 0);
-      const blocks = (cdw12 & NLB) + 1;
-      if (lbaHi >>> 0 > MAX_LBA_HI || lba + blocks > namespace.numBlocks) {
-        return Status.LBA_OUT_OF_RANGE;
+      const status = this.#rare.prepare(op, queue.controller, namespace, words, base);
+      if (status !== Status.SUCCESS || this.#context.request.span[0] === 0) {
+        return status;
       }
-      const length = blocks << namespace.blockShift;
-      if (length > controller.maxTransferBytes) {
-        return Status.INVALID_FIELD;
-      }
-      if (op === Op.WRITE && namespace.readonly) {
-        return Status.NAMESPACE_WRITE_PROTECTED;
-      }
-      const mapped = mapPrps(
-        controller.memory,
-        words[base + PRP1],
-        words[base + PRP1 + 1],
-        words[base + PRP2],
-        words[base + PRP2 + 1],
-        length,
-        op === Op.READ,
-        request.segments,
-      );
-      if (mapped !== Status.SUCCESS) {
-        return mapped;
-      }
-      request.offset[0] = lba * (1 << namespace.blockShift);
-      request.length = length;
-      request.fua = (cdw12 & FUA) !== 0 || controller.writeThrough;
     }
-    return this.#requests.submit(queue, namespace, op, cdw0 >>> 16, words, base, resumed);
+    const cid = cdw0 >>> 16;
+    const result = this.#requests.submitSlowly(queue, namespace, op, cid, words, base, resumed);
+    return result <= Result.OK ? result : statusOf(result);
   }
 
   /** A command that waited goes, or gets its status. */
-  resume(queue: IoQueue, sqes: Int32Array, base: number): number {
+  resume(queue: IoQueue, sqes: Int32Array, base: number): void {
     const cdw0 = sqes[base + CDW0];
     const nsid = sqes[base + NSID];
     const status = this.#execute(queue, sqes, base, cdw0, nsid, true);
-    if (status !== PENDING && status !== Status.SUCCESS) {
+    if (status === PENDING) {
+      return;
+    }
+    if (status !== Status.SUCCESS) {
       this.#refuse(queue.controller, nsid, status);
     }
-    return status;
+    this.#stage(queue, cdw0 >>> 16, status);
   }
 
-  /** A command that was taken earlier is over: stages its completion. */
-  completed({ sq }: IoQueue, cid: number, status: number): void {
+  /** A command that was taken earlier is over. */
+  completed(queue: IoQueue, cid: number, result: number): void {
+    this.#stage(queue, cid, statusOf(result));
+  }
+
+  #stage({ sq }: IoQueue, cid: number, status: number): void {
     sq.cq.stage(0, sq.qid, sq.head, cid, status);
     this.#publisher.touch(sq.cq);
   }

@@ -7,11 +7,12 @@ import type { Op } from '../../bdev/op.ts';
 import type { BdevChannel } from '../../bdev/requests/channel.ts';
 import { Owner, type RequestQueue } from '../../bdev/requests/owner.ts';
 import { Share } from '../../bdev/requests/share.ts';
+import { Result } from '../../bdev/result.ts';
 import { GuestMemory } from '../../memory/guest.ts';
 import type { System } from '../../native/system.ts';
-import { Status } from '../../spec/nvme.ts';
 import type { SubmissionQueue } from '../queue.ts';
 import type { IoFailure } from './failure.ts';
+import { statusOf } from './status.ts';
 
 export interface NamespaceGeometry {
   readonly nsid: number;
@@ -44,11 +45,15 @@ export class IoNamespace extends Share {
     this.readonly = geometry.readonly;
   }
 
-  override failed(op: Op, errno: number, offset: number, count: number, status: number): void {
+  override failed(op: Op, errno: number, offset: number, count: number, result: number): void {
     const { nsid, blockShift } = this;
     const lba = Math.floor(offset / 2 ** blockShift);
-    const known = status === PENDING ? Status.INTERNAL_ERROR : status;
-    this.#controller.failed({ nsid, op, errno, status: known, lba, count });
+    const status = statusOf(result === PENDING ? Result.FAILED : result);
+    this.#controller.failed({ nsid, op, errno, status, lba, count });
+  }
+
+  override countError(result: number): void {
+    this.counters.fail(statusOf(result));
   }
 }
 
@@ -86,8 +91,8 @@ export class IoController extends Owner {
 
 /** What carries out the commands of queues. */
 export interface CommandEngine {
-  resume(queue: IoQueue, sqes: Int32Array, base: number): number;
-  completed(queue: IoQueue, cid: number, status: number): void;
+  resume(queue: IoQueue, sqes: Int32Array, base: number): void;
+  completed(queue: IoQueue, cid: number, result: number): void;
 }
 
 /** A submission queue and the controller it belongs to. */
@@ -124,11 +129,11 @@ export class IoQueue implements RequestQueue {
     this.sq.cq.unreserve();
   }
 
-  completed(cid: number, status: number): void {
-    this.#engine.completed(this, cid, status);
+  completed(cid: number, result: number): void {
+    this.#engine.completed(this, cid, result);
   }
 
-  resume(words: Int32Array, base: number): number {
-    return this.#engine.resume(this, words, base);
+  resume(words: Int32Array, base: number): void {
+    this.#engine.resume(this, words, base);
   }
 }

@@ -5,8 +5,8 @@
 import { Type } from 'typebox';
 import type { Target } from '../../target/target.ts';
 import { InvalidError } from '../../util/errors.ts';
+import { Bool, DONE, IGNORED, TARGET_NAME, Text, U32_MAX, Uint } from '../../util/schema.ts';
 import { method } from '../dispatcher.ts';
-import { Bool, DONE, IGNORED, TARGET_NAME, Text, U32_MAX, Uint } from '../schema.ts';
 import { ListenAddress } from './listeners.ts';
 
 const { Optional } = Type;

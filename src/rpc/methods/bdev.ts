@@ -1,76 +1,17 @@
 /** Methods that create, change and delete bdevs, with SPDK's names. Statistics are in `iostat.ts`. */
-import { type Static, Type } from 'typebox';
-import { BLOCK_SIZES, type Disk } from '../../bdev/disk.ts';
+import { Type } from 'typebox';
+import type { Disk } from '../../bdev/disk.ts';
 import { limitParams } from '../../target/model/rate-limits.ts';
 import type { Target } from '../../target/target.ts';
 import { ErrnoError } from '../../util/errors.ts';
+import { Bool, Count, DONE, Text, U32_MAX, Uint } from '../../util/schema.ts';
 import { method } from '../dispatcher.ts';
-import {
-  Bool,
-  Count,
-  DONE,
-  IGNORED,
-  Path,
-  Text,
-  U32_MAX,
-  Uint,
-  Unsupported,
-  Uuid,
-} from '../schema.ts';
+import { kindMethods } from './kinds.ts';
 
 const Name = Type.Object({ name: Text('name or UUID of the bdev') });
-const BLOCK_SIZE = Type.Enum(BLOCK_SIZES, { description: 'logical block size in bytes' });
 const Optional = Type.Optional;
 
 const Force = Optional(Bool('shrink it also while it is in use (not in SPDK)'));
-
-/** Parameters that bdev_aio_create and bdev_uring_create share; `direct` is our own. */
-const FILE = {
-  name: Text('name of the new bdev'),
-  filename: Path('regular file or block device'),
-  block_size: Optional(
-    Type.Enum(BLOCK_SIZES, {
-      description: 'logical block size in bytes; default: 512, or what the device has',
-    }),
-  ),
-  uuid: Optional(Uuid('default: made from the path, always the same')),
-  readonly: Optional(Bool('the namespace is write protected')),
-  direct: Optional(Bool('O_DIRECT: past the page cache (not in SPDK)')),
-};
-const AioCreate = Type.Object({
-  ...FILE,
-  fallocate: Optional(Bool(`there is no unmap to pass on; ${IGNORED}`)),
-  nowait: Optional(Bool(IGNORED)),
-});
-const UringCreate = Type.Object(FILE);
-
-/** Geometry of a bdev without a file, and the metadata it cannot have. */
-const MEMORY = {
-  block_size: BLOCK_SIZE,
-  num_blocks: Uint('size in blocks', Number.MAX_SAFE_INTEGER, 1),
-  uuid: Optional(Uuid('default: random')),
-  md_size: Optional(Unsupported(0)),
-  dif_type: Optional(Unsupported(0)),
-  dif_is_head_of_md: Optional(Bool(IGNORED)),
-  dif_pi_format: Optional(Uint(IGNORED, U32_MAX)),
-  physical_block_size: Optional(Uint(IGNORED, U32_MAX)),
-  numa_id: Optional(Type.Integer({ description: IGNORED })),
-};
-const MallocCreate = Type.Object({
-  name: Optional(Text('name of the new bdev; default: Malloc0, Malloc1, …')),
-  ...MEMORY,
-  md_interleave: Optional(Bool(IGNORED)),
-  optimal_io_boundary: Optional(Uint(IGNORED, U32_MAX)),
-});
-const NullCreate = Type.Object({
-  name: Text('name of the new bdev'),
-  ...MEMORY,
-  preferred_write_granularity: Optional(Uint(IGNORED, U32_MAX)),
-  preferred_write_alignment: Optional(Uint(IGNORED, U32_MAX)),
-  optimal_write_size: Optional(Uint(IGNORED, U32_MAX)),
-  preferred_unmap_granularity: Optional(Uint(IGNORED, U32_MAX)),
-  preferred_unmap_alignment: Optional(Uint(IGNORED, U32_MAX)),
-});
 
 /** What spdk_bdev_io_type_supported would say. */
 export const IO_TYPES = [
@@ -96,12 +37,15 @@ export const IO_TYPES = [
   'nvme_iov_md',
 ] as const;
 
+const READ_IO_TYPES = ['read', 'flush', 'compare'];
+const WRITE_IO_TYPES = ['write', 'write_zeroes', 'unmap'];
+
 function supportedIoTypes(bdev: Disk): Record<string, boolean> {
-  const supported = new Set<string>(bdev.readonly ? ['read', 'flush'] : ['read', 'write', 'flush']);
+  const supported = new Set<string>(
+    bdev.readonly ? READ_IO_TYPES : [...READ_IO_TYPES, ...WRITE_IO_TYPES],
+  );
   return Object.fromEntries(IO_TYPES.map((type) => [type, supported.has(type)]));
 }
-
-const NewName = Type.String({ description: 'name of the new bdev' });
 
 const BdevInfo = Type.Object({
   name: Type.String(),
@@ -124,30 +68,6 @@ const BdevInfo = Type.Object({
 });
 
 export function bdevMethods(target: Target) {
-  const createFile = async (module: 'aio' | 'uring', params: Static<typeof AioCreate>) => {
-    const bdev = await target.createFile(params, {
-      module,
-      filename: params.filename,
-      blockSize: params.block_size,
-      readonly: params.readonly,
-      direct: params.direct,
-      nowait: params.nowait,
-    });
-    return bdev.name;
-  };
-
-  const deletion = <const M extends Disk['module']>(module: M) =>
-    method({
-      name: `bdev_${module}_delete`,
-      summary: 'Deletes the bdev, after its namespace if it is one.',
-      params: Name,
-      result: DONE,
-      call: async ({ name }) => {
-        await target.deleteBdev(name, module);
-        return true;
-      },
-    });
-
   const rescan = <const M extends 'aio' | 'uring'>(module: M) =>
     method({
       name: `bdev_${module}_rescan`,
@@ -191,53 +111,11 @@ export function bdevMethods(target: Target) {
   });
 
   return [
-    method({
-      name: 'bdev_aio_create',
-      summary: 'Makes a bdev of a file or a block device (through io_uring).',
-      params: AioCreate,
-      result: NewName,
-      examples: [
-        { params: { name: 'disk', filename: '/srv/disk.img', block_size: 512 }, result: 'disk' },
-      ],
-      call: (params) => createFile('aio', params),
-    }),
-    deletion('aio'),
+    ...kindMethods(target),
     rescan('aio'),
     reopen('aio'),
-    method({
-      name: 'bdev_uring_create',
-      summary: 'The same as bdev_aio_create, under another name.',
-      params: UringCreate,
-      result: NewName,
-      call: (params) => createFile('uring', params),
-    }),
-    deletion('uring'),
     rescan('uring'),
     reopen('uring'),
-    method({
-      name: 'bdev_malloc_create',
-      summary: 'Makes a bdev of RAM, which is taken as it is written.',
-      params: MallocCreate,
-      result: NewName,
-      examples: [{ params: { num_blocks: 131072, block_size: 512 }, result: 'Malloc0' }],
-      call: async ({ name, uuid, block_size, num_blocks }) => {
-        const naming = { ...(name !== undefined && { name }), uuid };
-        const geometry = { blockSize: block_size, numBlocks: num_blocks };
-        return (await target.createMalloc(naming, geometry)).name;
-      },
-    }),
-    deletion('malloc'),
-    method({
-      name: 'bdev_null_create',
-      summary: 'Makes a bdev that discards writes and reads nothing.',
-      params: NullCreate,
-      result: NewName,
-      call: async (params) => {
-        const geometry = { blockSize: params.block_size, numBlocks: params.num_blocks };
-        return (await target.createNull(params, geometry)).name;
-      },
-    }),
-    deletion('null'),
     method({
       name: 'bdev_null_resize',
       summary:

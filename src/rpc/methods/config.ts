@@ -3,8 +3,8 @@ import { Type } from 'typebox';
 import { planSection, SECTIONS } from '../../target/model/plan.ts';
 import type { Target } from '../../target/target.ts';
 import { FailedError, InvalidError } from '../../util/errors.ts';
+import { Bool, IGNORED, Text } from '../../util/schema.ts';
 import { method } from '../dispatcher.ts';
-import { Bool, IGNORED, Text } from '../schema.ts';
 
 const { Optional } = Type;
 

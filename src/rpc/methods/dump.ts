@@ -2,8 +2,8 @@
 import { Type } from 'typebox';
 import { Asked, saveReport } from '../../target/report.ts';
 import type { Target } from '../../target/target.ts';
+import { Text } from '../../util/schema.ts';
 import { method } from '../dispatcher.ts';
-import { Text } from '../schema.ts';
 
 export function dumpMethods(target: Target) {
   return [

@@ -2,25 +2,25 @@
 import { Type } from 'typebox';
 import { LATENCIES } from '../../bdev/delay.ts';
 import { INJECTED_ERRORS, type InjectedError } from '../../bdev/injections.ts';
-import { Op } from '../../bdev/op.ts';
+import { OPERATIONS, Op } from '../../bdev/op.ts';
 import { DelayBdev, ErrorBdev } from '../../bdev/wrapper.ts';
 import type { Target } from '../../target/target.ts';
 import { ErrnoError } from '../../util/errors.ts';
+import { DONE, Text, U8_MAX, U32_MAX, Uint } from '../../util/schema.ts';
 import { method } from '../dispatcher.ts';
 import { RpcCode, RpcError } from '../protocol.ts';
-import { DONE, Text, U8_MAX, U32_MAX, Uint, Uuid } from '../schema.ts';
 
 const { Optional } = Type;
 const Microseconds = (what: string) => Uint(`µs by which ${what}`, U32_MAX);
 const Uint64 = (what: string) => Optional(Uint(what));
 
-/** Commands that an error can be injected into. There is no unmap: it is accepted for scripts. */
+/** Commands that an error can be injected into. */
 const IO_TYPES = {
   read: [Op.READ],
   write: [Op.WRITE],
   flush: [Op.FLUSH],
-  unmap: [],
-  all: [Op.READ, Op.WRITE, Op.FLUSH],
+  unmap: [Op.DISCARD],
+  all: OPERATIONS.map(({ op }) => op),
   clear: [],
 } as const;
 const ERROR_TYPES = Object.keys(INJECTED_ERRORS) as InjectedError[];
@@ -28,43 +28,7 @@ const ERROR_TYPES = Object.keys(INJECTED_ERRORS) as InjectedError[];
 const MAX_SCT = 7;
 
 export function faultMethods(target: Target) {
-  const deletion = <const M extends 'delay' | 'error'>(module: M) =>
-    method({
-      name: `bdev_${module}_delete`,
-      summary: 'Deletes the bdev, after its namespace if it is one. The bdev below stays.',
-      params: Type.Object({ name: Text('name or UUID of the bdev') }),
-      result: DONE,
-      call: async ({ name }) => {
-        await target.deleteBdev(name, module);
-        return true;
-      },
-    });
-
   return [
-    method({
-      name: 'bdev_delay_create',
-      summary: 'Makes a bdev on top of another, whose reads and writes complete later.',
-      params: Type.Object({
-        base_bdev_name: Text('the bdev below; -19 if there is none, -1 if it is in use'),
-        name: Text('name of the new bdev'),
-        uuid: Optional(Uuid('default: made from the UUID of the bdev below, always the same')),
-        avg_read_latency: Microseconds('reads are delayed'),
-        p99_read_latency: Microseconds('one read in a hundred is delayed, no less than the others'),
-        avg_write_latency: Microseconds('writes are delayed'),
-        p99_write_latency: Microseconds('one write in a hundred is delayed'),
-      }),
-      result: Type.String({ description: 'name of the new bdev' }),
-      call: async ({ base_bdev_name, name, uuid, ...latencies }) => {
-        const bdev = await target.createDelay({ name, uuid }, base_bdev_name, {
-          avg_read: latencies.avg_read_latency,
-          p99_read: latencies.p99_read_latency,
-          avg_write: latencies.avg_write_latency,
-          p99_write: latencies.p99_write_latency,
-        });
-        return bdev.name;
-      },
-    }),
-    deletion('delay'),
     method({
       name: 'bdev_delay_update_latency',
       summary: 'Changes a latency of a delay bdev. Commands that are delayed already stay so.',
@@ -87,28 +51,12 @@ export function faultMethods(target: Target) {
       },
     }),
     method({
-      name: 'bdev_error_create',
-      summary:
-        'Makes a bdev on top of another, into which errors can be injected: EE_ and its name.',
-      params: Type.Object({
-        base_name: Text('the bdev below; -19 if there is none, -1 if it is in use'),
-        uuid: Optional(Uuid('default: made from the UUID of the bdev below, always the same')),
-      }),
-      result: DONE,
-      call: async ({ base_name, uuid }) => {
-        await target.createError(base_name, uuid);
-        return true;
-      },
-    }),
-    deletion('error'),
-    method({
       name: 'bdev_error_inject_error',
       summary: 'Has the next commands of an error bdev fail, hang, or carry wrong data.',
       params: Type.Object({
         name: Text('the error bdev; -19 if there is none'),
         io_type: Type.Enum(Object.keys(IO_TYPES) as (keyof typeof IO_TYPES)[], {
-          description:
-            'the commands; unmap: accepted, there is no such command; clear: inject nothing more',
+          description: 'the commands; all: others, too; clear: inject nothing more',
         }),
         error_type: Type.Enum(ERROR_TYPES, {
           description:

@@ -5,8 +5,8 @@ import { createDiskImage } from '../../bdev/image.ts';
 import { BlockingCalls } from '../../native/blocking-calls.ts';
 import { makeFolder } from '../../native/paths.ts';
 import { ErrnoError, InvalidError } from '../../util/errors.ts';
+import { DONE, Path, Uint } from '../../util/schema.ts';
 import { type Caller, method, type Outlet } from '../dispatcher.ts';
-import { DONE, Path, Uint } from '../schema.ts';
 
 /** Smallest unit that all block sizes divide. Bytes. */
 const SIZE_UNIT = 4096;

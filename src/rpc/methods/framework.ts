@@ -3,10 +3,10 @@ import { Type } from 'typebox';
 import { planScheduler, schedulerParams } from '../../target/model/scheduler.ts';
 import type { Target } from '../../target/target.ts';
 import { numaNode, processorTimes } from '../../util/processors.ts';
+import { Bool, Count, DONE, IGNORED, Text, TICK_RATE, Uint } from '../../util/schema.ts';
 import { method, type RpcMethod } from '../dispatcher.ts';
 import type { Lifecycle } from '../lifecycle.ts';
 import { openRpcDocument } from '../openrpc.ts';
-import { Bool, Count, DONE, IGNORED, Text, TICK_RATE, Uint } from '../schema.ts';
 
 const { Optional } = Type;
 const Nothing = Type.Object({});

@@ -6,8 +6,8 @@ import { Op } from '../../bdev/op.ts';
 import { Tally } from '../../bdev/tally.ts';
 import type { Target } from '../../target/target.ts';
 import { ErrnoError } from '../../util/errors.ts';
+import { Bool, DONE, IGNORED, Text, TICK_RATE, Uint } from '../../util/schema.ts';
 import { method } from '../dispatcher.ts';
-import { Bool, DONE, IGNORED, Text, TICK_RATE, Uint } from '../schema.ts';
 import { IO_TYPES } from './bdev.ts';
 
 const { Optional } = Type;

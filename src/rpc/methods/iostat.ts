@@ -9,8 +9,8 @@ import { Tally } from '../../bdev/tally.ts';
 import { MAX_BDEVS } from '../../limits.ts';
 import type { Target } from '../../target/target.ts';
 import { ErrnoError } from '../../util/errors.ts';
+import { Bool, DONE, Text } from '../../util/schema.ts';
 import { method } from '../dispatcher.ts';
-import { Bool, DONE, Text } from '../schema.ts';
 
 const TICK_RATE = 1_000_000_000;
 const RESET_MODE = Type.Enum(['all', 'maxmin', 'error', 'none'], {
@@ -34,8 +34,8 @@ function report(tally: Tally) {
     num_read_ops: read.ops,
     bytes_written: written.bytes,
     num_write_ops: written.ops,
-    bytes_unmapped: 0,
-    num_unmap_ops: 0,
+    bytes_unmapped: tally.discards.bytes,
+    num_unmap_ops: tally.discards.ops,
     bytes_copied: 0,
     num_copy_ops: 0,
     read_latency_ticks: read.latency,

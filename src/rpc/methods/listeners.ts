@@ -3,8 +3,8 @@ import { Type } from 'typebox';
 import { parseAddress } from '../../target/model/apply.ts';
 import type { Listener, Subsystem } from '../../target/subsystem.ts';
 import type { Target } from '../../target/target.ts';
+import { DONE, IGNORED, Path, TARGET_NAME, Text, Unsupported } from '../../util/schema.ts';
 import { method } from '../dispatcher.ts';
-import { DONE, IGNORED, Path, TARGET_NAME, Text, Unsupported } from '../schema.ts';
 
 const { Optional } = Type;
 const NQN = { nqn: Text('NQN of the subsystem'), ...TARGET_NAME };

@@ -2,8 +2,8 @@
 import { Type } from 'typebox';
 import { InvalidError } from '../../util/errors.ts';
 import { COMPONENTS, type Component, type LogControl, type LogLevel } from '../../util/log.ts';
+import { Bool, DONE, Text } from '../../util/schema.ts';
 import { method } from '../dispatcher.ts';
-import { Bool, DONE, Text } from '../schema.ts';
 
 const Nothing = Type.Object({});
 

@@ -6,7 +6,6 @@ import { DISCOVERY_NQN } from '../../target/nqn.ts';
 import type { Subsystem, TargetNamespace } from '../../target/subsystem.ts';
 import type { Target } from '../../target/target.ts';
 import { ErrnoError, InvalidError } from '../../util/errors.ts';
-import { method } from '../dispatcher.ts';
 import {
   Ascii,
   Bool,
@@ -22,7 +21,8 @@ import {
   Uint,
   Unsupported,
   Uuid,
-} from '../schema.ts';
+} from '../../util/schema.ts';
+import { method } from '../dispatcher.ts';
 import { AddressInfo, describeAddress } from './listeners.ts';
 
 const { Optional } = Type;

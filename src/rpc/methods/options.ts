@@ -2,8 +2,17 @@
 import { type TObject, Type } from 'typebox';
 import type { Target } from '../../target/target.ts';
 import { FailedError } from '../../util/errors.ts';
+import {
+  Bool,
+  DONE,
+  IGNORED,
+  Text,
+  U16_MAX,
+  U32_MAX,
+  Uint,
+  Unsupported,
+} from '../../util/schema.ts';
 import { method } from '../dispatcher.ts';
-import { Bool, DONE, IGNORED, Text, U16_MAX, U32_MAX, Uint, Unsupported } from '../schema.ts';
 
 const { Optional } = Type;
 const Ignored = Optional(Uint(IGNORED));

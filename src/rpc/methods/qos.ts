@@ -3,8 +3,8 @@ import { Type } from 'typebox';
 import { parseLimits } from '../../target/model/rate-limits.ts';
 import type { Target } from '../../target/target.ts';
 import { ErrnoError } from '../../util/errors.ts';
+import { DONE, Text, Uint } from '../../util/schema.ts';
 import { method } from '../dispatcher.ts';
-import { DONE, Text, Uint } from '../schema.ts';
 
 const MAX_IOS = 2 ** 31;
 const MAX_MIB = 2 ** 20;

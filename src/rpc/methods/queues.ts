@@ -3,9 +3,9 @@ import { Type } from 'typebox';
 import { MAX_IO_QUEUE_PAIRS } from '../../limits.ts';
 import type { Target } from '../../target/target.ts';
 import { InvalidError } from '../../util/errors.ts';
+import { DONE, Uint } from '../../util/schema.ts';
 import { method } from '../dispatcher.ts';
 import { CONTROLLER_NAME, findControllers } from '../find-controllers.ts';
-import { DONE, Uint } from '../schema.ts';
 
 export function queueMethods(target: Target) {
   return [

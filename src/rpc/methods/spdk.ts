@@ -1,7 +1,7 @@
 /** Methods about the process itself, with SPDK's names. */
 import { Type } from 'typebox';
+import { DONE } from '../../util/schema.ts';
 import { method } from '../dispatcher.ts';
-import { DONE } from '../schema.ts';
 
 /** SIGUSR1 is left out: it would open Node's debugger. */
 const SIGNALS = {

@@ -2,10 +2,9 @@
 
 import { performance } from 'node:perf_hooks';
 import { type TProperties, Type } from 'typebox';
-import { Op } from '../../bdev/op.ts';
 import type { Target } from '../../target/target.ts';
+import { TARGET_NAME, TICK_RATE } from '../../util/schema.ts';
 import { method } from '../dispatcher.ts';
-import { TARGET_NAME, TICK_RATE } from '../schema.ts';
 import { cpumask } from './framework.ts';
 
 const Nothing = Type.Object({});
@@ -172,7 +171,7 @@ export function threadMethods(target: Target) {
           const counters = target.bdevs
             .list()
             .map((bdev) => reactors.bdevTally(bdev.index, index))
-            .map((tally) => tally.of(Op.READ).ops + tally.of(Op.WRITE).ops + tally.flushes);
+            .map((tally) => tally.commands);
           return {
             io_qpairs: reactors.state(index).queuePairs,
             current_io_qpairs: here.length,

@@ -10,7 +10,6 @@ import {
 import { isVfioUser, planTransport } from '../../target/model/transport.ts';
 import type { Target } from '../../target/target.ts';
 import { ErrnoError } from '../../util/errors.ts';
-import { method } from '../dispatcher.ts';
 import {
   Bool,
   DONE,
@@ -21,7 +20,8 @@ import {
   U32_MAX,
   Uint,
   Unsupported,
-} from '../schema.ts';
+} from '../../util/schema.ts';
+import { method } from '../dispatcher.ts';
 
 const { Optional } = Type;
 const Ignored32 = Optional(Uint(IGNORED, U32_MAX));

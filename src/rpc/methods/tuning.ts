@@ -3,9 +3,9 @@
  * configuration with a method that the target has not: so they are there, take any parameters, and do nothing.
  */
 import { Type } from 'typebox';
+import { DONE } from '../../util/schema.ts';
 import { method } from '../dispatcher.ts';
 import type { Phase } from '../lifecycle.ts';
-import { DONE } from '../schema.ts';
 
 /** When SPDK takes them, and why they are of no use here. */
 const TUNING = [

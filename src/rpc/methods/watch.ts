@@ -4,9 +4,9 @@ import { EVENT_TYPES, EVENTS_KEPT } from '../../target/events.ts';
 import { snapshot } from '../../target/snapshot.ts';
 import type { Target } from '../../target/target.ts';
 import { FailedError } from '../../util/errors.ts';
+import { Count, Uint } from '../../util/schema.ts';
 import { method, type Outlet } from '../dispatcher.ts';
 import { CONTROLLER_NAME, findControllers } from '../find-controllers.ts';
-import { Count, Uint } from '../schema.ts';
 import { ControllerSchema, EventSchema, SnapshotSchema } from '../state-schemas.ts';
 import { Watch } from '../watch.ts';
 

@@ -1,40 +1,16 @@
 /** The calls that make a bdev: which of their parameters make it what it is. */
 import { resolve } from 'node:path';
+import { kindMadeBy } from '../../bdev/kind-rules.ts';
 import { uuidFromName } from '../../util/uuid.ts';
 import type { BdevPlan, Params } from './plan.ts';
 
-/** Those parameters with their defaults; others are accepted and have no effect. */
-const FILE = {
-  filename: undefined,
-  block_size: undefined,
-  readonly: false,
-  direct: false,
-  uuid: undefined,
-};
-const MEMORY = { num_blocks: undefined, block_size: undefined, uuid: undefined };
-const PARAMETERS: Readonly<Record<string, Params>> = {
-  bdev_aio_create: { ...FILE, nowait: false },
-  bdev_uring_create: FILE,
-  bdev_malloc_create: MEMORY,
-  bdev_null_create: MEMORY,
-  bdev_delay_create: {
-    base_bdev_name: undefined,
-    avg_read_latency: undefined,
-    p99_read_latency: undefined,
-    avg_write_latency: undefined,
-    p99_write_latency: undefined,
-    uuid: undefined,
-  },
-  bdev_error_create: { base_name: undefined, uuid: undefined },
-};
-
 export function makesBdev(method: string): boolean {
-  return Object.hasOwn(PARAMETERS, method);
+  return kindMadeBy(method) !== undefined;
 }
 
-/** The name that the parameters give it. An error bdev's is made from its base's, as SPDK has it. */
-export function nameOf({ name, base_name }: Params, base: string | undefined): string | undefined {
-  const chosen = base_name === undefined ? name : `EE_${base}`;
+/** The name that the parameters of a call give it, on a bdev of the name `base`. */
+export function nameOf(create: string, { name }: Params, base = ''): string | undefined {
+  const chosen = kindMadeBy(create)?.nameOf?.(base) ?? name;
   return chosen === undefined ? undefined : String(chosen);
 }
 
@@ -50,8 +26,9 @@ export function withBase(params: Params, base: string | undefined): Params {
 
 /** What makes a bdev of that name, with all defaults. */
 export function planBdev(create: string, name: string, given: Params): BdevPlan {
-  const params: Record<string, unknown> = create === 'bdev_error_create' ? {} : { name };
-  for (const [key, otherwise] of Object.entries(PARAMETERS[create] ?? {})) {
+  const kind = kindMadeBy(create);
+  const params: Record<string, unknown> = kind?.nameOf === undefined ? { name } : {};
+  for (const [key, otherwise] of Object.entries(kind?.kept ?? {})) {
     const value = given[key] ?? otherwise;
     if (value !== undefined) {
       params[key] = value;
@@ -69,7 +46,7 @@ export function planBdev(create: string, name: string, given: Params): BdevPlan 
 
 /** The parameters without those that are as they would be by themselves: SPDK does not know all of ours. */
 export function withoutDefaults({ create, params }: BdevPlan): Params {
-  const defaults = PARAMETERS[create] ?? {};
+  const defaults = kindMadeBy(create)?.kept ?? {};
   return Object.fromEntries(
     Object.entries(params).filter(([key, value]) => value !== defaults[key] || value === undefined),
   );

@@ -56,7 +56,7 @@ export class Model {
   createBdev(create: string, given: Params): string {
     const below = baseOf({ params: given });
     const base = below === undefined ? undefined : this.#bdev(below);
-    const name = nameOf(given, base) ?? this.names.nextMalloc();
+    const name = nameOf(create, given, base) ?? this.names.nextMalloc();
     if (base !== undefined) {
       this.checkBase(base, name);
     }

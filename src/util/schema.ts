@@ -1,6 +1,6 @@
 /** Pieces that the parameters of several methods are made of. */
 import { Type } from 'typebox';
-import { UUID_PATTERN } from '../util/uuid.ts';
+import { UUID_PATTERN } from './uuid.ts';
 
 export const Uint = (description: string, maximum = Number.MAX_SAFE_INTEGER, minimum = 0) =>
   Type.Integer({
@@ -63,3 +63,7 @@ export const TICK_RATE = 1_000_000_000;
 export const TARGET_NAME = {
   tgt_name: Type.Optional(Type.String({ description: `there is one target; ${IGNORED}` })),
 };
+
+/** What declares parameters where no package may be loaded: lent to whoever declares them. */
+export const SCHEMA_KIT = { Type, Uint, Bool, Text, Path, Uuid, Unsupported, IGNORED, U32_MAX };
+export type SchemaKit = typeof SCHEMA_KIT;

@@ -8,9 +8,9 @@
  * and the transfer is bounded.
  */
 import { PAGE_SIZE } from '../limits.ts';
+import type { GuestMemory } from '../memory/guest.ts';
+import type { Segments } from '../memory/segments.ts';
 import { Status } from '../spec/nvme.ts';
-import type { GuestMemory } from './guest.ts';
-import type { Segments } from './segments.ts';
 
 const PAGE_MASK = PAGE_SIZE - 1;
 

@@ -1,0 +1,37 @@
+/**
+ * What a kind of bdev is to main: one declaration, from which its methods and its place in configurations are made. How reactors open it is in
+ * `open.ts`, by the kind of its descriptor.
+ */
+import type { TObject } from 'typebox';
+import type { SchemaKit } from '../util/schema.ts';
+import type { BdevIdentity, Disk } from './disk.ts';
+import type { FileContext } from './file.ts';
+import type { BdevKindRules } from './kind-rules.ts';
+
+/** Parameters of the method that makes it, checked against its schema. */
+export type BdevParams = Readonly<Record<string, unknown>>;
+
+/** What a bdev may need to be made. */
+export interface BdevHost {
+  readonly files: FileContext;
+  /** The bdev below, of kinds that have one. */
+  readonly base: Disk | undefined;
+}
+
+export interface BdevKind extends BdevKindRules {
+  /** What `bdev_NAME_create` does, in a sentence; and what is special about `bdev_NAME_delete`. */
+  readonly summary: string;
+  readonly deletion?: string;
+  /** Of `bdev_NAME_create`, which answers with the name, or just true. */
+  readonly parameters: (kit: SchemaKit) => TObject;
+  readonly answersTrue?: boolean;
+  readonly example?: { readonly params: BdevParams; readonly result: unknown };
+  /** Throws or rejects with InvalidError, or what the system says; it may last as long as a file system likes. */
+  readonly create: (
+    identity: BdevIdentity,
+    params: BdevParams,
+    host: BdevHost,
+  ) => Disk | Promise<Disk>;
+  /** What makes it again, but for name and UUID. */
+  readonly save: (bdev: Disk) => BdevParams;
+}
