@@ -12,8 +12,8 @@ const SEEN_BEFORE: readonly Mutation[] = [
   {
     name: 'DMA_UNMAP waits for no command that uses the memory',
     file: 'src/nvme/plane/drains.js',
-    from: 'share.channel.backend.touches?.(slot, memory) === true || completesThere(queue)',
-    to: 'false',
+    from: 'share.channel.backendOf(slots.op(slot)).touches?.(slot, memory) === true ||',
+    to: '',
   },
   {
     name: 'a Flush succeeds again after a failed write-back',
@@ -164,8 +164,8 @@ const OTHERS: readonly Mutation[] = [
   {
     name: 'the second entry of a PRP list is left out',
     file: 'src/nvme/prp.js',
-    from: 'index += 2;',
-    to: 'index += 4;',
+    from: 'index += 2;\n        entries -= 1;\n        while',
+    to: 'index += 4;\n        entries -= 1;\n        while',
   },
   {
     name: 'an SQ is deleted with commands under way',
@@ -176,7 +176,7 @@ const OTHERS: readonly Mutation[] = [
   {
     name: 'operations of a bdev are never over',
     file: 'src/bdev/requests/layer.js',
-    from: 'share.channel.busy -= op === Op.FLUSH ? 0 : 1;',
+    from: 'share.channel.busy -= isRanged(op) ? 1 : 0;',
     to: '',
   },
   {
