@@ -53,7 +53,7 @@ t.test('controller', async (t) => {
     // Namespace Attribute Notices.
     oaes: 1 << 8,
     cntrltype: 1,
-    oacs: 0,
+    oacs: 4,
     acl: 3,
     aerl: 3,
     elpe: 63,
@@ -71,7 +71,12 @@ t.test('controller', async (t) => {
       saveSelect: true,
       timestamp: true,
     }),
-    lpa: Lpa.encode({ commandEffects: true, extended: true, supportedLogs: true }),
+    lpa: Lpa.encode({
+      commandEffects: true,
+      extended: true,
+      telemetry: true,
+      supportedLogs: true,
+    }),
     fuses: 0,
     // A volatile write cache; no flush of all namespaces at once.
     vwc: 5,
