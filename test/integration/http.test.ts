@@ -102,10 +102,13 @@ t.test('health', async (t) => {
   const well = await ask(`${url}healthz`);
   t.equal(well.status, 200);
   t.strictSame(well.json, { status: 'ok' });
-  // Within its first second: it is not started again.
-  const death = target.pool.request(0, undefined as unknown as PlaneMessage);
-  await t.rejects(death, { name: 'ReactorLostError' });
-  const ill = await ask(`${url}healthz`);
+  // One that dies within its first second is not started again. The first may be older by now, the next ones are not.
+  let ill = well;
+  while (ill.status === 200) {
+    const death = target.pool.request(0, undefined as unknown as PlaneMessage);
+    await t.rejects(death, { name: 'ReactorLostError' });
+    ill = await ask(`${url}healthz`);
+  }
   t.equal(ill.status, 503);
   t.strictSame(ill.json, { status: 'reactor lost' });
 });
