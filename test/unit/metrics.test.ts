@@ -117,6 +117,7 @@ t.test('counts, with their labels', async (t) => {
     `doorbell_namespace_ops_total{${vm0},nsid="1",bdev="b",op="read"} 10`,
     `doorbell_namespace_ops_total{${vm0},nsid="1",bdev="b",op="write"} 20`,
     `doorbell_namespace_ops_total{${vm0},nsid="1",bdev="b",op="flush"} 3`,
+    `doorbell_namespace_ops_total{${vm0},nsid="1",bdev="b",op="other"} 4`,
   ]);
   t.strictSame(await lines('doorbell_bdev_bytes_total'), [
     'doorbell_bdev_bytes_total{bdev="b",module="uring",op="read"} 40960',

@@ -36,6 +36,9 @@ const LAYOUTS: Record<
   RegionWriteMulti: [8, { count: [0, 8] }],
   RegionWriteEntry: [24, { offset: [0, 8], region: [8, 4], count: [12, 4], data: [16, 8] }],
   DmaAccess: [16, { address: [0, 8], count: [8, 8] }],
+  DmaAccessShort: [12, { address: [0, 8], count: [8, 4] }],
+  DmaLoggingControl: [16, { pageSize: [0, 8], numRanges: [8, 4] }],
+  DmaLoggingReport: [24, { iova: [0, 8], length: [8, 8], pageSize: [16, 8] }],
   DeviceFeature: [8, { argsz: [0, 4], flags: [4, 4] }],
   MigData: [8, { argsz: [0, 4], size: [4, 4] }],
 };
