@@ -7,6 +7,7 @@
  */
 import type { RegisteredFiles } from '../io/files.ts';
 import type { Ring } from '../io/ring.ts';
+import type { Timers } from '../io/timers.ts';
 import { MAX_BLOCKING_OPS } from '../limits.ts';
 import type { HostRanges } from '../memory/host-ranges.ts';
 import {
@@ -20,12 +21,15 @@ import { type Backend, Detached, END_OF_FILE, PENDING, type Request } from './ba
 import type { BackendContext } from './context.ts';
 import type { FileDescriptor } from './file.ts';
 import { Op, opSet } from './op.ts';
-import { Syncs } from './requests/syncs.ts';
+import { type SyncLinks, Syncs } from './requests/syncs.ts';
 import { Result } from './result.ts';
 import type { Transfers } from './transfers.ts';
 import { syncLost, WriteBack, writeLost } from './write-back.ts';
 
 const TWO_32 = 0x1_0000_0000;
+/** In place of an operation: its sync succeeded, and is believed when those of a reactor that has died have ended; how often that is looked at. */
+const BELIEVES_LATER = 0xff;
+const LOOK_AGAIN_US = 10_000;
 
 const EAGAIN = 11;
 const EINTR = 4;
@@ -50,6 +54,8 @@ export class UringBackend implements Backend {
   readonly #request: Request;
   readonly #transfers: Transfers;
   readonly #syncs: Syncs;
+  readonly #links: SyncLinks;
+  readonly #timers: Timers;
   readonly #writeBack: WriteBack;
   /** Of each operation, in its place beside the opcode: ASYNC where the submission itself might block. */
   readonly #sqeFlags: number;
@@ -66,6 +72,8 @@ export class UringBackend implements Backend {
     this.#ring = context.ring;
     this.#request = context.request;
     this.#transfers = context.transfers;
+    this.#links = context.syncs;
+    this.#timers = context.timers;
     this.#syncs = new Syncs(context.ring, this.#file, context.syncs, context.ended);
     this.#sqeFlags = descriptor.mayBlock ? IOSQE_ASYNC << 8 : 0;
     this.#direct = descriptor.alignment > 1;
@@ -169,6 +177,9 @@ export class UringBackend implements Backend {
   /** From here on the slot is a flush's. */
   #sync(slot: number): number {
     this.#transfers.op[slot] = Op.FLUSH;
+    if (this.#links.dead) {
+      this.#links.leave(slot, this.#writeBack);
+    }
     this.#syncs.join(slot);
     return PENDING;
   }
@@ -191,7 +202,18 @@ export class UringBackend implements Backend {
   }
 
   complete(slot: number, result: number): number {
+    const outcome = this.#complete(slot, result);
+    if (this.#links.dead && outcome !== PENDING) {
+      this.#links.ended(slot);
+    }
+    return outcome;
+  }
+
+  #complete(slot: number, result: number): number {
     const transfers = this.#transfers;
+    if (transfers.op[slot] === BELIEVES_LATER) {
+      return this.#durable(slot);
+    }
     const op = transfers.op[slot] as Op;
     if (op > Op.WRITE) {
       return op === Op.FLUSH ? this.#synced(slot, result) : this.#zeroed(slot, op, result);
@@ -200,7 +222,7 @@ export class UringBackend implements Backend {
     const dsync = transfers.rwFlags[slot] !== 0;
     if (result === rest) {
       if (transfers.syncs[slot] === 0) {
-        return dsync ? this.#durable() : Result.OK;
+        return dsync ? this.#durable(slot) : Result.OK;
       }
       return this.#sync(slot);
     }
@@ -237,12 +259,26 @@ export class UringBackend implements Backend {
       }
       return Result.NOT_DURABLE;
     }
-    return this.#durable();
+    return this.#durable(slot);
   }
 
   /** A sync succeeded: so it says, but another may have been told meanwhile that data is gone. */
-  #durable(): number {
+  #durable(slot: number): number {
+    if (!this.#links.dead && this.#writeBack.syncsLeft) {
+      this.#transfers.op[slot] = BELIEVES_LATER;
+      this.#timers.start(slot, LOOK_AGAIN_US);
+      return PENDING;
+    }
     return this.#writeBack.failed ? Result.NOT_DURABLE : Result.OK;
+  }
+
+  /** A reactor that dies leaves syncs, and writes that sync, under way. */
+  hurry(slot: number): void {
+    const { op, rwFlags } = this.#transfers;
+    const syncs = op[slot] === Op.FLUSH || (op[slot] === Op.WRITE && rwFlags[slot] !== 0);
+    if (this.#links.dead && syncs) {
+      this.#links.leave(slot, this.#writeBack);
+    }
   }
 
   touches(slot: number, memory: HostRanges): boolean {
@@ -259,6 +295,7 @@ export class UringBackend implements Backend {
       return Detached.ALONE;
     }
     this.#syncs.leave(slot);
+    this.#links.ended(slot);
     return Detached.OVER;
   }
 

@@ -16,7 +16,9 @@ const ECANCELED = 125;
 
 /** Index of the word: 0, or the errno of the first failure. Written once, by whoever is first. */
 const ERRNO = 0;
-const WORDS = 1;
+/** Syncs that reactors which have died left under way. */
+const LEFT = 1;
+const WORDS = 2;
 
 /** `errno`: of a failure that is known already. */
 export function makeWriteBack(errno = 0): SharedArrayBuffer {
@@ -35,6 +37,24 @@ export class WriteBack {
   /** Hot. What was completed may not be on stable storage, and never will. */
   get failed(): boolean {
     return Atomics.load(this.#words, ERRNO) !== 0;
+  }
+
+  /**
+   * A reactor has died, and its sync goes on. The next reactor of that place has the same open file: until the sync has ended, one of the
+   * next may have succeeded only because the dead one's is told of the failure.
+   */
+  leaveSync(): void {
+    Atomics.add(this.#words, LEFT, 1);
+  }
+
+  /** It has ended, and `fail` was called if it told of a failure. */
+  leftSyncEnded(): void {
+    Atomics.sub(this.#words, LEFT, 1);
+  }
+
+  /** Hot. Whether there is such a sync. To be asked before `failed`. */
+  get syncsLeft(): boolean {
+    return Atomics.load(this.#words, LEFT) > 0;
   }
 
   /** Of the first failure, or 0. */

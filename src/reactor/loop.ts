@@ -35,6 +35,7 @@ export class Reactor implements Sleeper {
   readonly #ring: Ring;
   readonly #tags: RingTags;
   readonly #requests: Requests;
+  readonly #syncs = new SyncLinks();
   readonly #plane: Plane;
   readonly #rest: Rest;
   readonly #words: Int32Array;
@@ -66,7 +67,7 @@ export class Reactor implements Sleeper {
       transfers: new Transfers(system),
       timers: new Timers(this.#ring, system),
       tags: this.#tags,
-      syncs: new SyncLinks(),
+      syncs: this.#syncs,
       ended: new EndedSlots(),
       bounces: undefined,
       steps: undefined,
@@ -98,8 +99,12 @@ export class Reactor implements Sleeper {
       this.die(error as Error);
       throw error;
     } finally {
-      while (!this.end()) {
-        // The kernel is waited for.
+      try {
+        while (!this.end()) {
+          // The kernel is waited for.
+        }
+      } finally {
+        this.#syncs.forget();
       }
     }
   }
@@ -135,6 +140,7 @@ export class Reactor implements Sleeper {
 
   /** Main learns of it at once: whoever has nothing under way here need not wait for those who have. */
   die(error: Error): void {
+    this.#syncs.dead = true;
     this.#leave();
     this.#holders = this.#requests.holders();
     this.#platform.post({ kind: 'dying', message: error.message, holders: [...this.#holders] });

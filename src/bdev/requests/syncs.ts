@@ -6,6 +6,7 @@
 
 import type { Ring } from '../../io/ring.ts';
 import { MAX_INFLIGHT } from '../../limits.ts';
+import type { WriteBack } from '../write-back.ts';
 import type { EndedSlots } from './ended.ts';
 
 const NOBODY = -1;
@@ -15,6 +16,29 @@ const EAGAIN = 11;
 /** The next in a group, by slot. One for all files of a reactor, as a slot is in one group at most. */
 export class SyncLinks {
   readonly next = new Int32Array(MAX_INFLIGHT).fill(NOBODY);
+  /** The reactor has died: syncs that are under way, or still begin, are left. */
+  dead = false;
+  /** By slot: the file of a sync that is left. */
+  readonly #left = new Map<number, WriteBack>();
+
+  leave(slot: number, writeBack: WriteBack): void {
+    if (!this.#left.has(slot)) {
+      this.#left.set(slot, writeBack);
+      writeBack.leaveSync();
+    }
+  }
+
+  ended(slot: number): void {
+    this.#left.get(slot)?.leftSyncEnded();
+    this.#left.delete(slot);
+  }
+
+  /** Nobody will hear how they end. */
+  forget(): void {
+    for (const slot of [...this.#left.keys()]) {
+      this.ended(slot);
+    }
+  }
 }
 
 export class Syncs {
