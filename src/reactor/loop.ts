@@ -88,7 +88,10 @@ export class Reactor implements Sleeper {
     this.#rest = new Rest(task, this, system);
   }
 
-  /** Returns when a `stop` message was carried out. If it throws, nothing of this reactor is under way in the kernel any more. */
+  /**
+   * Returns when a `stop` message was carried out. If it throws, nothing of this reactor is under way in the kernel any more, unless the
+   * kernel refuses to tell.
+   */
   run(): void {
     try {
       this.start();
@@ -104,6 +107,7 @@ export class Reactor implements Sleeper {
           // The kernel is waited for.
         }
       } finally {
+        this.#requests.forgetAll();
         this.#syncs.forget();
       }
     }

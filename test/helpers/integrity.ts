@@ -31,6 +31,8 @@ export interface Workload {
   readonly pool: PagePool;
   readonly random: Random;
   readonly maxBytes?: number;
+  /** The disk knows no discard: one leaves everything as it was. */
+  readonly keepsDiscarded?: boolean;
 }
 
 interface Part {
@@ -116,7 +118,8 @@ const zero: Command = async ({ nsid, blockSize, copy, random }, pair, lba, block
 };
 
 /** In up to three ranges. Every bdev but null gives zeroes for what is gone. */
-const discard: Command = async ({ nsid, blockSize, copy, pool, random }, pair, lba, blocks) => {
+const discard: Command = async (load, pair, lba, blocks) => {
+  const { nsid, blockSize, copy, pool, random, keepsDiscarded = false } = load;
   const cuts = [0, random.below(blocks + 1), random.below(blocks + 1), blocks].sort(
     (a, b) => a - b,
   );
@@ -127,7 +130,9 @@ const discard: Command = async ({ nsid, blockSize, copy, pool, random }, pair, l
     ranges.set(DsmRange.encode({ attributes: random.bits(), length, slba }), i * DsmRange.size);
   }
   buffer.write(ranges);
-  copy.fill(0, lba * blockSize, (lba + blocks) * blockSize);
+  if (!keepsDiscarded) {
+    copy.fill(0, lba * blockSize, (lba + blocks) * blockSize);
+  }
   const { prp1, prp2 } = buffer;
   const fields = { opcode: NvmOpcode.DATASET_MANAGEMENT, nsid, prp1, prp2 };
   const { status } = await pair.execute({ ...fields, cdw10: 2, cdw11: DatasetDword11.mask.ad });

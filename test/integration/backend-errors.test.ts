@@ -190,7 +190,7 @@ for (const most of [512, 4096, 10_000, 65_536]) {
     const pool = new PagePool(random).add(client.memory);
     const copy = new Uint8Array(4 * MIB);
     const pairs = [pair];
-    const load = { pairs, nsid: 1, blockSize: 512, copy, pool, random };
+    const load = { pairs, nsid: 1, blockSize: 512, copy, pool, random, keepsDiscarded: true };
     await runWorkload({ ...load, workers: 4, commands: 12, maxBytes: 200 * most });
     t.pass('every byte was as it should be');
   });

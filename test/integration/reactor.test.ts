@@ -190,6 +190,9 @@ t.test('the kernel refuses a ring under load', { timeout: 600_000 }, async (t) =
   for (let round = 0; round < 3; round++) {
     // A reactor that dies in its first second is taken for one that cannot live.
     await new Promise((resolve) => setTimeout(resolve, 1100));
+    while (reactorRings().length < 2) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
     await client.enable();
     const pairs = [await client.createQueuePair(1, 16), await client.createQueuePair(2, 16)];
     const copy = new Uint8Array(readFileSync(path));
@@ -212,6 +215,33 @@ t.test('the kernel refuses a ring under load', { timeout: 600_000 }, async (t) =
   const load = { pairs, nsid: 1, blockSize: 512, copy, pool, random, maxBytes: 65536 };
   await runWorkload({ ...load, workers: 4, commands: 20 });
   t.equal(reactorRings().length, 2, 'two reactors poll');
+});
+
+t.test('blocks of a write that a refused ring has left are free', { skip: noFuse }, async (t) => {
+  const disk = await FuseDisk.mount(t, MIB);
+  const target = await TestTarget.start(t);
+  const client = await target.connect(await target.serve(await target.file(disk.path)));
+  const pair = await client.createQueuePair(1, 8);
+  const prp1 = client.memory.iova + client.memory.allocate(4096);
+  const write = { opcode: WRITE, nsid: 1, prp1 };
+  await disk.behave({ hold: true });
+  const hanging = t.rejects(pair.execute(write), /gone/);
+  await disk.held(1);
+  // A reactor that dies in its first second is taken for one that cannot live.
+  await new Promise((resolve) => setTimeout(resolve, 1100));
+  const [ring] = reactorRings();
+  breakRing(ring);
+  // Whatever makes the reactor use its ring.
+  pair.execute({ opcode: FLUSH, nsid: 1 }).catch(() => {});
+  await failed(client);
+  await disk.behave({});
+  await client.disable();
+  pair.abandon();
+  await hanging;
+  await client.enable();
+  const again = await client.createQueuePair(1, 8);
+  t.equal((await again.execute(write)).status, 0);
+  t.equal((await again.execute({ opcode: FLUSH, nsid: 1 })).status, 0);
 });
 
 t.test('main goes on while a disk hangs', { skip: noFuse }, async (t) => {

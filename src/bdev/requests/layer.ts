@@ -652,6 +652,13 @@ export class Requests {
     }
   }
 
+  /** After `leaveAll`: nobody will hear how what is left ends, so that its blocks can be kept from others no longer. */
+  forgetAll(): void {
+    for (let slot = 0; slot < this.slots.end; slot++) {
+      this.#unlock(slot);
+    }
+  }
+
   /** After `leaveAll`: the owners whose memory is still in use. */
   holders(): Set<number> {
     const { slots } = this;
