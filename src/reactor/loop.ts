@@ -107,7 +107,7 @@ export class Reactor implements Sleeper {
           // The kernel is waited for.
         }
       } finally {
-        this.#requests.forgetAll();
+        this.#requests.flight.forgetAll();
         this.#syncs.forget();
       }
     }
@@ -138,7 +138,7 @@ export class Reactor implements Sleeper {
 
   #leave(): void {
     this.#ends = true;
-    this.#requests.leaveAll();
+    this.#requests.flight.leaveAll();
     this.#tags.retireAll();
   }
 
@@ -146,7 +146,7 @@ export class Reactor implements Sleeper {
   die(error: Error): void {
     this.#syncs.dead = true;
     this.#leave();
-    this.#holders = this.#requests.holders();
+    this.#holders = this.#requests.flight.holders();
     this.#platform.post({ kind: 'dying', message: error.message, holders: [...this.#holders] });
   }
 
@@ -183,7 +183,7 @@ export class Reactor implements Sleeper {
 
   #tellWhoLeft(): void {
     if (this.#holders.size > 0) {
-      const left = this.#requests.holders();
+      const left = this.#requests.flight.holders();
       for (const owner of this.#holders) {
         if (!left.has(owner)) {
           this.#platform.post({ kind: 'left', owner });
@@ -214,8 +214,8 @@ export class Reactor implements Sleeper {
     const taken = plane.poll();
     this.#rest.polled(taken > 0);
     work += taken;
-    if (requests.resumes) {
-      work += requests.resume();
+    if (requests.waiting.resumes) {
+      work += requests.waiting.resume();
     }
     work += this.#pollRing();
     if (requests.ends) {
@@ -223,8 +223,8 @@ export class Reactor implements Sleeper {
       work += 1;
     }
     plane.publish();
-    if (requests.settles) {
-      requests.settle();
+    if (requests.flight.settles) {
+      requests.flight.settle();
       work += 1;
     }
     plane.settle();
@@ -312,7 +312,7 @@ export class Reactor implements Sleeper {
   }
 
   get due(): number {
-    return this.#requests.due;
+    return this.#requests.waiting.due;
   }
 
   arm(): void {

@@ -69,19 +69,19 @@ const FOUND: readonly Mutation[] = [
   },
   {
     name: 'the sync of a FUA write keeps a reset waiting',
-    file: 'src/bdev/requests/layer.js',
+    file: 'src/bdev/requests/flight.js',
     from: 'if (queue !== undefined && leaves !== undefined) {',
     to: 'if (false) {',
   },
   {
     name: 'completions without a place are lost',
-    file: 'src/bdev/requests/layer.js',
+    file: 'src/bdev/requests/waiting.js',
     from: 'if (silent || (!its.stopped && (queue === undefined || its === queue))) {',
     to: 'if (queue === undefined || its === queue) {',
   },
   {
     name: 'a queue that rests holds up the others',
-    file: 'src/bdev/requests/layer.js',
+    file: 'src/bdev/requests/waiting.js',
     from: 'before = place;\n            }\n            else if (this.#mayGo(',
     to: 'break;\n            }\n            else if (this.#mayGo(',
   },
@@ -175,13 +175,13 @@ const OTHERS: readonly Mutation[] = [
   },
   {
     name: 'operations of a bdev are never over',
-    file: 'src/bdev/requests/layer.js',
+    file: 'src/bdev/requests/flight.js',
     from: 'share.channel.busy -= isRanged(op) ? 1 : 0;',
     to: '',
   },
   {
     name: 'a rate limit is never over',
-    file: 'src/bdev/requests/layer.js',
+    file: 'src/bdev/requests/waiting.js',
     from: 'return this.#look || this.due !== Number.POSITIVE_INFINITY;',
     to: 'return this.#look;',
   },

@@ -189,7 +189,7 @@ t.test('requests that are left to themselves', async (t) => {
   until(() => server.held === 2, () => server.receive()); // biome-ignore format: short
   let drained = false;
   const scope = { includes: () => true, ends: true, detaches: true, result: Result.ABORTED };
-  requests.drain(owner, scope, () => {
+  requests.flight.drain(owner, scope, () => {
     drained = true;
   });
   until(() => drained);

@@ -96,7 +96,7 @@ export class Controllers {
         return this.#end(state, () => this.#parts.answer(id, Status.SUCCESS));
       case 'map':
         queues.map(request.regions);
-        this.#parts.requests.lookAgain();
+        this.#parts.requests.waiting.lookAgain();
         return Status.SUCCESS;
       case 'unmap':
         return this.#unmap(state, request, () => this.#parts.answer(id, Status.SUCCESS));
@@ -135,7 +135,7 @@ export class Controllers {
         const namespace = io.namespaces[request.nsid - 1];
         if (namespace !== undefined) {
           namespace.limiter = request.limits && new Limiter(request.limits);
-          this.#parts.requests.lookAgain();
+          this.#parts.requests.waiting.lookAgain();
         }
         return Status.SUCCESS;
       }
@@ -155,7 +155,7 @@ export class Controllers {
   /** Calls `done` when the commands in scope have ended. Always LATER. */
   #drain(state: ControllerState, scope: Scope, done: () => void): number {
     const { requests } = this.#parts;
-    const begun = requests.drain(state.io, scope, () => {
+    const begun = requests.flight.drain(state.io, scope, () => {
       done();
       state.backlog.shift()?.();
     });
@@ -215,7 +215,7 @@ export class Controllers {
   #end(state: ControllerState, done: () => void): number {
     const { io, queues } = state;
     queues.discard();
-    this.#parts.requests.endWaitingOf(io, undefined, Result.ABORTED);
+    this.#parts.requests.waiting.endWaitingOf(io, undefined, Result.ABORTED);
     return this.#drain(state, EVERYTHING, () => {
       for (const id of queues.reset()) {
         this.#parts.answer(id, Status.ABORTED_BY_REQUEST);
@@ -246,7 +246,7 @@ export class Controllers {
     if (queue === undefined) {
       return Status.SUCCESS;
     }
-    this.#parts.requests.endWaitingOf(io, queue, Result.QUEUE_GONE);
+    this.#parts.requests.waiting.endWaitingOf(io, queue, Result.QUEUE_GONE);
     return this.#drain(state, ofQueue(queue), () => {
       queues.deleteSq(qid);
       done();
@@ -312,7 +312,7 @@ export class Controllers {
     }
     namespace.held = true;
     return this.#retire(state, before, () => {
-      this.#parts.requests.letGo(namespace);
+      this.#parts.requests.waiting.letGo(namespace);
       done();
     });
   }
@@ -323,7 +323,7 @@ export class Controllers {
       return Status.SUCCESS;
     }
     // What waits for a rate limit was sent in time: it goes now, as far as there is room.
-    this.#parts.requests.resumeAll(namespace);
+    this.#parts.requests.waiting.resumeAll(namespace);
     state.io.namespaces[nsid - 1] = undefined;
     return this.#retire(state, namespace, done);
   }
@@ -331,7 +331,7 @@ export class Controllers {
   /** No command finds the namespace any more. */
   #retire(state: ControllerState, namespace: IoNamespace, done: () => void): number {
     const { requests } = this.#parts;
-    requests.endWaiting(namespace, undefined, Result.BDEV_GONE);
+    requests.waiting.endWaiting(namespace, undefined, Result.BDEV_GONE);
     return this.#drain(state, ofNamespace(namespace), () => {
       requests.close(namespace);
       done();

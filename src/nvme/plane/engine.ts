@@ -9,7 +9,10 @@
 import { PENDING } from '../../bdev/backend.ts';
 import type { BackendContext } from '../../bdev/context.ts';
 import { Op } from '../../bdev/op.ts';
-import { BUSY, type Requests } from '../../bdev/requests/layer.ts';
+
+import type { Requests } from '../../bdev/requests/layer.ts';
+import { BUSY } from '../../bdev/requests/waiting.ts';
+
 import { Result } from '../../bdev/result.ts';
 import { NvmOpcode, RangeDword12 } from '../../spec/nvm.ts';
 import { Cdw0, Sqe, Status } from '../../spec/nvme.ts';
