@@ -4,7 +4,7 @@
  */
 import type { CqRequest, SqRequest } from '../nvme/host.ts';
 import { QUEUE_WORDS, QUEUE_WORDS_BYTES, QueueWord } from '../nvme/plane/messages.ts';
-import type { ReactorPool } from '../reactor/pool.ts';
+import type { Placement } from '../reactor/placement.ts';
 import type { QueuePairInfo } from './types.ts';
 
 interface Placed<T> {
@@ -14,14 +14,14 @@ interface Placed<T> {
 
 export class QueueTable {
   /** A CQ is a reactor's load. */
-  readonly #pool: Pick<ReactorPool, 'load' | 'unload'>;
+  readonly #placement: Pick<Placement, 'load' | 'unload'>;
   readonly #cqs = new Map<number, Placed<CqRequest>>();
   readonly #sqs = new Map<number, Placed<SqRequest>>();
   /** See QueueWord. */
   readonly progress = new SharedArrayBuffer(QUEUE_WORDS_BYTES);
 
-  constructor(pool: Pick<ReactorPool, 'load' | 'unload'>) {
-    this.#pool = pool;
+  constructor(placement: Pick<Placement, 'load' | 'unload'>) {
+    this.#placement = placement;
   }
 
   get size(): number {
@@ -68,7 +68,7 @@ export class QueueTable {
   removeCq(qid: number): void {
     const cq = this.#cqs.get(qid);
     if (cq !== undefined) {
-      this.#pool.unload(cq.reactor);
+      this.#placement.unload(cq.reactor);
       this.#cqs.delete(qid);
     }
   }
@@ -81,8 +81,8 @@ export class QueueTable {
   place(cqid: number, reactor: number): void {
     const cq = this.#cqs.get(cqid);
     if (cq !== undefined) {
-      this.#pool.unload(cq.reactor);
-      this.#pool.load(reactor);
+      this.#placement.unload(cq.reactor);
+      this.#placement.load(reactor);
       cq.reactor = reactor;
     }
     for (const { qid } of this.sqsOf(cqid)) {
