@@ -21,6 +21,7 @@
         "addon/cpu.cc",
         "addon/block.cc",
         "addon/files.cc",
+        "addon/network.cc",
         "addon/threads.cc",
         "addon/blocking.cc",
         "addon/copy.cc"

@@ -184,6 +184,7 @@ void InitBlocking(Napi::Env env, Napi::Object exports) {
 
   Napi::Object blocking = Napi::Object::New(env);
   for (const Call& call : FileCalls()) ExportCall(env, blocking, call, Begin, channel);
+  for (const Call& call : NetworkCalls()) ExportCall(env, blocking, call, Begin, channel);
   for (const Call& call : BlockCalls()) {
     ExportCall(env, blocking, call, Begin, channel);
     ExportCall(env, exports, call, RunHere, channel);

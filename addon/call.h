@@ -33,9 +33,10 @@ struct Call {
   Work (*prepare)(Args& args);
 };
 
-// block.cc, files.cc
+// block.cc, files.cc, network.cc
 std::vector<Call> BlockCalls();
 std::vector<Call> FileCalls();
+std::vector<Call> NetworkCalls();
 
 inline Outcome Failed(const char* syscall, const char* hint = "") {
   Outcome outcome;

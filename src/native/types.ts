@@ -251,6 +251,14 @@ export interface BlockingFunctions {
   fileSystemType(fd: number): Promise<number>;
   /** Locks the whole file (F_OFD_SETLK): false if another open file holds a lock that excludes it. It goes with the descriptor. */
   lockFile(fd: number, exclusive: boolean): Promise<boolean>;
+  /**
+   * A TCP connection to a host, by name or address, and a port in digits: without delays, and with keep-alive, by which a peer whose machine is gone
+   * is noticed within some 15 s. All addresses of the name together have `timeoutMs` to answer; looking up the name takes as long as the
+   * system likes. The descriptor is non-blocking and close-on-exec. ENOENT or EAGAIN of getaddrinfo if the name is not known, ECONNREFUSED, ETIMEDOUT.
+   */
+  connectTcp(host: string, port: string, timeoutMs: number): Promise<number>;
+  /** The same to a UNIX socket. Waits while the listener's backlog is full. */
+  connectUnix(path: string, timeoutMs: number): Promise<number>;
 }
 
 export interface FileStatus {

@@ -2,7 +2,8 @@
  * Binary structures, declared once as data: name, offset, width.
  *
  * A declaration gives field offsets (for the hot path, which indexes typed arrays itself) and a flyweight
- * view over a `DataView` (for everything else). All structures of NVMe, PCI and vfio-user are little endian.
+ * view over a `DataView` (for everything else). All structures of NVMe, PCI and vfio-user are little endian; protocols of the network have
+ * the other order, and say so (`networkStruct`).
  */
 
 export interface Field {
@@ -50,22 +51,38 @@ export function writeU64(view: DataView, offset: number, value: number): void {
   view.setUint32(offset + 4, Math.floor(value / TWO_32), true);
 }
 
-function readField(view: DataView, at: number, field: Field): number | Uint8Array {
+/** The same in the order of the network. */
+export function readNetworkU64(view: DataView, offset: number): number {
+  return view.getUint32(offset) * TWO_32 + view.getUint32(offset + 4);
+}
+
+export function writeNetworkU64(view: DataView, offset: number, value: number): void {
+  view.setUint32(offset, Math.floor(value / TWO_32));
+  view.setUint32(offset + 4, value % TWO_32);
+}
+
+function readField(view: DataView, at: number, field: Field, little: boolean): number | Uint8Array {
   switch (field.kind) {
     case 'u8':
       return view.getUint8(at);
     case 'u16':
-      return view.getUint16(at, true);
+      return view.getUint16(at, little);
     case 'u32':
-      return view.getUint32(at, true);
+      return view.getUint32(at, little);
     case 'u64':
-      return readU64(view, at);
+      return little ? readU64(view, at) : readNetworkU64(view, at);
     case 'bytes':
       return new Uint8Array(view.buffer, view.byteOffset + at, field.width);
   }
 }
 
-function writeField(view: DataView, at: number, field: Field, value: number | Uint8Array): void {
+function writeField(
+  view: DataView,
+  at: number,
+  field: Field,
+  value: number | Uint8Array,
+  little: boolean,
+): void {
   if (typeof value !== 'number') {
     if (field.kind !== 'bytes' || value.length > field.width) {
       throw new RangeError('bytes do not fit the field');
@@ -80,13 +97,13 @@ function writeField(view: DataView, at: number, field: Field, value: number | Ui
       view.setUint8(at, value);
       break;
     case 'u16':
-      view.setUint16(at, value, true);
+      view.setUint16(at, value, little);
       break;
     case 'u32':
-      view.setUint32(at, value, true);
+      view.setUint32(at, value, little);
       break;
     case 'u64':
-      writeU64(view, at, value);
+      (little ? writeU64 : writeNetworkU64)(view, at, value);
       break;
     case 'bytes':
       throw new TypeError('a bytes field takes a Uint8Array');
@@ -101,8 +118,10 @@ export class Struct<F extends Fields> {
   readonly fields: F;
   /** Byte offset of each field. */
   readonly offset: { readonly [K in keyof F]: number };
+  /** The order of the bytes of a number: the least first. */
+  readonly littleEndian: boolean;
 
-  constructor(name: string, size: number, fields: F) {
+  constructor(name: string, size: number, fields: F, littleEndian = true) {
     const offset = {} as { [K in keyof F]: number };
     for (const [key, field] of Object.entries(fields)) {
       if (field.offset + field.width > size) {
@@ -114,6 +133,7 @@ export class Struct<F extends Fields> {
     this.size = size;
     this.fields = fields;
     this.offset = offset;
+    this.littleEndian = littleEndian;
   }
 
   /** Index of a field in an `Int32Array`/`Uint32Array` over the structure. The field must be 4-byte aligned. */
@@ -129,7 +149,7 @@ export class Struct<F extends Fields> {
   read(view: DataView, base = 0): StructValues<F> {
     const values = {} as Record<string, number | Uint8Array>;
     for (const [key, field] of Object.entries(this.fields)) {
-      values[key] = readField(view, base + field.offset, field);
+      values[key] = readField(view, base + field.offset, field, this.littleEndian);
     }
     return values as StructValues<F>;
   }
@@ -138,7 +158,7 @@ export class Struct<F extends Fields> {
   write(view: DataView, base: number, values: Partial<StructValues<F>>): void {
     for (const [key, value] of Object.entries(values)) {
       const field = this.fields[key];
-      writeField(view, base + field.offset, field, value as number | Uint8Array);
+      writeField(view, base + field.offset, field, value as number | Uint8Array, this.littleEndian);
     }
   }
 
@@ -153,4 +173,9 @@ export class Struct<F extends Fields> {
 /** Declares a structure. Throws if a field does not fit into `size` bytes. */
 export function struct<F extends Fields>(name: string, size: number, fields: F): Struct<F> {
   return new Struct(name, size, fields);
+}
+
+/** The same for a structure whose numbers have the greatest byte first. */
+export function networkStruct<F extends Fields>(name: string, size: number, fields: F): Struct<F> {
+  return new Struct(name, size, fields, false);
 }

@@ -17,6 +17,18 @@ import {
   PowerState,
 } from '../../src/spec/identify.ts';
 import { ErrorLogEntry, SmartLog } from '../../src/spec/logs.ts';
+import {
+  ChunkError,
+  ChunkHole,
+  InfoBlockSize,
+  InfoExport,
+  NbdChunk,
+  NbdGreeting,
+  NbdOption,
+  NbdOptionReply,
+  NbdRequest,
+  NbdSimpleReply,
+} from '../../src/spec/nbd.ts';
 import { Copy, DatasetManagement, RangeDword12, Read, WriteZeroes } from '../../src/spec/nvm.ts';
 import { Cdw0, Cqe, CqeDword3, Sqe, Status, StatusField } from '../../src/spec/nvme.ts';
 import { MsixCapability, PcieCapability, PciHeader, PmCapability } from '../../src/spec/pci.ts';
@@ -47,6 +59,16 @@ function check<F extends Fields>(
 }
 
 check(Sqe, 64, { cdw0: 0, nsid: 4, mptr: 16, prp1: 24, prp2: 32, cdw10: 40, cdw12: 48, cdw15: 60 });
+check(NbdGreeting, 18, { magicHigh: 0, optionHigh: 8, flags: 16 });
+check(NbdOption, 16, { magicHigh: 0, option: 8, length: 12 });
+check(NbdOptionReply, 20, { magicHigh: 0, option: 8, type: 12, length: 16 });
+check(InfoExport, 12, { type: 0, size: 2, flags: 10 });
+check(InfoBlockSize, 14, { type: 0, minimum: 2, preferred: 6, maximum: 10 });
+check(NbdRequest, 28, { magic: 0, flags: 4, type: 6, cookieHigh: 8, offset: 16, length: 24 });
+check(NbdSimpleReply, 16, { magic: 0, error: 4, cookieHigh: 8, cookieLow: 12 });
+check(NbdChunk, 20, { magic: 0, flags: 4, type: 6, cookieHigh: 8, length: 16 });
+check(ChunkHole, 12, { offset: 0, length: 8 });
+check(ChunkError, 6, { error: 0, length: 4 });
 check(Cqe, 16, { dw0: 0, sqhd: 8, sqid: 10, cid: 12, status: 14 });
 check(Register, 0x1000, {
   cap: 0,

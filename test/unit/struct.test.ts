@@ -1,5 +1,15 @@
 import t from 'tap';
-import { bytes, readU64, struct, u8, u16, u32, u64, writeU64 } from '../../src/util/struct.ts';
+import {
+  bytes,
+  networkStruct,
+  readU64,
+  struct,
+  u8,
+  u16,
+  u32,
+  u64,
+  writeU64,
+} from '../../src/util/struct.ts';
 
 const Sample = struct('Sample', 24, {
   a: u8(0),
@@ -24,6 +34,14 @@ t.test('a structure is written and read field by field, little endian', async (t
   t.equal(values.c, 0x07060504);
   t.equal(values.d, 0x0d0c0b0a0908);
   t.same([...values.e], [9, 0, 0, 0]);
+});
+
+t.test('the order of the network', async (t) => {
+  const Network = networkStruct('Network', 14, { a: u16(0), b: u32(2), c: u64(6) });
+  const raw = Network.encode({ a: 0x0102, b: 0x0304_0506, c: 0x0708_090a_0b0c });
+  t.same([...raw], [1, 2, 3, 4, 5, 6, 0, 0, 7, 8, 9, 10, 11, 12]);
+  const values = Network.read(new DataView(raw.buffer));
+  t.same(values, { a: 0x0102, b: 0x0304_0506, c: 0x0708_090a_0b0c });
 });
 
 t.test('fields not named keep their value', async (t) => {

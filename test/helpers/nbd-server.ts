@@ -1,0 +1,120 @@
+/** NBD servers of others, as Debian has them: nbdkit and qemu-nbd, each a process on a socket of its own. */
+import { type ChildProcess, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { Test } from './target.ts';
+import { spawnTied } from './tied.ts';
+
+const has = (program: string): boolean =>
+  spawnSync(program, ['--version'], { stdio: 'ignore' }).status === 0;
+
+/** Why there are no such servers here; false if there are. */
+export const noNbdkit: string | false = has('nbdkit') ? false : 'nbdkit is not installed';
+export const noQemuNbd: string | false = has('qemu-nbd') ? false : 'qemu-nbd is not installed';
+
+/** How long a server may take to listen. Milliseconds. */
+const PATIENCE_MS = 10_000;
+
+/** A server on a UNIX socket. It can be killed, and started again in its place. */
+export class NbdServer {
+  readonly socket: string;
+  readonly #arguments: readonly string[];
+  #child: ChildProcess;
+
+  private constructor(socket: string, args: readonly string[]) {
+    this.socket = socket;
+    this.#arguments = args;
+    this.#child = this.#spawn();
+  }
+
+  /** `nbdkit` with these arguments: plugin, filters, parameters. Ends with the test. */
+  static nbdkit(t: Test, ...args: readonly string[]): Promise<NbdServer> {
+    return NbdServer.#start(t, (socket) => ['nbdkit', '-f', '-U', socket, ...args]);
+  }
+
+  /** `qemu-nbd` with these arguments: the image last. */
+  static qemuNbd(t: Test, ...args: readonly string[]): Promise<NbdServer> {
+    return NbdServer.#start(t, (socket) => ['qemu-nbd', '-t', '-k', socket, ...args]);
+  }
+
+  static async #start(t: Test, argsOf: (socket: string) => readonly string[]): Promise<NbdServer> {
+    const folder = mkdtempSync(join(tmpdir(), 'db-nbd-'));
+    const socket = join(folder, 'nbd.sock');
+    const server = new NbdServer(socket, argsOf(socket));
+    t.teardown(async () => {
+      await server.kill();
+      rmSync(folder, { recursive: true });
+    });
+    await server.#listens();
+    return server;
+  }
+
+  /** Of an export by its name. */
+  uri(exportName = ''): string {
+    return `nbd+unix:///${encodeURIComponent(exportName)}?socket=${this.socket}`;
+  }
+
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
+  /** Ends it at once, with all that it knows. */
+  async kill(): Promise<void> {
+    const child = this.#child;
+    if (child.exitCode === null && child.signalCode === null) {
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+    }
+  }
+
+  /** Another one in its place. */
+  async restart(): Promise<void> {
+    await this.kill();
+    rmSync(this.socket, { force: true });
+    this.#child = this.#spawn();
+    await this.#listens();
+  }
+
+  /** Nothing of it runs, and its connections stay. */
+  freeze(): void {
+    this.#child.kill('SIGSTOP');
+  }
+
+  thaw(): void {
+    this.#child.kill('SIGCONT');
+  }
+
+  #spawn(): ChildProcess {
+    const [program, ...args] = this.#arguments;
+    const child = spawnTied(program, args);
+    child.stdout.resume();
+    child.stderr.resume();
+    return child;
+  }
+
+  async #listens(): Promise<void> {
+    for (let waited = 0; !existsSync(this.socket) || !(await answers(this.socket)); waited += 10) {
+      if (waited > PATIENCE_MS || this.#child.exitCode !== null) {
+        throw new Error(`the server does not listen: ${this.#arguments.join(' ')}`);
+      }
+      await pause(10);
+    }
+  }
+}
+
+/** Whether it takes connections. */
+async function answers(path: string): Promise<boolean> {
+  const socket = connect(path);
+  try {
+    await once(socket, 'data');
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}
