@@ -9,7 +9,7 @@ import { PAGE_SIZE } from '../limits.ts';
 import { AsyncErrorInfo, AsyncEventType, AsyncNoticeInfo } from '../spec/events.ts';
 import { Lid } from '../spec/logs.ts';
 import { CQE_SHIFT, SQE_SHIFT } from '../spec/nvme.ts';
-import { Aqa, Cc, CommandSets, Csts, Register, Shn, Shst } from '../spec/registers.ts';
+import { Aqa, Cc, CommandSets, Csts, NSSR_RESET, Register, Shn, Shst } from '../spec/registers.ts';
 import { Admin } from './admin.ts';
 import { AdminQueue } from './admin-queue.ts';
 import { decodeRegisters, type NvmeDiagnosis } from './diagnosis.ts';
@@ -21,12 +21,15 @@ import { Registers } from './registers.ts';
 export class Controller {
   readonly #host: ControllerHost;
   readonly #registers: Registers;
+  readonly #hasSubsystemReset: boolean;
   readonly #events = new AsyncEvents();
   readonly #admin: Admin;
   readonly #queue: AdminQueue;
   /** A reset is under way: CC.EN is 0 and CSTS.RDY still 1. */
   #resetting: Promise<void> | undefined;
   #keepAliveTimer: NodeJS.Timeout | undefined;
+  /** That is of the whole subsystem: CSTS.NSSRO says so at its end. */
+  #ofSubsystem = false;
   /** A failure was logged. */
   #complained = false;
   /** Why CSTS.CFS was set last. */
@@ -34,7 +37,8 @@ export class Controller {
 
   constructor(config: ControllerConfig, host: ControllerHost) {
     this.#host = host;
-    this.#registers = new Registers(config.maxQueueEntries);
+    this.#registers = new Registers(config.maxQueueEntries, config.subsystemReset);
+    this.#hasSubsystemReset = config.subsystemReset;
     this.#admin = new Admin(config, host, {
       events: this.#events,
       keepAlive: () => this.#restartKeepAlive(),
@@ -92,6 +96,15 @@ export class Controller {
       case Register.offset.cc:
         this.#writeCc(value);
         break;
+      case Register.offset.csts:
+        // The only bit that is cleared by writing 1 to it.
+        registers.csts &= ~(value & Csts.mask.nssro);
+        break;
+      case Register.offset.nssr:
+        if (this.#hasSubsystemReset && value === NSSR_RESET) {
+          this.#host.resetSubsystem();
+        }
+        break;
       case Register.offset.aqa:
         if (!registers.enabled) {
           registers.aqa = value & (Aqa.mask.asqsZ | Aqa.mask.acqsZ);
@@ -140,7 +153,7 @@ export class Controller {
       this.fail(problem);
       return;
     }
-    registers.csts = Csts.encode({ rdy: true });
+    registers.csts = (registers.csts & Csts.mask.nssro) | Csts.mask.rdy;
     this.#complained = false;
     this.#host.watchAdmin(true);
     this.#host.log.debug('controller enabled');
@@ -182,17 +195,23 @@ export class Controller {
   }
 
   /** Controller reset (§3.7.2): queues go, AQA, ASQ and ACQ stay. */
-  #startReset(): void {
+  #startReset(enabled = true): void {
     // A host that waits for RDY to be 0 finds that at once after a failure: it must not find the old failure, too.
     this.#registers.csts &= ~Csts.mask.cfs;
     this.#dropQueue();
-    this.#host.tell({ type: 'disabled' });
+    if (enabled) {
+      this.#host.tell({ type: 'disabled' });
+    }
     this.#resetting = this.#resetQueues().then(
       () => {
         this.#resetting = undefined;
         const { cc } = this.#registers;
         this.#registers.reset(true);
         this.#registers.cc = cc;
+        if (this.#ofSubsystem) {
+          this.#ofSubsystem = false;
+          this.#registers.csts = Csts.encode({ nssro: true });
+        }
         if (this.#registers.enabled) {
           this.#enable();
         }
@@ -203,6 +222,24 @@ export class Controller {
         this.fail(`the reset failed: ${error.message}`);
       },
     );
+  }
+
+  /**
+   * NVM Subsystem Reset (§3.7.1.2), of this controller: as a controller reset, but AQA, ASQ and ACQ go, too, and CSTS.NSSRO tells of it.
+   * What the host writes to CC meanwhile counts when it is over.
+   */
+  subsystemReset(): void {
+    const registers = this.#registers;
+    if (registers.ready && registers.shutdown !== Shst.COMPLETE) {
+      this.#admin.health.addUnsafeShutdown();
+    }
+    const { enabled } = registers;
+    this.#ofSubsystem = true;
+    registers.cc = 0;
+    registers.forgetAdmin();
+    if (this.#resetting === undefined) {
+      this.#startReset(enabled);
+    }
   }
 
   async #resetQueues(): Promise<void> {
@@ -264,7 +301,7 @@ export class Controller {
       ...(this.#failed && { failure: this.#failure }),
       ...this.#queue.diagnose(),
       asyncEvents: this.#events.counts,
-      features: this.#admin.features.changed,
+      features: this.#admin.features.changed(this.#host),
     };
   }
 

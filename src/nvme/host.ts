@@ -71,6 +71,10 @@ export interface ControllerHost {
   /** I/O queues find their doorbells in these pages, until `resetQueues`. */
   setShadow(pages: ShadowPages): Promise<void>;
   setWriteThrough(enabled: boolean): Promise<void>;
+  /** Write protects namespaces (a WriteProtectionState) for all controllers, which are told. Resolves when their data is on stable storage. */
+  protectNamespaces(nsids: readonly number[], state: number): Promise<void>;
+  /** Resets all controllers of the subsystem, this one among them. */
+  resetSubsystem(): void;
   /** Whether the admin doorbells are to be watched. */
   watchAdmin(enabled: boolean): void;
   /** Admin doorbell values that need no further look; undefined: a change of the CQ's head is of no interest. */
@@ -99,6 +103,8 @@ export interface ControllerConfig {
   readonly maxIoQueuePairs: number;
   /** MDTS: log2 of the largest transfer in pages. */
   readonly mdts: number;
+  /** The host may reset the whole subsystem (NSSR). */
+  readonly subsystemReset: boolean;
   /** Doorbell Buffer Config is offered. */
   readonly shadowDoorbells: boolean;
 }

@@ -3,6 +3,7 @@ import { MAX_ASYNC_EVENT_REQUESTS, MAX_ERROR_LOG_ENTRIES } from '../limits.ts';
 import { Csi } from '../spec/admin.ts';
 import {
   Cmic,
+  Ctratt,
   Dlfeat,
   DlfeatValue,
   EntrySizes,
@@ -66,6 +67,7 @@ function bitsOf<F extends BitFields>(
 
 export function identifyController({ config, host, commands, features }: AdminContext): Uint8Array {
   const shared = host.shared;
+  const ofFeatures = Object.assign({}, ...features.all.map(({ identify }) => identify));
   const oncs = [...IO_COMMANDS, ...features.all].map((each) => each.oncs);
   return IdentifyController.encode({
     vid: NVME_PCI_IDENTITY.vendorId,
@@ -81,6 +83,7 @@ export function identifyController({ config, host, commands, features }: AdminCo
     ver: NVME_VERSION,
     rtd3e: SHUTDOWN_US,
     oaes: bitsOf(Oaes, NOTICES),
+    ctratt: Ctratt.encode({ hostId128: true }),
     cntrltype: CNTRLTYPE_IO,
     oacs: bitsOf(
       Oacs,
@@ -105,6 +108,7 @@ export function identifyController({ config, host, commands, features }: AdminCo
     mnan: config.maxNamespaces,
     subnqn: new Uint8Array(Buffer.from(`${config.subnqn}\0`, 'utf8')),
     psds: PowerState.encode({ mp: MAX_POWER }),
+    ...ofFeatures,
   });
 }
 

@@ -5,7 +5,10 @@ export interface Namespace {
   /** Bytes, a power of two. */
   readonly blockSize: number;
   readonly numBlocks: number;
+  /** By its bdev, or as it is write protected. */
   readonly readonly: boolean;
+  /** One of WriteProtectionState. */
+  readonly writeProtection: number;
   /** Writes and deallocations of whole pieces of this size, aligned to it, are best. Bytes, a multiple of the block size. */
   readonly granularity: number;
   /** Deallocated blocks read as zeroes. */

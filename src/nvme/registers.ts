@@ -14,12 +14,17 @@ const READY_TIMEOUT = 60;
 export class Registers {
   readonly #view = new DataView(new ArrayBuffer(IMAGE_BYTES));
 
-  /** `maxQueueEntries`: CAP.MQES + 1. */
-  constructor(maxQueueEntries: number) {
+  /** `maxQueueEntries`: CAP.MQES + 1. `subsystemReset`: there is NSSR. */
+  constructor(maxQueueEntries: number, subsystemReset: boolean) {
     const view = this.#view;
     const cap = CapLow.encode({ mqesZ: maxQueueEntries - 1, cqr: true, to: READY_TIMEOUT });
     view.setUint32(Register.offset.cap, cap, true);
-    const capHigh = CapHigh.encode({ cssNvm: true, cssIocs: true, crwms: true });
+    const capHigh = CapHigh.encode({
+      nssrs: subsystemReset,
+      cssNvm: true,
+      cssIocs: true,
+      crwms: true,
+    });
     view.setUint32(Register.offset.cap + 4, capHigh, true);
     view.setUint32(Register.offset.vs, NVME_VERSION, true);
     view.setUint32(Register.offset.crto, Crto.encode({ crwmt: READY_TIMEOUT }), true);
@@ -39,10 +44,15 @@ export class Registers {
     this.csts = 0;
     this.interruptMask = 0;
     if (!keepAdmin) {
-      this.aqa = 0;
-      this.asq = 0;
-      this.acq = 0;
+      this.forgetAdmin();
     }
+  }
+
+  /** Where the admin queue is. */
+  forgetAdmin(): void {
+    this.aqa = 0;
+    this.asq = 0;
+    this.acq = 0;
   }
 
   get cc(): number {

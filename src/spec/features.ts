@@ -18,6 +18,7 @@ export const Fid = {
   KEEP_ALIVE_TIMER: 0x0f,
   HOST_BEHAVIOR_SUPPORT: 0x16,
   IO_COMMAND_SET_PROFILE: 0x19,
+  HOST_IDENTIFIER: 0x81,
   NAMESPACE_WRITE_PROTECTION: 0x84,
 } as const;
 
@@ -89,6 +90,11 @@ export const HostBehavior = struct('HostBehavior', 512, {
 });
 /** I/O Command Set Profile: an index into what Identify lists (CNS 1Ch). §5.27.1.21. */
 export const IoCommandSetProfile = word('IoCommandSetProfile', { iocsci: bits(0, 9) });
+
+/** `exhid`: 128 bits instead of 64. §5.27.1.25. */
+export const HostIdentifier = word('HostIdentifier', { exhid: flag(0) });
+export const HOST_ID_BYTES = 8;
+export const EXTENDED_HOST_ID_BYTES = 16;
 
 /** Namespace Write Protection states. §5.27.1.24. */
 export const WriteProtection = word('WriteProtection', { wps: bits(0, 3) });

@@ -100,6 +100,7 @@ export const Status = {
   INVALID_LOG_PAGE: specific(0x09),
   INVALID_QUEUE_DELETION: specific(0x0c),
   FEATURE_NOT_SAVEABLE: specific(0x0d),
+  FEATURE_NOT_CHANGEABLE: specific(0x0e),
   FEATURE_NOT_NAMESPACE_SPECIFIC: specific(0x0f),
   // Media and data integrity (SCT 2)
   WRITE_FAULT: media(0x80),

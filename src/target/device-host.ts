@@ -20,6 +20,7 @@ import type { SubsystemView } from './types.ts';
 export interface DeviceHostParts {
   readonly log: Logger;
   readonly subsystem: SubsystemView;
+  readonly cntlid: number;
   readonly pci: PciFunction;
   readonly doorbells: Int32Array;
   /** See AdminWord. */
@@ -98,6 +99,24 @@ export class DeviceHost implements ControllerHost {
 
   setWriteThrough(enabled: boolean): Promise<void> {
     return this.#parts.queues.setWriteThrough(enabled);
+  }
+
+  async protectNamespaces(nsids: readonly number[], state: number): Promise<void> {
+    const { subsystem, cntlid } = this.#parts;
+    await Promise.all(
+      nsids.map(async (nsid) => {
+        const namespace = subsystem.namespaces.get(nsid);
+        if (namespace !== undefined) {
+          namespace.state.writeProtection = state;
+          await subsystem.protectNamespace(nsid, cntlid);
+          await namespace.bdev.sync();
+        }
+      }),
+    );
+  }
+
+  resetSubsystem(): void {
+    this.#parts.subsystem.reset();
   }
 
   watchAdmin(enabled: boolean): void {

@@ -25,8 +25,9 @@ export class DeviceNamespaces {
   }
 
   /** What a reactor needs of a namespace: plain data. */
-  describe({ nsid, bdev }: Namespace): NamespaceDescriptor {
-    const { index, generation, blockSize, numBlocks, readonly, backend, stale } = bdev;
+  describe({ nsid, bdev, state }: Namespace): NamespaceDescriptor {
+    const { index, generation, blockSize, numBlocks, backend, stale } = bdev;
+    const readonly = bdev.readonly || state.isProtected;
     const use = { controller: this.#controller, nsid, bdev: index };
     const row = this.#rows.get(nsid) ?? this.#reactors.rows.take(use);
     this.#rows.set(nsid, row);
@@ -90,7 +91,9 @@ export class DeviceNamespaces {
   }
 }
 
-function present({ nsid, bdev, uuid, nguid, eui64 }: Namespace): NvmeNamespace {
-  const { blockSize, numBlocks, readonly, hints } = bdev;
-  return { nsid, blockSize, numBlocks, readonly, ...hints, uuid, nguid, eui64 };
+function present({ nsid, bdev, uuid, nguid, eui64, state }: Namespace): NvmeNamespace {
+  const { blockSize, numBlocks, hints } = bdev;
+  const { writeProtection } = state;
+  const readonly = bdev.readonly || state.isProtected;
+  return { nsid, blockSize, numBlocks, readonly, writeProtection, ...hints, uuid, nguid, eui64 };
 }

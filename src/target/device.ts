@@ -93,6 +93,7 @@ export class NvmeDevice implements PciEvents {
     const host = new DeviceHost({
       log: this.#log,
       subsystem,
+      cntlid: this.#cntlid,
       pci: this.pci,
       doorbells: this.#doorbells.words,
       adminSeen: this.#adminSeen,
@@ -268,6 +269,21 @@ export class NvmeDevice implements PciEvents {
     this.#controller.namespaceChanged(nsid);
   }
 
+  /** A controller, `by`, has changed whether the namespace is write protected: the host of another is told. */
+  async protectNamespace(namespace: Namespace, by: number): Promise<void> {
+    const { nsid, bdev } = this.#namespaces.describe(namespace);
+    await this.#queues.protectNamespace(nsid, bdev.readonly);
+    if (by !== this.#cntlid) {
+      this.#controller.namespaceChanged(nsid);
+    }
+  }
+
+  /** NVM Subsystem Reset. */
+  resetController(): void {
+    this.#options.emit({ type: 'guest-reset', ...this.#where });
+    this.#controller.subsystemReset();
+  }
+
   /** The rate limits of a namespace's bdev were made, or lifted. */
   limitNamespace(nsid: number, limits: SharedArrayBuffer | undefined): Promise<void> {
     return this.#queues.limitNamespace(nsid, limits);
@@ -329,6 +345,7 @@ function configOf(
     maxQueueEntries: transport.maxQueueDepth,
     maxIoQueuePairs: Math.min(transport.maxIoQpairsPerCtrlr, MAX_IO_QUEUE_PAIRS),
     mdts: Math.log2(transport.maxIoSize / PAGE_SIZE),
+    subsystemReset: subsystem.enableNssr,
     shadowDoorbells: transport.shadowDoorbells,
   };
 }

@@ -101,6 +101,14 @@ export class Endpoint implements EndpointView {
     return this.#tellDevice((device) => device.addNamespace(namespace));
   }
 
+  protectNamespace(namespace: Namespace, by: number): Promise<void> {
+    return this.#tellDevice((device) => device.protectNamespace(namespace, by));
+  }
+
+  resetController(): void {
+    this.#device?.resetController();
+  }
+
   limitNamespace(nsid: number, limits: SharedArrayBuffer | undefined): Promise<void> {
     return this.#tellDevice((device) => device.limitNamespace(nsid, limits));
   }

@@ -266,6 +266,12 @@ export class IoQueues {
     }
   }
 
+  /** Resolves when no write is under way that was sent before, if the namespace is write protected now. */
+  async protectNamespace(nsid: number, readonly: boolean): Promise<void> {
+    const what = `write protect namespace ${nsid}`;
+    await this.#attachments.mustTellAll({ kind: 'protect', nsid, readonly }, what);
+  }
+
   async removeNamespace(nsid: number): Promise<void> {
     await this.#attachments.mustTellAll(
       { kind: 'remove-namespace', nsid },

@@ -1,5 +1,6 @@
 /** Changes of subsystems, their namespaces and hosts: each in the order of its subsystem, and told to the guests of all listeners. Owned by main. */
 import type { Disk } from '../bdev/disk.ts';
+import { NamespaceState } from '../nvme/namespace-state.ts';
 import { ErrnoError, InvalidError } from '../util/errors.ts';
 import type { Listeners } from './listeners.ts';
 import { type NamespaceParams, parseNamespace } from './model/apply.ts';
@@ -99,7 +100,11 @@ export class SubsystemChanges {
       if (bdevs.isLeaving(bdev)) {
         throw new InvalidError(`bdev '${bdev.name}' is being deleted`);
       }
-      const namespace = { ...model.addNamespace(nqn, asked), bdev };
+      const namespace = {
+        ...model.addNamespace(nqn, asked),
+        bdev,
+        state: new NamespaceState(),
+      };
       // In the map first: a client that connects meanwhile finds it there, and a guest that is told looks there.
       subsystem.namespaces.set(namespace.nsid, namespace);
       try {

@@ -28,6 +28,7 @@ export class Subsystem implements SubsystemView {
   readonly serialNumber: string;
   readonly modelNumber: string;
   readonly maxNamespaces: number;
+  readonly enableNssr: boolean;
   /** By the NSID. */
   readonly namespaces = new Map<number, TargetNamespace>();
   /** By the path of the socket. */
@@ -46,6 +47,7 @@ export class Subsystem implements SubsystemView {
     this.serialNumber = model.serialNumber;
     this.modelNumber = model.modelNumber;
     this.maxNamespaces = model.maxNamespaces;
+    this.enableNssr = model.enableNssr;
     this.#nextCntlid = model.minCntlid;
   }
 
@@ -88,6 +90,19 @@ export class Subsystem implements SubsystemView {
   /** The listener at a folder; or at the path of its socket, if that was passed to the process. */
   listenerAt(traddr: string): Listener | undefined {
     return this.listeners.get(join(traddr, SOCKET_NAME)) ?? this.listeners.get(traddr);
+  }
+
+  reset(): void {
+    for (const { endpoint } of this.listeners.values()) {
+      endpoint.resetController();
+    }
+  }
+
+  async protectNamespace(nsid: number, by: number): Promise<void> {
+    const namespace = this.namespaces.get(nsid);
+    if (namespace !== undefined) {
+      await this.everyEndpoint((endpoint) => endpoint.protectNamespace(namespace, by));
+    }
   }
 
   /** Calls all endpoints at once. Rejects with the first failure, after all have ended. */

@@ -1,6 +1,7 @@
 /** What the parts of the target know of each other: subsystem ↔ endpoint. Owned by main. */
 import type { Bdev } from '../bdev/bdev.ts';
 import type { Tally } from '../bdev/tally.ts';
+import type { NamespaceState } from '../nvme/namespace-state.ts';
 import type { ControllerDiagnosis } from './diagnosis.ts';
 
 /** A namespace of a subsystem: a bdev under an NSID, with the identifiers a host sees. */
@@ -14,6 +15,7 @@ export interface Namespace {
   readonly nguid?: string;
   /** 16 hex digits. */
   readonly eui64?: string;
+  readonly state: NamespaceState;
 }
 
 /** Parameters of nvmf_create_transport that the vfio-user transport acts on. */
@@ -43,11 +45,17 @@ export interface SubsystemView {
   readonly namespaces: ReadonlyMap<number, Namespace>;
   /** It has several listeners, and so can have several controllers. */
   readonly shared: boolean;
+  /** A guest may reset all controllers at once (NSSR). */
+  readonly enableNssr: boolean;
   /** Of live controllers. */
   readonly cntlids: readonly number[];
   /** A controller id that no live controller of the subsystem has. */
   allocateCntlid(): number;
   releaseCntlid(cntlid: number): void;
+  /** Resets all controllers (NVM Subsystem Reset). */
+  reset(): void;
+  /** A controller (`by`) has changed whether a namespace is write protected. Resolves when no reactor writes there any more, if it is. */
+  protectNamespace(nsid: number, by: number): Promise<void>;
 }
 
 /** nvmf_subsystem_get_controllers and nvmf_subsystem_get_qpairs read this. */
@@ -104,6 +112,10 @@ export interface EndpointView {
   readonly controller: ControllerInfo | undefined;
   /** The guest gets a namespace-changed event. */
   addNamespace(namespace: Namespace): Promise<void>;
+  /** Whether the namespace is write protected was changed by a controller, which knows. */
+  protectNamespace(namespace: Namespace, by: number): Promise<void>;
+  /** NVM Subsystem Reset. */
+  resetController(): void;
   /** The rate limits of the namespace's bdev were made, or lifted. */
   limitNamespace(nsid: number, limits: SharedArrayBuffer | undefined): Promise<void>;
   /** Resolves when no I/O uses the namespace any more; the guest gets a namespace-changed event. */

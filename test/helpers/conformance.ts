@@ -88,7 +88,7 @@ export function conformanceText(): string {
     ],
     [
       'Features',
-      'Get Features takes Select; no feature can be saved, and a controller reset brings the defaults back.',
+      'Get Features takes Select; no feature can be saved, and a controller reset brings the defaults back, but for the write protection of a namespace.',
       table(
         ['FID', 'feature', 'of'],
         features.map(({ fid, perNamespace }) => [

@@ -60,6 +60,14 @@ export class RecordingEndpoint implements EndpointView {
     return this.#call(`add ${namespace.nsid} ${namespace.bdev.name}`);
   }
 
+  protectNamespace(namespace: Namespace): Promise<void> {
+    return this.#call(`protect ${namespace.nsid}`);
+  }
+
+  resetController(): void {
+    this.calls.push('reset');
+  }
+
   limitNamespace(nsid: number): Promise<void> {
     return this.#call(`limit ${nsid}`);
   }

@@ -144,7 +144,12 @@ export class TestTarget {
     for (const bdev of bdevs) {
       await this.target.addNamespace(nqn, bdev, {});
     }
-    const traddr = join(this.folder, name);
+    return this.listen(nqn);
+  }
+
+  /** One more socket of a subsystem. */
+  async listen(nqn: string): Promise<Served> {
+    const traddr = join(this.folder, this.#name('l'));
     mkdirSync(traddr);
     const address = { traddr, trsvcid: '', adrfam: 'unknown' };
     return { nqn, socket: await this.target.addListener(nqn, address) };

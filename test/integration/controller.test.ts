@@ -43,8 +43,8 @@ async function enabledOrFailed(client: NvmeClient): Promise<number> {
 
 t.test('capabilities and version', async (t) => {
   const client = await start(t);
-  // MQES 4095, CQR, TO 30 s, DSTRD 0; CSS NVM and IOCSS, MPSMIN and MPSMAX 0, CRMS.CRWMS.
-  t.equal(hex(await read(client, offset.cap, 8)), 'ff0f013c20080008');
+  // MQES 4095, CQR, TO 30 s, DSTRD 0, NSSRS; CSS NVM and IOCSS, MPSMIN and MPSMAX 0, CRMS.CRWMS.
+  t.equal(hex(await read(client, offset.cap, 8)), 'ff0f013c30080008');
   t.equal(await client.readRegister(offset.vs), 0x0002_0000);
   t.equal(await client.readRegister(offset.crto), 60);
   t.equal(await client.readRegister(offset.cmbloc), 0);
@@ -61,10 +61,10 @@ t.test('registers are read at any offset and width', async (t) => {
   const client = await start(t);
   t.equal(hex(await read(client, 0, 1)), 'ff');
   t.equal(hex(await read(client, 1, 2)), '0f01');
-  t.equal(hex(await read(client, 3, 8)), '3c20080008000002');
+  t.equal(hex(await read(client, 3, 8)), '3c30080008000002');
   t.equal(hex(await read(client, 0xfc, 8)), '0000000000000000');
   const all = await read(client, 0, PAGE);
-  t.equal(hex(all.subarray(0, 8)), 'ff0f013c20080008');
+  t.equal(hex(all.subarray(0, 8)), 'ff0f013c30080008');
   t.ok(all.subarray(0x100).every((byte) => byte === 0));
   // Doorbells are write only.
   t.ok((await read(client, PAGE, 2 * PAGE)).every((byte) => byte === 0));

@@ -2,8 +2,8 @@
 import { GetFeatures, SetFeatures } from '../../spec/admin.ts';
 import { Capabilities, Fid, Select } from '../../spec/features.ts';
 import { NSID_ALL, Status } from '../../spec/nvme.ts';
-import type { Feature } from '../features/feature.ts';
-import type { ControllerConfig } from '../host.ts';
+import { dataBytes, type Feature } from '../features/feature.ts';
+import type { ControllerConfig, ControllerHost } from '../host.ts';
 import {
   type AdminCommand,
   type AdminContext,
@@ -17,10 +17,28 @@ import {
 const exists = (nsid: number, { maxNamespaces }: ControllerConfig): boolean =>
   nsid >= 1 && nsid <= maxNamespaces;
 
+/** What is wrong with the namespace that has the feature; Success if nothing is. */
+function checkNamespace(
+  nsid: number,
+  { ofActive }: Feature,
+  config: ControllerConfig,
+  host: ControllerHost,
+): number {
+  if (!exists(nsid, config)) {
+    return Status.INVALID_NAMESPACE;
+  }
+  return ofActive && !host.namespaces.has(nsid) ? Status.INVALID_FIELD : Status.SUCCESS;
+}
+
 /** What is wrong with the NSID of a Set Features; Success if nothing is. §5.27. */
-function checkNsid(nsid: number, feature: Feature, config: ControllerConfig): number {
+function checkNsid(
+  nsid: number,
+  feature: Feature,
+  config: ControllerConfig,
+  host: ControllerHost,
+): number {
   if (feature.perNamespace) {
-    return nsid === NSID_ALL || exists(nsid, config) ? Status.SUCCESS : Status.INVALID_NAMESPACE;
+    return nsid === NSID_ALL ? Status.SUCCESS : checkNamespace(nsid, feature, config, host);
   }
   if (nsid === 0 || nsid === NSID_ALL) {
     return Status.SUCCESS;
@@ -46,7 +64,7 @@ function apply(fid: number, context: AdminContext): Promise<void> | undefined {
 
 export const FEATURE_COMMANDS: readonly AdminCommand[] = [
   adminCommand(GetFeatures, ({ fid, sel, value, uuid }, context, command): Outcome => {
-    const { features, config, data: transfer } = context;
+    const { features, config, host, data: transfer } = context;
     const feature = features.find(fid);
     if (feature === undefined) {
       return refuse(GetFeatures, 'fid');
@@ -59,21 +77,25 @@ export const FEATURE_COMMANDS: readonly AdminCommand[] = [
     }
     const namespace = feature.perNamespace === true;
     if (sel === Select.CAPABILITIES) {
-      return done(Status.SUCCESS, Capabilities.encode({ namespace, changeable: true }));
+      const changeable = feature.changeable?.(command.nsid, host) ?? true;
+      return done(Status.SUCCESS, Capabilities.encode({ namespace, changeable }));
     }
-    if (namespace && !exists(command.nsid, config)) {
-      return done(Status.INVALID_NAMESPACE);
+    const checked = namespace
+      ? checkNamespace(command.nsid, feature, config, host)
+      : Status.SUCCESS;
+    if (checked !== Status.SUCCESS) {
+      return done(checked);
     }
     // Nothing is saved: the saved values are the defaults.
     const which = sel === Select.CURRENT ? 'current' : 'default';
-    const { status, dw0, data } = feature.get(which, value, command.nsid);
+    const { status, dw0, data } = feature.get(which, value, command.nsid, host);
     return done(data === undefined ? status : transfer.send(command, data), dw0);
   }),
 
   adminCommand(
     SetFeatures,
     ({ fid, sv, value, uuid }, context, command): Outcome | Promise<Outcome> => {
-      const { features, config, data: transfer } = context;
+      const { features, config, host, data: transfer } = context;
       const feature = features.find(fid);
       if (feature === undefined) {
         return refuse(SetFeatures, 'fid');
@@ -84,16 +106,20 @@ export const FEATURE_COMMANDS: readonly AdminCommand[] = [
       if (uuid !== 0) {
         return refuse(SetFeatures, 'uuid');
       }
-      const checked = checkNsid(command.nsid, feature, config);
+      const checked = checkNsid(command.nsid, feature, config, host);
       if (checked !== Status.SUCCESS) {
         return done(checked);
       }
-      const bytes = feature.dataBytes ?? 0;
+      const bytes = dataBytes(feature, value);
       const data = bytes === 0 ? new Uint8Array(0) : transfer.receive(command, bytes);
       if (typeof data === 'number') {
         return done(data);
       }
-      const { status, dw0 } = feature.set(value, command.nsid, data);
+      const result = feature.set(value, command.nsid, data, host);
+      if (result instanceof Promise) {
+        return result.then(({ status, dw0 }) => done(status, dw0));
+      }
+      const { status, dw0 } = result;
       const applied = status === Status.SUCCESS ? apply(fid, context) : undefined;
       return applied === undefined ? done(status, dw0) : applied.then(() => SUCCESS);
     },

@@ -1,7 +1,9 @@
 /** What a feature is: its value, what Get and Set Features do with it, what a reset makes of it. NVMe Base 2.0 §5.15, §5.27. Owned by main. */
-import type { Oncs } from '../../spec/identify.ts';
+import type { IdentifyController, Oncs } from '../../spec/identify.ts';
 import { Status } from '../../spec/nvme.ts';
 import type { Word } from '../../util/bits.ts';
+import type { StructValues } from '../../util/struct.ts';
+import type { ControllerHost } from '../host.ts';
 
 /** A result of Get or Set Features: a status, dword 0 of the completion, and data for the host. */
 export interface FeatureResult {
@@ -22,14 +24,35 @@ export interface Feature {
   readonly perNamespace?: boolean;
   /** The bit of ONCS that says that the feature is there. */
   readonly oncs?: keyof (typeof Oncs)['fields'];
-  /** Bytes that Get and Set Features move beside dword 0. */
-  readonly dataBytes?: number;
+  /** What Identify Controller says of it otherwise. */
+  readonly identify?: Partial<StructValues<(typeof IdentifyController)['fields']>>;
+  /** Only namespaces that are there have it; else any that can be. */
+  readonly ofActive?: boolean;
+  /** Bytes that Set Features moves beside dword 0; or what they are by dword 11. */
+  readonly dataBytes?: number | ((value: number) => number);
+  /** Whether the value of this namespace can be changed at the moment. Without this method it can. */
+  changeable?(nsid: number, host: ControllerHost): boolean;
   /** `value`: dword 11, which says which part of the feature is meant. `nsid`: a namespace, where there is one value for each. */
-  get(which: 'current' | 'default', value: number, nsid: number): FeatureResult;
+  get(
+    which: 'current' | 'default',
+    value: number,
+    nsid: number,
+    host: ControllerHost,
+  ): FeatureResult;
   /** `data`: of `dataBytes`. `nsid` may be all namespaces. */
-  set(value: number, nsid: number, data: Uint8Array): FeatureResult;
+  set(
+    value: number,
+    nsid: number,
+    data: Uint8Array,
+    host: ControllerHost,
+  ): FeatureResult | Promise<FeatureResult>;
   /** As after a controller level reset. */
   reset(): void;
+}
+
+/** Bytes that Set Features takes with this dword 11. */
+export function dataBytes({ dataBytes: bytes = 0 }: Feature, value: number): number {
+  return typeof bytes === 'number' ? bytes : bytes(value);
 }
 
 /** A feature that is dword 11 and nothing else. */

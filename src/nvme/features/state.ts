@@ -10,12 +10,15 @@ import {
 } from '../../spec/features.ts';
 import { word } from '../../util/bits.ts';
 import { type AsyncNotice, NOTICES } from '../events.ts';
+import type { ControllerHost } from '../host.ts';
 import { ErrorRecoveries } from './errors.ts';
 import { DwordFeature, type Feature } from './feature.ts';
 import { HostBehaviorSupport } from './host-behavior.ts';
+import { HostIdentity } from './host-identifier.ts';
 import { QueueCount, VectorConfig } from './queues.ts';
 import { TemperatureThresholds } from './temperature.ts';
 import { HostTimestamp, KeepAliveTimer } from './time.ts';
+import { NamespaceWriteProtection } from './write-protection.ts';
 
 /** No limit of commands in a burst. */
 const ARBITRATION = Arbitration.encode({ ab: 7 });
@@ -61,6 +64,8 @@ export class Features {
       this.keepAlive,
       new HostBehaviorSupport(),
       new DwordFeature(Fid.IO_COMMAND_SET_PROFILE, NONE),
+      new HostIdentity(),
+      new NamespaceWriteProtection(),
     ];
   }
 
@@ -89,15 +94,15 @@ export class Features {
   }
 
   /** The features that the host set to something else than their default, by name. */
-  get changed(): Record<string, number> {
+  changed(host: ControllerHost): Record<string, number> {
     return Object.fromEntries(
       Object.entries(Fid).flatMap(([name, fid]): [string, number][] => {
         const feature = this.find(fid);
-        if (feature === undefined || feature.dataBytes !== undefined) {
+        if (feature === undefined || feature.dataBytes !== undefined || feature.ofActive) {
           return [];
         }
-        const { dw0 } = feature.get('current', 0, 0);
-        if (dw0 === feature.get('default', 0, 0).dw0) {
+        const { dw0 } = feature.get('current', 0, 0, host);
+        if (dw0 === feature.get('default', 0, 0, host).dw0) {
           return [];
         }
         return [[name, feature === this.queues ? this.queues.value : dw0]];

@@ -127,6 +127,8 @@ export class Controllers {
         return this.#replaceNamespace(state, request.namespace, () =>
           this.#parts.answer(id, Status.SUCCESS),
         );
+      case 'protect':
+        return this.#protect(state, request, () => this.#parts.answer(id, Status.SUCCESS));
       case 'remove-namespace':
         return this.#removeNamespace(state, request.nsid, () =>
           this.#parts.answer(id, Status.SUCCESS),
@@ -326,6 +328,21 @@ export class Controllers {
     this.#parts.requests.waiting.resumeAll(namespace);
     state.io.namespaces[nsid - 1] = undefined;
     return this.#retire(state, namespace, done);
+  }
+
+  /** Writes that wait are refused when their turn comes. */
+  #protect(
+    state: ControllerState,
+    { nsid, readonly }: { readonly nsid: number; readonly readonly: boolean },
+    done: () => void,
+  ): number {
+    const namespace = state.io.namespaces[nsid - 1];
+    if (namespace === undefined) {
+      return Status.SUCCESS;
+    }
+    namespace.readonly = readonly;
+    const { slots } = this.#parts.requests;
+    return readonly ? this.#drain(state, ofWrites(slots, namespace), done) : Status.SUCCESS;
   }
 
   /** No command finds the namespace any more. */

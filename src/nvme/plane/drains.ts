@@ -51,10 +51,11 @@ export function ofMemory(
   };
 }
 
-/** What completes from now on is to be durable. */
-export function ofWrites(slots: Slots): Scope {
+/** Writes of all namespaces, or of this one, are to be over. They are carried out. */
+export function ofWrites(slots: Slots, to?: Share): Scope {
   return {
-    includes: (_queue, _share, slot) => changesBlocks(slots.op(slot)),
+    includes: (_queue, share, slot) =>
+      changesBlocks(slots.op(slot)) && (to === undefined || share === to),
     ends: false,
     detaches: false,
     result: Result.OK,

@@ -142,6 +142,13 @@ export type NvmeRequest =
       readonly nsid: number;
       readonly limits: SharedArrayBuffer | undefined;
     }
+  /** A namespace is write protected, or not any more. Answered when no write of this controller is under way there that was sent before. */
+  | {
+      readonly kind: 'protect';
+      readonly controller: number;
+      readonly nsid: number;
+      readonly readonly: boolean;
+    }
   | { readonly kind: 'remove-namespace'; readonly controller: number; readonly nsid: number }
   /** The host writes its doorbells there, too. */
   | { readonly kind: 'shadow'; readonly controller: number; readonly shadow: ShadowPages }

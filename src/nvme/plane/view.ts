@@ -27,7 +27,7 @@ export class IoNamespace extends Share {
   readonly nsid: number;
   readonly blockShift: number;
   numBlocks: number;
-  readonly readonly: boolean;
+  readonly: boolean;
   readonly #controller: IoController;
 
   constructor(

@@ -43,7 +43,9 @@ const CreateSubsystem = Type.Object({
   max_write_zeroes_size_kib: Optional(Uint(IGNORED)),
   ana_reporting: Optional(Unsupported(false)),
   passthrough: Optional(Unsupported(false)),
-  enable_nssr: Optional(Unsupported(false)),
+  enable_nssr: Optional(
+    Bool('a guest may reset all controllers of the subsystem at once; default: true'),
+  ),
 });
 
 const AddNamespace = Type.Object({

@@ -36,6 +36,8 @@ export interface SubsystemOptions {
   /** Limits of commands that no namespace has; kept to be shown. */
   readonly dmrsl?: number | undefined;
   readonly wzsl?: number | undefined;
+  /** A guest may reset all controllers at once. Default: true. */
+  readonly enableNssr?: boolean | undefined;
 }
 
 /** Parameters of nvmf_create_subsystem. */
@@ -50,6 +52,7 @@ export interface SubsystemParams {
   readonly max_cntlid?: number | undefined;
   readonly dmrsl?: number | undefined;
   readonly wzsl?: number | undefined;
+  readonly enable_nssr?: boolean | undefined;
 }
 
 export function subsystemOptions(params: SubsystemParams): SubsystemOptions {
@@ -64,6 +67,7 @@ export function subsystemOptions(params: SubsystemParams): SubsystemOptions {
     maxCntlid: params.max_cntlid,
     dmrsl: params.dmrsl,
     wzsl: params.wzsl,
+    enableNssr: params.enable_nssr,
   };
 }
 
@@ -77,6 +81,7 @@ export class SubsystemModel {
   readonly maxCntlid: number;
   readonly dmrsl: number;
   readonly wzsl: number;
+  readonly enableNssr: boolean;
   allowAnyHost: boolean;
   /** Host NQNs. */
   readonly hosts = new Set<string>();
@@ -109,6 +114,7 @@ export class SubsystemModel {
     this.maxCntlid = maxCntlid;
     this.dmrsl = options.dmrsl ?? 0;
     this.wzsl = options.wzsl ?? 0;
+    this.enableNssr = options.enableNssr ?? true;
     this.allowAnyHost = options.allowAnyHost ?? false;
   }
 
@@ -124,6 +130,7 @@ export class SubsystemModel {
       max_cntlid: this.maxCntlid,
       dmrsl: this.dmrsl,
       wzsl: this.wzsl,
+      ...(!this.enableNssr && { enable_nssr: false }),
     };
   }
 
