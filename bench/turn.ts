@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { MessageChannel } from 'node:worker_threads';
 import type { BackendDescriptor } from '../src/bdev/bdev.ts';
+import { makeBlockStates } from '../src/bdev/block-states.ts';
 import { COUNTERS_BYTES } from '../src/bdev/counters.ts';
 import type { MallocDescriptor } from '../src/bdev/create.ts';
 import { makeStaleWrites } from '../src/bdev/requests/stale-writes.ts';
@@ -106,7 +107,8 @@ class Bench {
     const controller = 0;
     const bdev = {
       ...{ generation: 1, index: 0, blockSize: BLOCK_SIZE, numBlocks: DISK_BYTES / BLOCK_SIZE },
-      ...{ stale: makeStaleWrites(), readonly: false, backend: this.#load.backend },
+      ...{ stale: makeStaleWrites(), blocks: makeBlockStates() },
+      ...{ readonly: false, backend: this.#load.backend },
     };
     const region = { iova: IOVA, size: this.#memory.byteLength, buffer: this.#memory };
     return [

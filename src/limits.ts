@@ -77,6 +77,9 @@ export const MAX_ZEROED_MEMORY_BYTES = 16 * 1024 * 1024;
 export const MAX_STEP_BYTES = 64 * 1024;
 /** Writes of one bdev that nobody waits for any more, each with the range that it keeps from others. */
 export const MAX_STALE_WRITES = 64;
+/** Ranges of blocks of one disk that hosts have marked uncorrectable; and changes of them that are asked for at a time. */
+export const MAX_UNCORRECTABLE_RANGES = 1024;
+export const MAX_UNCORRECTABLE_ASKED = 64;
 /** Reads and writes under way at a file whose file system may block: each holds a thread of the kernel. */
 export const MAX_BLOCKING_OPS = 8;
 /** Threads of the kernel that a ring may have for what blocks: those of every bdev, one more for its sync, one for writes in order. */

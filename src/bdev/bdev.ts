@@ -19,6 +19,8 @@ export interface BdevDescriptor {
   readonly generation: number;
   /** Writes that nobody waits for any more. See `requests/stale-writes.ts`. */
   readonly stale: SharedArrayBuffer;
+  /** What is special about blocks: of the file, if the bdev has one. See `block-states.ts`. */
+  readonly blocks: SharedArrayBuffer;
   /** Index of the bdev in the counters; unique among live bdevs, below MAX_BDEVS. */
   readonly index: number;
   readonly blockSize: number;

@@ -22,7 +22,9 @@ export class NullBdev extends Disk {
 
   async sync(): Promise<void> {}
 
-  async close(): Promise<void> {}
+  async close(): Promise<void> {
+    this.uncorrectable.close();
+  }
 }
 
 /** Of a RAM disk. */
@@ -53,6 +55,7 @@ export class MallocBdev extends Disk {
   async close(): Promise<void> {
     if (!this.#closed) {
       this.#closed = true;
+      this.uncorrectable.close();
       native.revoke(new DataView(this.backend.memory));
     }
   }

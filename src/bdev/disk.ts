@@ -4,6 +4,7 @@ import type { BackendDescriptor, Bdev, BdevHints } from './bdev.ts';
 import type { FailedFile } from './failed-files.ts';
 import { LIMITS, makeLimits, NO_LIMITS, type RateLimits, writeLimits } from './limiter.ts';
 import { makeStaleWrites } from './requests/stale-writes.ts';
+import { UncorrectableRanges } from './uncorrectable-ranges.ts';
 
 /** Logical block sizes that a namespace can have. Bytes. */
 export const BLOCK_SIZES = [512, 4096] as const;
@@ -33,6 +34,7 @@ export abstract class Disk implements Bdev {
   readonly aliases: readonly string[];
   readonly blockSize: number;
   #numBlocks: number;
+  #uncorrectable: UncorrectableRanges | undefined;
   #rateLimits = NO_LIMITS;
   /** Rate limits as reactors read them; undefined until there were any. */
   #limits: SharedArrayBuffer | undefined;
@@ -100,6 +102,17 @@ export abstract class Disk implements Bdev {
   /** Its file, if it has one: the same for two bdevs of the same file or device, by whatever path. */
   get fileId(): string | undefined {
     return undefined;
+  }
+
+  /** Blocks that hosts have marked: for the life of the bdev, where nothing is said of it. */
+  get uncorrectable(): UncorrectableRanges {
+    this.#uncorrectable ??= new UncorrectableRanges();
+    return this.#uncorrectable;
+  }
+
+  /** For reactors. */
+  get blocks(): SharedArrayBuffer {
+    return this.uncorrectable.memory;
   }
 
   abstract sync(): Promise<void>;

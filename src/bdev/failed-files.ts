@@ -45,7 +45,7 @@ export function keyOf({ kind, device, inode }: FileIdentity): string {
 }
 
 /** Over lives of the host, too: then devices have other numbers, but files their paths. */
-function isSame(one: FileIdentity, other: FileIdentity): boolean {
+export function isSameFile(one: FileIdentity, other: FileIdentity): boolean {
   return (
     one.kind === other.kind &&
     (one.device === other.device || one.path === other.path) &&
@@ -156,7 +156,7 @@ export class FailedFiles {
     const key = keyOf(identity);
     let file = this.#open.get(key);
     if (file === undefined) {
-      const known = this.#left.find((left) => isSame(left, identity));
+      const known = this.#left.find((left) => isSameFile(left, identity));
       this.#left = this.#left.filter((left) => left !== known);
       file = new BdevFile(identity, known, (failure) => {
         this.#tell(failure);

@@ -11,6 +11,8 @@ import { type BdevIdentity, Disk } from './disk.ts';
 import { type BdevFile, type FailedFile, type FailedFiles, keyOf } from './failed-files.ts';
 import { lockImage, type Unlock } from './image-lock.ts';
 import { currentBlocks, type OpenFile, type OpenOptions, openFile } from './open-file.ts';
+import type { UncorrectableFiles } from './uncorrectable-files.ts';
+import type { UncorrectableRanges } from './uncorrectable-ranges.ts';
 import { syncLost } from './write-back.ts';
 
 /** What a reactor needs to do I/O on a file. */
@@ -38,6 +40,7 @@ export interface FileBdevOptions extends OpenOptions {
 export interface FileContext {
   readonly reactors: number;
   readonly failed: FailedFiles;
+  readonly uncorrectable: UncorrectableFiles;
 }
 
 /** All that a bdev has open. */
@@ -56,6 +59,7 @@ export class FileBdev extends Disk {
   readonly direct: boolean;
   readonly nowait: boolean;
   readonly file: BdevFile;
+  readonly #uncorrectable: UncorrectableRanges;
   readonly #options: FileBdevOptions;
   readonly #context: FileContext;
   readonly #alignment: number;
@@ -93,6 +97,7 @@ export class FileBdev extends Disk {
     this.#unlock = unlock;
     this.#descriptions = descriptions;
     this.file = context.failed.take(file.identity);
+    this.#uncorrectable = context.uncorrectable.take(file.identity);
   }
 
   /**
@@ -140,6 +145,10 @@ export class FileBdev extends Disk {
 
   override get failure(): FailedFile | undefined {
     return this.file.failure;
+  }
+
+  override get uncorrectable(): UncorrectableRanges {
+    return this.#uncorrectable;
   }
 
   get driverSpecific() {
@@ -202,6 +211,7 @@ export class FileBdev extends Disk {
   async #close(): Promise<void> {
     await this.#descriptions.close();
     this.#context.failed.give(this.file);
+    this.#context.uncorrectable.give(this.file.identity);
     await this.#unlock();
   }
 }

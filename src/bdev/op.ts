@@ -11,6 +11,8 @@ export const Op = {
   COMPARE: 5,
   /** Whether the blocks can be read. */
   VERIFY: 6,
+  /** The blocks are not to be read until they are written. */
+  WRITE_UNCORRECTABLE: 7,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
@@ -109,6 +111,15 @@ export const OPERATIONS: readonly Operation[] = [
     changes: false,
     counted: Counted.OTHER,
     replay: Replay.IDEMPOTENT,
+  },
+  {
+    op: Op.WRITE_UNCORRECTABLE,
+    name: 'write uncorrectable',
+    data: Direction.NONE,
+    ranged: true,
+    changes: true,
+    counted: Counted.OTHER,
+    replay: Replay.ORDERED,
   },
 ];
 

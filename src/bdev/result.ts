@@ -34,6 +34,8 @@ export const Result = {
   PATH_LOST: 14,
   /** The data is not what it was compared with. */
   MISCOMPARE: 15,
+  /** A host has marked some of the blocks so that they cannot be read until they are written. */
+  UNCORRECTABLE: 16,
 } as const;
 export type Result = (typeof Result)[keyof typeof Result];
 

@@ -15,6 +15,7 @@ import { type BdevIdentity, Disk } from './disk.ts';
 import type { FailedFile } from './failed-files.ts';
 import { clearInjections, type Injection, inject, makeInjections } from './injections.ts';
 import type { Op } from './op.ts';
+import type { UncorrectableRanges } from './uncorrectable-ranges.ts';
 
 /** Another bdev's I/O, later (`delay.ts`) or with errors (`error.ts`). */
 export interface DelayDescriptor extends BackendDescriptor {
@@ -56,6 +57,10 @@ export abstract class WrapperDisk extends Disk {
 
   override get failure(): FailedFile | undefined {
     return this.base.failure;
+  }
+
+  override get uncorrectable(): UncorrectableRanges {
+    return this.base.uncorrectable;
   }
 
   sync(): Promise<void> {

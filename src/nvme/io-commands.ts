@@ -11,6 +11,7 @@ import {
   Read,
   Verify,
   Write,
+  WriteUncorrectable,
   WriteZeroes,
 } from '../spec/nvm.ts';
 import type { EffectsValues } from './admin/command.ts';
@@ -30,6 +31,7 @@ export const IO_COMMANDS: readonly IoCommand[] = [
   describe(Flush, Op.FLUSH),
   describe(Write, Op.WRITE),
   describe(Read, Op.READ),
+  describe(WriteUncorrectable, Op.WRITE_UNCORRECTABLE, 'writeUncorrectable'),
   describe(Compare, Op.COMPARE, 'compare'),
   describe(WriteZeroes, Op.WRITE_ZEROES, 'writeZeroes'),
   describe(DatasetManagement, Op.DISCARD, 'datasetManagement'),

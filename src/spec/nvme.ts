@@ -107,6 +107,8 @@ export const Status = {
   /** Another try is of no use. */
   WRITE_FAULT_FOR_GOOD: media(0x80, true),
   UNRECOVERED_READ_ERROR: media(0x81),
+  /** The same: the block was marked so, until it is written. */
+  UNRECOVERED_READ_ERROR_FOR_GOOD: media(0x81, true),
   COMPARE_FAILURE: media(0x85, true),
   // Path related (SCT 3)
   /** Retryable, on another path if there is one. */

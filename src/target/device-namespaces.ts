@@ -26,7 +26,7 @@ export class DeviceNamespaces {
 
   /** What a reactor needs of a namespace: plain data. */
   describe({ nsid, bdev, state }: Namespace): NamespaceDescriptor {
-    const { index, generation, blockSize, numBlocks, backend, stale } = bdev;
+    const { index, generation, blockSize, numBlocks, backend, stale, blocks } = bdev;
     const readonly = bdev.readonly || state.isProtected;
     const use = { controller: this.#controller, nsid, bdev: index };
     const row = this.#rows.get(nsid) ?? this.#reactors.rows.take(use);
@@ -35,7 +35,7 @@ export class DeviceNamespaces {
       nsid,
       row,
       limits: bdev.limits,
-      bdev: { index, generation, blockSize, numBlocks, readonly, backend, stale },
+      bdev: { index, generation, blockSize, numBlocks, readonly, backend, stale, blocks },
     };
   }
 

@@ -11,6 +11,7 @@ import type { FileBdevOptions } from '../bdev/file.ts';
 import type { BdevParams } from '../bdev/kind.ts';
 import { bdevKind } from '../bdev/kinds.ts';
 import type { RateLimits } from '../bdev/limiter.ts';
+import { UncorrectableFiles } from '../bdev/uncorrectable-files.ts';
 import type { DelayBdev } from '../bdev/wrapper.ts';
 import { describeError, FailedError, InvalidError } from '../util/errors.ts';
 import { componentLogger, type Logger } from '../util/log.ts';
@@ -66,6 +67,8 @@ export class Target {
   readonly reportFolder: string | undefined;
   /** Files of bdevs, now or earlier, whose write-back has failed. */
   readonly failedFiles = new FailedFiles((failure) => this.#bdevChanges.writeBackFailed(failure));
+  /** Files of bdevs, now or earlier, with blocks that guests have marked uncorrectable. */
+  readonly uncorrectableFiles = new UncorrectableFiles();
   readonly model = new Model();
   readonly bdevs: Bdevs;
   readonly events: TargetEvents;
@@ -83,8 +86,9 @@ export class Target {
     this.#log = componentLogger(log, 'target');
     this.reactors = reactors;
     this.reportFolder = reportFolder;
-    const { failedFiles, model } = this;
-    this.bdevs = new Bdevs({ reactors: reactors.count, failed: failedFiles }, model);
+    const { failedFiles, uncorrectableFiles: uncorrectable, model } = this;
+    const files = { reactors: reactors.count, failed: failedFiles, uncorrectable };
+    this.bdevs = new Bdevs(files, model);
     this.events = new TargetEvents(log);
     const parts: Parts = {
       model,

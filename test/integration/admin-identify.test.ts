@@ -65,6 +65,7 @@ t.test('controller', async (t) => {
     mnan: 32,
     oncs: Oncs.encode({
       compare: true,
+      writeUncorrectable: true,
       datasetManagement: true,
       writeZeroes: true,
       verify: true,

@@ -1,5 +1,6 @@
 /** The bdevs of a simulation: of every kind, over made-up disks, with the reference that judges them. */
 import type { BackendDescriptor, BdevDescriptor } from '../../src/bdev/bdev.ts';
+import { makeBlockStates } from '../../src/bdev/block-states.ts';
 import { makeLatencies } from '../../src/bdev/delay.ts';
 import { clearInjections, inject, makeInjections } from '../../src/bdev/injections.ts';
 import { makeLimits, NO_LIMITS, writeLimits } from '../../src/bdev/limiter.ts';
@@ -39,6 +40,7 @@ export class SimBdev {
   readonly #index: number;
   readonly #backend: BackendDescriptor;
   readonly #stale = makeStaleWrites();
+  readonly #blocks = makeBlockStates();
   readonly #limits = makeLimits();
   readonly #injections = makeInjections();
 
@@ -94,6 +96,7 @@ export class SimBdev {
     return {
       generation: this.#index + 1,
       stale: this.#stale,
+      blocks: this.#blocks,
       index: this.#index,
       blockSize: this.blockSize,
       numBlocks: this.numBlocks,

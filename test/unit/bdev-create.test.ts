@@ -17,10 +17,15 @@ import { MallocBdev, NullBdev } from '../../src/bdev/create.ts';
 import type { BdevIdentity } from '../../src/bdev/disk.ts';
 import { FailedFiles } from '../../src/bdev/failed-files.ts';
 import { FileBdev, fileIdentity } from '../../src/bdev/file.ts';
+import { UncorrectableFiles } from '../../src/bdev/uncorrectable-files.ts';
 import { isUuid, uuidFromName } from '../../src/util/uuid.ts';
 import { shortFolder } from '../helpers/rpc.ts';
 
-const context = { reactors: 2, failed: new FailedFiles(() => {}) };
+const context = {
+  reactors: 2,
+  failed: new FailedFiles(() => {}),
+  uncorrectable: new UncorrectableFiles(),
+};
 const identity: BdevIdentity = {
   index: 3,
   name: 'b',

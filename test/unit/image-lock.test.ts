@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { FailedFiles } from '../../src/bdev/failed-files.ts';
 import { FileBdev } from '../../src/bdev/file.ts';
+import { UncorrectableFiles } from '../../src/bdev/uncorrectable-files.ts';
 import { native } from '../../src/native/index.ts';
 import { shortFolder } from '../helpers/rpc.ts';
 import { spawnTied } from '../helpers/tied.ts';
@@ -13,7 +14,11 @@ const IN_USE = { code: 'EBUSY', message: /is in use: another process has locked 
 
 function open(filename: string, readonly = false): Promise<FileBdev> {
   const identity = { index: 0, name: 'b', uuid: '00112233-4455-6677-8899-aabbccddeeff' };
-  const context = { reactors: 1, failed: new FailedFiles(() => {}) };
+  const context = {
+    reactors: 1,
+    failed: new FailedFiles(() => {}),
+    uncorrectable: new UncorrectableFiles(),
+  };
   return FileBdev.open(identity, { module: 'uring', filename, readonly }, context);
 }
 
@@ -91,8 +96,9 @@ t.test('a process that is killed lets go', async (t) => {
   const { href } = new URL('../../src/bdev/', import.meta.url);
   const script = `
     const { FailedFiles } = await import('${href}failed-files.js');
+    const { UncorrectableFiles } = await import('${href}uncorrectable-files.js');
     const { FileBdev } = await import('${href}file.js');
-    const context = { reactors: 1, failed: new FailedFiles(() => {}) };
+    const context = { reactors: 1, failed: new FailedFiles(() => {}), uncorrectable: new UncorrectableFiles() };
     const options = { module: 'aio', filename: ${JSON.stringify(file)} };
     await FileBdev.open({ index: 0, name: 'b', uuid: '' }, options, context);
     console.log('locked');

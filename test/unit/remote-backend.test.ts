@@ -5,6 +5,7 @@
 import { closeSync, readdirSync } from 'node:fs';
 import { MessageChannel } from 'node:worker_threads';
 import t, { type Test } from 'tap';
+import { makeBlockStates } from '../../src/bdev/block-states.ts';
 import { COUNTERS_BYTES, Counters } from '../../src/bdev/counters.ts';
 import { Op } from '../../src/bdev/op.ts';
 import { BdevChannel } from '../../src/bdev/requests/channel.ts';
@@ -101,7 +102,7 @@ function start(t: Test) {
   });
   const backend = new RemoteBackend(near, context);
   const stale = new StaleWrites(makeStaleWrites());
-  const channel = new BdevChannel(1, backend, stale);
+  const channel = new BdevChannel(1, backend, stale, makeBlockStates(), context);
   channel.users = 1;
   const owner = new Owner(1);
   const queue = new TestQueue(owner);

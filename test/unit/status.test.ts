@@ -23,6 +23,7 @@ const EXPECTED: Readonly<Record<keyof typeof Result, number>> = {
   NOT_READY: 0x082,
   PATH_LOST: 0x300,
   MISCOMPARE: 0x285 | DNR,
+  UNCORRECTABLE: 0x281 | DNR,
 };
 
 t.test('each result has its status', async (t) => {

@@ -6,6 +6,7 @@ import { Worker } from 'node:worker_threads';
 import t, { type Test } from 'tap';
 import { type FailedFile, FailedFiles } from '../../src/bdev/failed-files.ts';
 import { FileBdev } from '../../src/bdev/file.ts';
+import { UncorrectableFiles } from '../../src/bdev/uncorrectable-files.ts';
 import { makeWriteBack, syncLost, WriteBack, writeLost } from '../../src/bdev/write-back.ts';
 import { shortFolder } from '../helpers/rpc.ts';
 
@@ -61,7 +62,7 @@ function files(t: Test, failed: FailedFile[] = []) {
     changes += 1;
   };
   registry.restore(failed);
-  const context = { reactors: 1, failed: registry };
+  const context = { reactors: 1, failed: registry, uncorrectable: new UncorrectableFiles() };
   const open = (name: string, readonly = false) => {
     const filename = join(folder, name);
     const bdev = FileBdev.open(
@@ -133,7 +134,11 @@ t.test('after a restart', async (t) => {
   const [failure] = JSON.parse(JSON.stringify(first.registry.list())) as FailedFile[];
 
   const open = async (known: FailedFile) => {
-    const context = { reactors: 1, failed: new FailedFiles(() => {}) };
+    const context = {
+      reactors: 1,
+      failed: new FailedFiles(() => {}),
+      uncorrectable: new UncorrectableFiles(),
+    };
     context.failed.restore([known]);
     const options = { module: 'aio', filename: join(first.folder, 'a') } as const;
     const again = await FileBdev.open({ index: 0, name: 'x', uuid: '' }, options, context);

@@ -5,6 +5,7 @@
 
 import type { FailedFile } from '../../bdev/failed-files.ts';
 import { FileBdev } from '../../bdev/file.ts';
+import type { UncorrectableFile as MarkedFile } from '../../bdev/uncorrectable-files.ts';
 import type { RpcMethod } from '../../rpc/dispatcher.ts';
 import { DEFAULT_MAX_SUBSYSTEMS } from '../../target/model/model.ts';
 import {
@@ -33,6 +34,7 @@ import { type Place, type Problem, refuse } from './problem.ts';
 import type { Settings } from './short.ts';
 import type { MethodTable } from './spdk.ts';
 import { type State, StateFile } from './state.ts';
+import { UncorrectableFile } from './uncorrectable-file.ts';
 
 /** How long a reload waits for one of its calls. Milliseconds. */
 const RELOAD_CALL_MS = 10_000;
@@ -78,6 +80,9 @@ export class Configuration {
   readonly #failures: FailureFile | undefined;
   /** Files whose write-back failed in an earlier run. */
   #failed: readonly FailedFile[] = [];
+  /** Blocks that guests have marked uncorrectable; and in earlier runs. */
+  readonly #uncorrectable: UncorrectableFile | undefined;
+  #marked: readonly MarkedFile[] = [];
   #closed = false;
   readonly #reloads = new Serial();
   /** What the files said when they were last taken over. */
@@ -98,6 +103,7 @@ export class Configuration {
     const configuration = new Configuration(options, loaded, state);
     try {
       configuration.#failed = configuration.#failures?.read() ?? [];
+      configuration.#marked = configuration.#uncorrectable?.read() ?? [];
       const kept = state?.read(methods);
       configuration.#restores = kept !== undefined;
       configuration.#start = await configuration.#plan(kept);
@@ -118,7 +124,10 @@ export class Configuration {
     this.#loaded = loaded;
     this.#state = state;
     const { stateDir } = options;
-    this.#failures = stateDir === undefined ? undefined : new FailureFile(stateDir, this.#log);
+    if (stateDir !== undefined) {
+      this.#failures = new FailureFile(stateDir, this.#log);
+      this.#uncorrectable = new UncorrectableFile(stateDir, this.#log);
+    }
     if (state !== undefined) {
       state.content = () => this.#content();
     }
@@ -162,9 +171,11 @@ export class Configuration {
   }
 
   /** Before the target has any bdevs: what failed in earlier runs is still to fail. */
-  adopt({ failedFiles }: Target): void {
+  adopt({ failedFiles, uncorrectableFiles }: Target): void {
     failedFiles.restore(this.#failed);
     this.#failures?.follow(failedFiles);
+    uncorrectableFiles.restore(this.#marked);
+    this.#uncorrectable?.follow(uncorrectableFiles);
   }
 
   /** Makes what is to be. Rejects with FailedError that names the call that failed. */
@@ -312,6 +323,7 @@ export class Configuration {
     if (!this.#closed) {
       this.#closed = true;
       await this.#failures?.settled();
+      await this.#uncorrectable?.settled();
       await this.#state?.close();
     }
   }

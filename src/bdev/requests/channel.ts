@@ -4,36 +4,50 @@
  */
 import type { Backend } from '../backend.ts';
 import type { BdevDescriptor } from '../bdev.ts';
+import { BlockStates } from '../block-states.ts';
 import type { BackendContext } from '../context.ts';
 import { Op } from '../op.ts';
 import { openBackend } from '../open.ts';
+import { UncorrectableBackend } from '../uncorrectable.ts';
 import { StaleWrites } from './stale-writes.ts';
 
 export class BdevChannel {
   /** Of the bdev. */
   readonly generation: number;
-  readonly backend: Backend;
-  /** For reads, writes and flushes. */
+  readonly backend: UncorrectableBackend;
+  /** For reads, writes and flushes, while nothing is special about any block. */
   readonly direct: Backend;
   /** Reads and writes that may be under way at a time. */
   readonly depth: number;
   readonly stale: StaleWrites;
+  readonly blocks: BlockStates;
   /** Reads and writes under way. */
   busy = 0;
   /** Who keeps it open: shares, and requests that nobody waits for any more. */
   users = 0;
 
-  constructor(generation: number, backend: Backend, stale: StaleWrites) {
+  /** `base`: does all operations. `blocks`: see `block-states.ts`. */
+  constructor(
+    generation: number,
+    base: Backend,
+    stale: StaleWrites,
+    blocks: SharedArrayBuffer,
+    context: BackendContext,
+  ) {
     this.generation = generation;
-    this.backend = backend;
-    this.direct = backend.direct ?? backend;
-    this.depth = backend.depth ?? Number.MAX_SAFE_INTEGER;
+    this.blocks = new BlockStates(blocks);
+    this.backend = new UncorrectableBackend(base, this.blocks, context);
+    this.direct = base.direct ?? base;
+    this.depth = base.depth ?? Number.MAX_SAFE_INTEGER;
     this.stale = stale;
   }
 
-  /** Hot. What carries out an operation, from the first to the last. */
+  /**
+   * Hot. What carries out an operation. Where it begins in one backend and ends in the other, as blocks have become special meanwhile, that one
+   * hands it on.
+   */
   backendOf(op: Op): Backend {
-    return op > Op.FLUSH ? this.backend : this.direct;
+    return op > Op.FLUSH || this.blocks.any || this.backend.busy > 0 ? this.backend : this.direct;
   }
 }
 
@@ -47,11 +61,11 @@ export class BdevChannels {
   }
 
   /** Opens it, or counts one use more. Throws what the system says. */
-  open({ generation, backend, stale }: BdevDescriptor): BdevChannel {
+  open({ generation, backend, stale, blocks }: BdevDescriptor): BdevChannel {
     let channel = this.#channels.get(generation);
     if (channel === undefined) {
       const opened = openBackend(backend, this.#context);
-      channel = new BdevChannel(generation, opened, new StaleWrites(stale));
+      channel = new BdevChannel(generation, opened, new StaleWrites(stale), blocks, this.#context);
       this.#channels.set(generation, channel);
     }
     channel.users += 1;

@@ -70,8 +70,8 @@ export class Requests {
     base: number,
     resumed: boolean,
   ): number {
-    const { direct } = share.channel;
-    if (direct.async || share.limiter !== undefined || share.held || resumed) {
+    const { direct, blocks } = share.channel;
+    if (direct.async || share.limiter !== undefined || share.held || resumed || blocks.any) {
       return this.submitSlowly(queue, share, op, cid, words, base, resumed);
     }
     // What most requests of RAM take, small enough to become part of the caller's code.
@@ -152,7 +152,7 @@ export class Requests {
 
   /** A backend has ended a request with this Result, which is not OK. */
   #failed(share: Share, op: Op, result: number): void {
-    if (result !== Result.MISCOMPARE) {
+    if (result !== Result.MISCOMPARE && result !== Result.UNCORRECTABLE) {
       share.counters.failBackend();
       this.#failures.look(share, op, result);
     }

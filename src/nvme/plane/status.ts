@@ -19,6 +19,7 @@ const STATUSES: Readonly<Record<keyof typeof Result, number>> = {
   NOT_READY: Status.NAMESPACE_NOT_READY,
   PATH_LOST: Status.INTERNAL_PATH_ERROR,
   MISCOMPARE: Status.COMPARE_FAILURE,
+  UNCORRECTABLE: Status.UNRECOVERED_READ_ERROR_FOR_GOOD,
 };
 
 const BY_RESULT = new Int32Array(Object.keys(Result).length);
