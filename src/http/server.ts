@@ -8,7 +8,8 @@ import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify }
 import { MAX_RPC_REQUEST_BYTES } from '../limits.ts';
 import { answer } from '../rpc/answer.ts';
 import type { Dispatcher } from '../rpc/dispatcher.ts';
-import { errorText, JsonStream, type JsonValue, RpcCode, RpcError } from '../rpc/protocol.ts';
+import { JsonStream, type JsonValue } from '../rpc/json-stream.ts';
+import { errorText, RpcCode, RpcError } from '../rpc/protocol.ts';
 import { withErrnoDetail } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';
 import { Access, type AccessOptions, checkReach, type Refusal, WRONG_TOKEN } from './access.ts';

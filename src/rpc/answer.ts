@@ -2,11 +2,11 @@
 import { setImmediate } from 'node:timers/promises';
 import { MAX_RPC_BATCH_ANSWER_BYTES } from '../limits.ts';
 import type { Caller, Dispatcher } from './dispatcher.ts';
+import type { JsonValue } from './json-stream.ts';
 import {
   errorText,
   hasId,
   idTexts,
-  type JsonValue,
   RpcCode,
   RpcError,
   type RpcIdText,

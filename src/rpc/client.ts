@@ -1,7 +1,8 @@
 /** One call to a JSON-RPC socket, ours or SPDK's. */
 import { connect } from 'node:net';
 import { FailedError, withErrnoDetail } from '../util/errors.ts';
-import { encode, JsonStream, RpcError } from './protocol.ts';
+import { JsonStream } from './json-stream.ts';
+import { encode, RpcError } from './protocol.ts';
 
 /**
  * Calls a method and resolves with its result. Rejects with an {@link RpcError} if the target answers with one, with a FailedError

@@ -11,7 +11,8 @@ import { longestIdle, type Occupant } from '../util/idle.ts';
 import type { Logger } from '../util/log.ts';
 import { answer } from './answer.ts';
 import type { Dispatcher, Outlet } from './dispatcher.ts';
-import { encode, errorText, JsonStream, type JsonValue, RpcCode, RpcError } from './protocol.ts';
+import { JsonStream, type JsonValue } from './json-stream.ts';
+import { encode, errorText, RpcCode, RpcError } from './protocol.ts';
 import { claimSocketPath } from './socket-path.ts';
 
 /** Requests of one client under way at the same time. A batch, whose answers may be long, counts as so many: the next waits for its end. */

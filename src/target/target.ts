@@ -3,7 +3,6 @@
  * (`model/`) and the effects of that: bdevs that are open, endpoints that listen, guests that are told. Changes of one subsystem, or of one
  * bdev, run one after the other (`orders.ts`). Owned by main.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Latencies, Latency } from '../bdev/delay.ts';
 import type { Disk, Geometry } from '../bdev/disk.ts';
 import { FailedFiles } from '../bdev/failed-files.ts';
@@ -13,11 +12,12 @@ import { bdevKind } from '../bdev/kinds.ts';
 import type { RateLimits } from '../bdev/limiter.ts';
 import { UncorrectableFiles } from '../bdev/uncorrectable-files.ts';
 import type { DelayBdev } from '../bdev/wrapper.ts';
-import { describeError, FailedError, InvalidError } from '../util/errors.ts';
+import { FailedError, InvalidError } from '../util/errors.ts';
 import { componentLogger, type Logger } from '../util/log.ts';
 import { BdevChanges } from './bdev-changes.ts';
 import { Bdevs } from './bdevs.ts';
 import { Changes } from './changes.ts';
+import { Closing } from './closing.ts';
 import { TargetEvents } from './events.ts';
 import { Listeners } from './listeners.ts';
 import { found, Model } from './model/model.ts';
@@ -31,9 +31,6 @@ import { type Schedulable, Scheduler } from './scheduler.ts';
 import type { Subsystem } from './subsystem.ts';
 import { type NamespaceOptions, SubsystemChanges } from './subsystem-changes.ts';
 import type { EndpointView, SubsystemView, TransportOptions } from './types.ts';
-
-/** At the end: how long a VM may take to go before the disks are made durable that it has. Milliseconds. */
-const FLUSH_ANYWAY_MS = 2000;
 
 export interface TargetOptions {
   readonly log: Logger;
@@ -73,7 +70,7 @@ export class Target {
   readonly bdevs: Bdevs;
   readonly events: TargetEvents;
   readonly #scheduler: Scheduler;
-  readonly #log: Logger;
+  readonly #parts: Parts;
   readonly #changes = new Changes();
   /** By their NQNs, in the order of creation. */
   readonly #subsystems = new Map<string, Subsystem>();
@@ -83,7 +80,6 @@ export class Target {
   #closing: Promise<readonly string[]> | undefined;
 
   constructor({ log, reactors, reportFolder, listen }: TargetOptions) {
-    this.#log = componentLogger(log, 'target');
     this.reactors = reactors;
     this.reportFolder = reportFolder;
     const { failedFiles, uncorrectableFiles: uncorrectable, model } = this;
@@ -96,8 +92,9 @@ export class Target {
       subsystems: this.#subsystems,
       changes: this.#changes,
       events: this.events,
-      log: this.#log,
+      log: componentLogger(log, 'target'),
     };
+    this.#parts = parts;
     const { events } = this;
     this.#listeners = new Listeners(parts, (subsystem, { options: transport }, socketPath) =>
       listen({ subsystem, transport, socketPath, events }),
@@ -320,58 +317,9 @@ export class Target {
    * done yet is still in `subsystems` and in `bdevs`. Never rejects: what fails is logged, and resolves with that in words.
    */
   close(): Promise<readonly string[]> {
-    this.#closing ??= this.#close();
+    this.#closing ??= new Closing(this.#parts, this.#listeners, this.#bdevChanges).run(() =>
+      this.#scheduler.stop(),
+    );
     return this.#closing;
-  }
-
-  async #close(): Promise<readonly string[]> {
-    this.#changes.close();
-    this.bdevs.stopWaiting();
-    this.bdevs.cancelAll();
-    this.#scheduler.stop();
-    const vms = new Map(
-      this.subsystems.map((subsystem) => [subsystem.nqn, this.#closeSubsystem(subsystem)]),
-    );
-    const bdevs = this.bdevs
-      .list()
-      .map((bdev) => this.#closeBdev(bdev, vms.get(this.bdevs.userOf(bdev) ?? '')));
-    const failures = await Promise.all([...vms.values(), ...bdevs]);
-    return failures.filter((failure) => failure !== undefined);
-  }
-
-  async #closeSubsystem(subsystem: Subsystem): Promise<string | undefined> {
-    const failure = await this.#try('closing a listener', () =>
-      this.#listeners.closeAll(subsystem),
-    );
-    this.#subsystems.delete(subsystem.nqn);
-    return failure;
-  }
-
-  /** `gone`: the VM that uses it is. */
-  async #closeBdev(
-    bdev: Disk,
-    gone: Promise<unknown> = Promise.resolve(),
-  ): Promise<string | undefined> {
-    const sync = () => this.#try(`syncing bdev '${bdev.name}'`, () => bdev.sync());
-    const late = delay(FLUSH_ANYWAY_MS, true, { ref: false });
-    if ((await Promise.race([gone, late])) === true) {
-      // What the guest was told is done becomes durable, also if another of its disks holds it up for ever.
-      await sync();
-      await gone;
-    }
-    const failure = await sync();
-    await this.#bdevChanges.closed(bdev, this.bdevs.remove(bdev));
-    return failure;
-  }
-
-  /** Resolves with what failed, in words. */
-  async #try(what: string, operation: () => Promise<void>): Promise<string | undefined> {
-    try {
-      await operation();
-      return undefined;
-    } catch (error) {
-      this.#log.error({ err: error }, `${what} failed`);
-      return `${what} failed: ${describeError(error)}`;
-    }
   }
 }

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import t from 'tap';
 import { discover, flatParams, type MethodDoc, methodHelp } from '../../src/cli/rpc/methods.ts';
 import { parseLine, parseParams } from '../../src/cli/rpc/params.ts';
-import { encode, JsonStream } from '../../src/rpc/protocol.ts';
+import { JsonStream } from '../../src/rpc/json-stream.ts';
+import { encode } from '../../src/rpc/protocol.ts';
 import { similar } from '../../src/util/similar.ts';
 import { shortFolder } from '../helpers/rpc.ts';
 

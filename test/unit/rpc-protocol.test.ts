@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import t from 'tap';
 import { MAX_RPC_REQUEST_BYTES } from '../../src/limits.ts';
-import { idTexts, JsonStream, MAX_RPC_DEPTH, RpcError, toRequest } from '../../src/rpc/protocol.ts';
+import { JsonStream, MAX_RPC_DEPTH } from '../../src/rpc/json-stream.ts';
+import { idTexts, RpcError, toRequest } from '../../src/rpc/protocol.ts';
 
 /** All values that come out of a stream fed with `chunks`. */
 function feed(chunks: readonly Uint8Array[], values: unknown[] = []): unknown[] {

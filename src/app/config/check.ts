@@ -9,7 +9,7 @@ import { foldCalls, type Part, placeKey } from './fold.ts';
 import { checkHost, type Sizes } from './host.ts';
 import { compileSources, type LoadedConfig, readSources } from './load.ts';
 import { type Place, type Problem, refuse } from './problem.ts';
-import type { Settings } from './short.ts';
+import type { Settings } from './settings.ts';
 import type { Source } from './source.ts';
 import type { MethodTable } from './spdk.ts';
 

@@ -4,7 +4,6 @@
  */
 
 import type { FailedFile } from '../../bdev/failed-files.ts';
-import { FileBdev } from '../../bdev/file.ts';
 import type { UncorrectableFile as MarkedFile } from '../../bdev/uncorrectable-files.ts';
 import type { RpcMethod } from '../../rpc/dispatcher.ts';
 import { DEFAULT_MAX_SUBSYSTEMS } from '../../target/model/model.ts';
@@ -14,7 +13,6 @@ import {
   EMPTY_PLAN,
   type Plan,
   planDocument,
-  same,
 } from '../../target/model/plan.ts';
 import type { Target } from '../../target/target.ts';
 import { describeError, FailedError } from '../../util/errors.ts';
@@ -24,14 +22,14 @@ import { Serial } from '../../util/serial.ts';
 import { emptiedDisks, planChanges } from './changes.ts';
 import { checkIntent, type Intent, placeFinder } from './check.ts';
 import { askBlockSizes, completePlan } from './complete.ts';
+import { changedSettings, grownFiles } from './differences.ts';
 import { FailureFile } from './failure-file.ts';
 import { type GroupedCalls, groupCalls } from './groups.ts';
 import { prepareHost, type Sizes } from './host.ts';
-import { askPath } from './host-files.ts';
 import { type LoadedConfig, loadConfig } from './load.ts';
 import { mergePlans } from './merge.ts';
 import { type Place, type Problem, refuse } from './problem.ts';
-import type { Settings } from './short.ts';
+import type { Settings } from './settings.ts';
 import type { MethodTable } from './spdk.ts';
 import { type State, StateFile } from './state.ts';
 import { UncorrectableFile } from './uncorrectable-file.ts';
@@ -353,38 +351,4 @@ async function check(
     problems.push({ place: placeOf('bdev', name), message });
   }
   refuse(problems);
-}
-
-/** Bdevs of the files whose file has become longer than they are, as far as that can be told. */
-async function grownFiles(target: Target, plan: Plan, log: Logger): Promise<Set<string>> {
-  const grown = [...plan.bdevs.keys()].map(async (name) => {
-    const bdev = target.bdevs.find(name);
-    if (!(bdev instanceof FileBdev)) {
-      return [];
-    }
-    try {
-      const blocks = await askPath(bdev.filename, () => bdev.currentBlocks());
-      return blocks > bdev.numBlocks ? [name] : [];
-    } catch (error) {
-      log.warn({ bdev: name, reason: describeError(error) }, 'its size was not looked at');
-      return [];
-    }
-  });
-  return new Set((await Promise.all(grown)).flat());
-}
-
-function changedSettings(
-  before: LoadedConfig,
-  after: LoadedConfig,
-  plan: Plan,
-  current: Plan,
-): string[] {
-  const keys = new Set([...Object.keys(before.settings), ...Object.keys(after.settings)]);
-  const changed = [...keys].filter(
-    (key) => !same(before.settings[key as keyof Settings], after.settings[key as keyof Settings]),
-  );
-  if (current.transport !== undefined && !same(plan.transport, current.transport)) {
-    changed.push('transport');
-  }
-  return changed;
 }

@@ -7,7 +7,8 @@ import {
 } from '../../target/model/transport.ts';
 import { type Folded, foldCalls, type PlacedCall } from './fold.ts';
 import { ConfigError, type Problem, refuse } from './problem.ts';
-import { compileShort, type ImageSize, type Settings } from './short.ts';
+import type { Settings } from './settings.ts';
+import { compileShort, type ImageSize } from './short.ts';
 import { readSource, type Source } from './source.ts';
 import { isSpdkForm, type MethodTable, readSpdk } from './spdk.ts';
 

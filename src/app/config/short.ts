@@ -1,18 +1,15 @@
 /** The short form → method calls, and settings of the process. */
 import { basename, join } from 'node:path';
-import { Ajv, type ErrorObject } from 'ajv';
-import { type HttpAddress, parseHttpAddress, parseOrigin } from '../../http/address.ts';
 import { describeError } from '../../util/errors.ts';
-import { similar } from '../../util/similar.ts';
 import { uuidFromName } from '../../util/uuid.ts';
-import { parseCpuList } from '../cpus.ts';
 import { parseSize } from '../size.ts';
-import { parseOwner, parseSocketMode } from '../socket-access.ts';
 import { defaultSocketFolder } from '../socket-folder.ts';
 import type { PlacedCall } from './fold.ts';
 import type { Path, Place, Problem } from './problem.ts';
-import { type ShortDisk, ShortForm, type ShortVm } from './schema.ts';
+import type { ShortDisk, ShortForm, ShortVm } from './schema.ts';
+import { compileSettings, type Settings } from './settings.ts';
 import { resolveFrom, type Source } from './source.ts';
+import { violations } from './violations.ts';
 
 export const NQN_PREFIX = 'nqn.2026-11.io.doorbell:';
 /** The VM whose disks are at the top of the file: what the names of its bdevs begin with. */
@@ -24,23 +21,6 @@ export const ONLY_VM = 'disk';
  */
 export function nqnOfOnly(folder: string): string {
   return `${NQN_PREFIX}disk-${uuidFromName(folder)}`;
-}
-
-/** What a file says of the process; as in ServeOptions. */
-export interface Settings {
-  readonly rpcSocket?: string;
-  readonly rpcAccess?: { readonly mode?: number; readonly owner?: { uid: number; gid: number } };
-  readonly cpus?: readonly number[];
-  readonly reactors?: number;
-  readonly spinUs?: number;
-  readonly maxSleepUs?: number;
-  readonly trapDoorbells?: boolean;
-  readonly mapFileMemory?: boolean;
-  readonly http?: {
-    readonly address: HttpAddress;
-    readonly tokenFile?: string;
-    readonly origins: readonly string[];
-  };
 }
 
 /** A file that is made or made longer. */
@@ -100,7 +80,11 @@ class Compiler {
     for (const [name, vm] of Object.entries(vms)) {
       this.#vm(name, vm, ['vms', name], join(socketFolder, name));
     }
-    return { calls: this.#calls, settings: this.#settings(form), sizes: this.#sizes };
+    return {
+      calls: this.#calls,
+      settings: compileSettings(form, this.#source, this.#problems),
+      sizes: this.#sizes,
+    };
   }
 
   #problem(path: Path, message: string): void {
@@ -234,59 +218,6 @@ class Compiler {
     }
     return bytes;
   }
-
-  #settings(form: ShortForm): Settings {
-    const { cores, reactors, http } = form;
-    const { file } = this.#source;
-    const rpcSocket = form['rpc-socket'];
-    const mode = form['rpc-socket-mode'];
-    const owner = form['rpc-socket-owner'];
-    if (cores !== undefined && reactors !== undefined) {
-      this.#problem(['reactors'], "'cores' says how many reactors there are");
-    }
-    const parsed = {
-      cpus:
-        cores === undefined ? undefined : this.#parse(['cores'], () => parseCpuList(String(cores))),
-      mode:
-        mode === undefined
-          ? undefined
-          : this.#parse(['rpc-socket-mode'], () => parseSocketMode(mode)),
-      owner:
-        owner === undefined
-          ? undefined
-          : this.#parse(['rpc-socket-owner'], () => parseOwner(owner)),
-      address:
-        http === undefined
-          ? undefined
-          : this.#parse(['http'], () => parseHttpAddress(String(http.address))),
-      origins: http?.origins?.map((origin, i) =>
-        this.#parse(['http', 'origins', i], () => parseOrigin(origin)),
-      ),
-    };
-    const token = http?.['token-file'];
-    return {
-      ...(rpcSocket !== undefined && { rpcSocket: resolveFrom(file, rpcSocket) }),
-      ...((mode ?? owner) !== undefined && {
-        rpcAccess: {
-          ...(parsed.mode !== undefined && { mode: parsed.mode }),
-          ...(parsed.owner !== undefined && { owner: parsed.owner }),
-        },
-      }),
-      ...(parsed.cpus !== undefined && { cpus: parsed.cpus }),
-      ...(reactors !== undefined && { reactors }),
-      ...(form['spin-us'] !== undefined && { spinUs: form['spin-us'] }),
-      ...(form['max-sleep-us'] !== undefined && { maxSleepUs: form['max-sleep-us'] }),
-      ...(form['trap-doorbells'] !== undefined && { trapDoorbells: form['trap-doorbells'] }),
-      ...(form['map-file-memory'] !== undefined && { mapFileMemory: form['map-file-memory'] }),
-      ...(parsed.address !== undefined && {
-        http: {
-          address: parsed.address,
-          ...(token !== undefined && { tokenFile: resolveFrom(file, token) }),
-          origins: (parsed.origins ?? []).filter((origin) => origin !== undefined),
-        },
-      }),
-    };
-  }
 }
 
 type Tree = Readonly<Record<string, unknown>>;
@@ -311,69 +242,4 @@ function writtenOut(value: unknown): unknown {
     }),
     ...(http !== undefined && { http: isTree(http) ? http : { address: http } }),
   };
-}
-
-let validate: ReturnType<Ajv['compile']> | undefined;
-
-/** What the schema says, one fault a place. */
-function violations(value: unknown): { path: Path; message: string }[] {
-  if (validate === undefined) {
-    const ajv = new Ajv({ verbose: true, strict: true, allErrors: true, allowUnionTypes: true });
-    ajv.addKeyword({ keyword: 'expected', schemaType: 'string' });
-    validate = ajv.compile(ShortForm);
-  }
-  if (validate(value)) {
-    return [];
-  }
-  const faults = new Map<string, { path: Path; message: string }>();
-  for (const error of validate.errors ?? []) {
-    const { pointer, message } = describe(error);
-    // Of a choice, the choice is what is wrong: the last error of its place.
-    const path = pathOf(pointer, value);
-    faults.set(error.keyword === 'additionalProperties' ? `${pointer} ${message}` : pointer, {
-      path,
-      message,
-    });
-  }
-  return [...faults.values()];
-}
-
-function describe({ keyword, instancePath, params, parentSchema, message = '' }: ErrorObject): {
-  pointer: string;
-  message: string;
-} {
-  if (keyword === 'additionalProperties') {
-    const key = String(params.additionalProperty);
-    const pointer = `${instancePath}/${key.replaceAll('~', '~0').replaceAll('/', '~1')}`;
-    if (instancePath === '/vms') {
-      return {
-        pointer,
-        message:
-          'the name of a VM has letters, digits and . _ -, and starts with a letter or digit',
-      };
-    }
-    const meant = similar(key, Object.keys(parentSchema?.properties ?? {}));
-    return {
-      pointer,
-      message: `unknown key${meant === undefined ? '' : `, did you mean '${meant}'?`}`,
-    };
-  }
-  const expected = parentSchema?.expected;
-  return {
-    pointer: instancePath,
-    message: typeof expected === 'string' ? `must be ${expected}` : message,
-  };
-}
-
-/** A JSON pointer as keys and indices. */
-function pathOf(pointer: string, value: unknown): Path {
-  const path: (string | number)[] = [];
-  let node = value;
-  for (const part of pointer.split('/').slice(1)) {
-    const key = part.replaceAll('~1', '/').replaceAll('~0', '~');
-    const step = Array.isArray(node) ? Number(key) : key;
-    path.push(step);
-    node = (node as Record<string | number, unknown> | undefined)?.[step];
-  }
-  return path;
 }

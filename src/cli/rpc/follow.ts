@@ -1,6 +1,7 @@
 /** A call whose connection stays open: its answer, and each notification after it, as a JSON value a line. */
 import { connect } from 'node:net';
-import { encode, JsonStream, RpcError } from '../../rpc/protocol.ts';
+import { JsonStream } from '../../rpc/json-stream.ts';
+import { encode, RpcError } from '../../rpc/protocol.ts';
 import { withErrnoDetail } from '../../util/errors.ts';
 import { explainCall } from '../call.ts';
 import { CliError, Exit, print } from '../output.ts';
