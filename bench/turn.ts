@@ -20,6 +20,7 @@ import { makeStaleWrites } from '../src/bdev/requests/stale-writes.ts';
 import { formatTable } from '../src/cli/table.ts';
 import { DOORBELLS_BYTES, PAGE_SIZE } from '../src/limits.ts';
 import { native } from '../src/native/index.ts';
+import { NO_COALESCING } from '../src/nvme/features/coalescing.ts';
 import { type NvmeRequest, QUEUE_WORDS_BYTES } from '../src/nvme/plane/messages.ts';
 import { NvmePlane } from '../src/nvme/plane/plane.ts';
 import { inlineAcrossLayers } from '../src/reactor/compiler.ts';
@@ -115,7 +116,7 @@ class Bench {
       {
         ...{ kind: 'attach', controller, trapped: false, shadow: undefined, socket: -1, row: 1 },
         doorbells: this.#doorbells.buffer as SharedArrayBuffer,
-        ...{ maxTransferBytes: 1024 * 1024, writeThrough: false },
+        ...{ maxTransferBytes: 1024 * 1024, writeThrough: false, coalescing: NO_COALESCING },
         namespaces: [{ nsid: 1, row: 0, limits: undefined, bdev }],
         progress: new SharedArrayBuffer(QUEUE_WORDS_BYTES),
       },

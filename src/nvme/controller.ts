@@ -14,6 +14,7 @@ import { Admin } from './admin.ts';
 import { AdminQueue } from './admin-queue.ts';
 import { decodeRegisters, type NvmeDiagnosis } from './diagnosis.ts';
 import { AsyncEvents } from './events.ts';
+import type { Coalescing } from './features/coalescing.ts';
 import type { ControllerConfig, ControllerHost } from './host.ts';
 import type { IoFailure } from './plane/failure.ts';
 import { Registers } from './registers.ts';
@@ -65,6 +66,10 @@ export class Controller {
 
   get writeThrough(): boolean {
     return !this.#admin.features.writeCache;
+  }
+
+  get coalescing(): Coalescing {
+    return this.#admin.features.coalescing;
   }
 
   readRegisters(offset: number, into: Uint8Array): void {
@@ -247,6 +252,7 @@ export class Controller {
     this.#admin.reset();
     await this.#host.resetQueues();
     await this.#host.setWriteThrough(this.writeThrough);
+    await this.#host.setCoalescing(this.coalescing);
   }
 
   /** Back to power-on, when nothing of the controller is in flight any more: function level reset, vfio-user reset, client gone. */

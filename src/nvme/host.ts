@@ -1,6 +1,7 @@
 /** What a controller needs of the place that it lives in. Implemented by `target/device-host.ts`. */
 import type { GuestMemory } from '../memory/guest.ts';
 import type { Logger } from '../util/log.ts';
+import type { Coalescing } from './features/coalescing.ts';
 import type { Namespace } from './namespace.ts';
 import type { ShadowPages } from './shadow.ts';
 
@@ -71,6 +72,8 @@ export interface ControllerHost {
   /** I/O queues find their doorbells in these pages, until `resetQueues`. */
   setShadow(pages: ShadowPages): Promise<void>;
   setWriteThrough(enabled: boolean): Promise<void>;
+  /** When hosts are interrupted for completions of I/O queues. */
+  setCoalescing(coalescing: Coalescing): Promise<void>;
   /** Write protects namespaces (a WriteProtectionState) for all controllers, which are told. Resolves when their data is on stable storage. */
   protectNamespaces(nsids: readonly number[], state: number): Promise<void>;
   /** Resets all controllers of the subsystem, this one among them. */

@@ -312,7 +312,7 @@ export class Reactor implements Sleeper {
   }
 
   get due(): number {
-    return this.#requests.waiting.due;
+    return Math.min(this.#requests.waiting.due, this.#plane.due);
   }
 
   arm(): void {

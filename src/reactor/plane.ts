@@ -18,6 +18,8 @@ export interface Plane {
   settle(): void;
   /** Interrupts hosts. `late`: also those that are still busy with an earlier interrupt. Returns how many it has held back. */
   signal(late: boolean): number;
+  /** When an interrupt comes that is held back for a time, in ns of the clock; Infinity: none is. */
+  readonly due: number;
   /** Looks at what is main's to carry out, and tells main. Returns how often. */
   watch(): number;
   /** The ring reports a poll of the plane's own, by the user data that the plane chose below UNHEARD. */

@@ -50,7 +50,7 @@ export interface Sleeper {
   readonly inflight: number;
   /** Hosts submit without a word. */
   readonly unheard: boolean;
-  /** When requests may go that wait for time to pass, in ns of the clock; Infinity if there are none. */
+  /** When requests may go, or interrupts come, that wait for time to pass, in ns of the clock; Infinity if there are none. */
   readonly due: number;
   arm(): void;
   hush(): void;
@@ -188,7 +188,7 @@ export class Rest {
     }
   }
 
-  /** So many microseconds (< 0: without bound), but no longer than until requests may go. */
+  /** So many microseconds (< 0: without bound), but no longer than until something is due. */
   #untilDue(microseconds: number): number {
     const left = Math.ceil((this.#sleeper.due - this.#times[NOW]) / 1000);
     if (left === Number.POSITIVE_INFINITY) {

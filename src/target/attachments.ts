@@ -4,6 +4,7 @@
  */
 import { REGIONS_PER_MESSAGE } from '../limits.ts';
 import type { GuestMemory } from '../memory/guest.ts';
+import type { Coalescing } from '../nvme/features/coalescing.ts';
 import type { NamespaceDescriptor, NvmeRequest } from '../nvme/plane/messages.ts';
 import type { ShadowPages } from '../nvme/shadow.ts';
 import { ReactorLostError } from '../reactor/handle.ts';
@@ -30,6 +31,7 @@ export interface AttachmentsOptions {
   readonly row: number;
   readonly maxTransferBytes: number;
   readonly writeThrough: () => boolean;
+  readonly coalescing: () => Coalescing;
   readonly namespaces: () => NamespaceDescriptor[];
   /** Queues are gone that the guest still counts on. */
   readonly lost: (reason: string) => void;
@@ -105,8 +107,8 @@ export class Attachments {
     if (known !== undefined) {
       return known;
     }
-    const { doorbells, trapped, memory, row, maxTransferBytes, writeThrough, namespaces } =
-      this.#options;
+    const { doorbells, trapped, memory, row, maxTransferBytes } = this.#options;
+    const { writeThrough, coalescing, namespaces } = this.#options;
     const attach = this.tell(reactor, {
       kind: 'attach',
       doorbells,
@@ -116,6 +118,7 @@ export class Attachments {
       row,
       maxTransferBytes,
       writeThrough: writeThrough(),
+      coalescing: coalescing(),
       namespaces: namespaces(),
       progress: this.#progress,
     });

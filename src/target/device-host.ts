@@ -1,5 +1,6 @@
 /** What one client's controller finds around it: its memory, doorbells, queues, namespaces and interrupts. Owned by main. */
 import type { GuestMemory } from '../memory/guest.ts';
+import type { Coalescing } from '../nvme/features/coalescing.ts';
 import type {
   ControllerEvent,
   ControllerHost,
@@ -99,6 +100,10 @@ export class DeviceHost implements ControllerHost {
 
   setWriteThrough(enabled: boolean): Promise<void> {
     return this.#parts.queues.setWriteThrough(enabled);
+  }
+
+  setCoalescing(coalescing: Coalescing): Promise<void> {
+    return this.#parts.queues.setCoalescing(coalescing);
   }
 
   async protectNamespaces(nsids: readonly number[], state: number): Promise<void> {

@@ -145,6 +145,7 @@ export class NvmeDevice implements PciEvents {
       memory: this.pci.memory.guest,
       maxTransferBytes: transport.maxIoSize,
       writeThrough: () => this.#controller.writeThrough,
+      coalescing: () => this.#controller.coalescing,
       row: this.#namespaces.refusedRow,
       namespaces: () => this.#namespaces.describeAll(),
       eventfds: () => this.pci.interrupts.table(),

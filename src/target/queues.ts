@@ -1,5 +1,6 @@
 /** A controller's I/O queues, spread over the reactors: which reactor has which queue, and what each must be told. Owned by main. */
 import type { GuestRegion } from '../memory/guest.ts';
+import type { Coalescing } from '../nvme/features/coalescing.ts';
 import type { CqRequest, SqRequest } from '../nvme/host.ts';
 import type { CqDescriptor, NamespaceDescriptor, SqDescriptor } from '../nvme/plane/messages.ts';
 import type { ShadowPages } from '../nvme/shadow.ts';
@@ -283,6 +284,13 @@ export class IoQueues {
     await this.#attachments.mustTellAll(
       { kind: 'write-through', enabled },
       'change the write cache',
+    );
+  }
+
+  async setCoalescing(coalescing: Coalescing): Promise<void> {
+    await this.#attachments.mustTellAll(
+      { kind: 'coalesce', coalescing },
+      'change when the host is interrupted',
     );
   }
 

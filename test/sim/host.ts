@@ -4,6 +4,7 @@
  */
 
 import { GuestMemory } from '../../src/memory/guest.ts';
+import { NO_COALESCING } from '../../src/nvme/features/coalescing.ts';
 import type { NamespaceDescriptor, NvmeEvent } from '../../src/nvme/plane/messages.ts';
 import { IoQueues } from '../../src/target/queues.ts';
 import type { SimBdev } from './bdevs.ts';
@@ -82,6 +83,7 @@ export class Host {
       row: this.#refused,
       maxTransferBytes: MAX_TRANSFER,
       writeThrough: () => this.#writeThrough,
+      coalescing: () => NO_COALESCING,
       namespaces: () => this.#describeAll(),
       eventfds: () => this.#fds.map((fd, vector) => (this.#masked.has(vector) ? -1 : fd)),
       lost: () => {

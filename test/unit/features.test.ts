@@ -32,7 +32,10 @@ class Host {
     const context: Partial<AdminContext> = {
       features: this.features,
       config: { maxNamespaces: 32 } as ControllerConfig,
-      host: { setWriteThrough: async () => {} } as Partial<ControllerHost> as ControllerHost,
+      host: {
+        setWriteThrough: async () => {},
+        setCoalescing: async () => {},
+      } as Partial<ControllerHost> as ControllerHost,
       keepAlive: () => {},
       checkHealth: () => {},
     };

@@ -1,8 +1,10 @@
 /** A controller's queues, and reactors that cannot do what they are asked: no answer is dropped. */
+
 import { pino } from 'pino';
 import t from 'tap';
 import { GuestMemory, type GuestRegion } from '../../src/memory/guest.ts';
 import { native } from '../../src/native/index.ts';
+import { NO_COALESCING } from '../../src/nvme/features/coalescing.ts';
 import type { PlaneMessage } from '../../src/reactor/control.ts';
 import type { ReactorPool } from '../../src/reactor/pool.ts';
 import { Status } from '../../src/spec/nvme.ts';
@@ -45,6 +47,7 @@ async function start(refuse: readonly string[] = [], regions: readonly GuestRegi
     row: 0,
     maxTransferBytes: PAGE,
     writeThrough: () => false,
+    coalescing: () => NO_COALESCING,
     namespaces: () => [],
     eventfds: () => [vectors++],
     lost: (reason) => lost.push(reason),

@@ -84,6 +84,7 @@ function start(t: Test) {
       arm: () => {},
       hush: () => {},
       unheard: false,
+      due: Number.POSITIVE_INFINITY,
       report: () => {},
     };
   });

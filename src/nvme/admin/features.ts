@@ -51,6 +51,9 @@ function apply(fid: number, context: AdminContext): Promise<void> | undefined {
   switch (fid) {
     case Fid.VOLATILE_WRITE_CACHE:
       return context.host.setWriteThrough(!context.features.writeCache);
+    case Fid.INTERRUPT_COALESCING:
+    case Fid.INTERRUPT_VECTOR_CONFIG:
+      return context.host.setCoalescing(context.features.coalescing);
     case Fid.KEEP_ALIVE_TIMER:
       context.keepAlive();
       break;

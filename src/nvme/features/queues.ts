@@ -1,5 +1,5 @@
-/** Features about queues: their number, and the interrupts of their vectors. NVMe Base 2.0 §5.27.1.5 to §5.27.1.7. Owned by main. */
-import { Fid, InterruptVectorConfig, NumberOfQueues } from '../../spec/features.ts';
+/** The Number of Queues feature. NVMe Base 2.0 §5.27.1.5. Owned by main. */
+import { Fid, NumberOfQueues } from '../../spec/features.ts';
 import { Status } from '../../spec/nvme.ts';
 import { type Feature, type FeatureResult, ok, refused } from './feature.ts';
 
@@ -43,37 +43,3 @@ export class QueueCount implements Feature {
 
 const granted = (queues: number): number =>
   NumberOfQueues.encode({ nsqZ: queues - 1, ncqZ: queues - 1 });
-
-/** Vectors that the host took out of coalescing. */
-export class VectorConfig implements Feature {
-  readonly fid = Fid.INTERRUPT_VECTOR_CONFIG;
-  readonly #maxVector: number;
-  readonly #uncoalesced = new Set<number>();
-
-  constructor(maxVector: number) {
-    this.#maxVector = maxVector;
-  }
-
-  get(which: 'current' | 'default', value: number): FeatureResult {
-    const { iv } = InterruptVectorConfig.decode(value);
-    const cd = which === 'current' && this.#uncoalesced.has(iv);
-    return iv > this.#maxVector ? refused() : ok(InterruptVectorConfig.encode({ iv, cd }));
-  }
-
-  set(value: number): FeatureResult {
-    const { iv, cd } = InterruptVectorConfig.decode(value);
-    if (iv > this.#maxVector) {
-      return refused();
-    }
-    if (cd) {
-      this.#uncoalesced.add(iv);
-    } else {
-      this.#uncoalesced.delete(iv);
-    }
-    return ok();
-  }
-
-  reset(): void {
-    this.#uncoalesced.clear();
-  }
-}

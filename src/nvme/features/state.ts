@@ -3,7 +3,6 @@ import {
   Arbitration,
   AsyncEventConfig,
   Fid,
-  InterruptCoalescing,
   PowerManagement,
   VolatileWriteCache,
   WriteAtomicity,
@@ -11,11 +10,12 @@ import {
 import { word } from '../../util/bits.ts';
 import { type AsyncNotice, NOTICES } from '../events.ts';
 import type { ControllerHost } from '../host.ts';
+import { type Coalescing, CoalescingFeatures } from './coalescing.ts';
 import { ErrorRecoveries } from './errors.ts';
 import { DwordFeature, type Feature } from './feature.ts';
 import { HostBehaviorSupport } from './host-behavior.ts';
 import { HostIdentity } from './host-identifier.ts';
-import { QueueCount, VectorConfig } from './queues.ts';
+import { QueueCount } from './queues.ts';
 import { TemperatureThresholds } from './temperature.ts';
 import { HostTimestamp, KeepAliveTimer } from './time.ts';
 import { NamespaceWriteProtection } from './write-protection.ts';
@@ -42,6 +42,7 @@ export class Features {
     VolatileWriteCache,
     VolatileWriteCache.encode({ wce: true }),
   );
+  readonly #coalescing: CoalescingFeatures;
   readonly #asyncEvents = new DwordFeature(Fid.ASYNC_EVENT_CONFIG, ASYNC_EVENTS);
   /** In the order of their identifiers. */
   readonly all: readonly Feature[];
@@ -49,6 +50,7 @@ export class Features {
   /** `maxQueues`: I/O queue pairs that the controller has. `queuesExist`: some were created, so that their number is settled. */
   constructor(maxQueues: number, queuesExist: () => boolean) {
     this.queues = new QueueCount(maxQueues, queuesExist);
+    this.#coalescing = new CoalescingFeatures(maxQueues);
     this.all = [
       new DwordFeature(Fid.ARBITRATION, Arbitration, ARBITRATION),
       new DwordFeature(Fid.POWER_MANAGEMENT, ONE_STATE),
@@ -56,8 +58,8 @@ export class Features {
       new ErrorRecoveries(),
       this.#writeCache,
       this.queues,
-      new DwordFeature(Fid.INTERRUPT_COALESCING, InterruptCoalescing),
-      new VectorConfig(maxQueues),
+      this.#coalescing.amount,
+      this.#coalescing.vectors,
       new DwordFeature(Fid.WRITE_ATOMICITY, WriteAtomicity),
       this.#asyncEvents,
       this.timestamp,
@@ -77,6 +79,10 @@ export class Features {
     for (const feature of this.all) {
       feature.reset();
     }
+  }
+
+  get coalescing(): Coalescing {
+    return this.#coalescing.current;
   }
 
   get writeCache(): boolean {

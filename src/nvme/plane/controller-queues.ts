@@ -5,6 +5,7 @@
 import type { GuestRegion, QueueMemory } from '../../memory/guest.ts';
 import type { System } from '../../native/system.ts';
 import { CQE_SIZE, SQE_SIZE, Status } from '../../spec/nvme.ts';
+import { type Coalescing, NO_COALESCING } from '../features/coalescing.ts';
 import { CompletionQueue, NO_EVENT_INDEXES, SubmissionQueue } from '../queue.ts';
 import { ShadowDoorbells, type ShadowPages } from '../shadow.ts';
 import { type CqDescriptor, QUEUE_WORDS, QueueWord, type SqDescriptor } from './messages.ts';
@@ -42,6 +43,7 @@ export class ControllerQueues {
   /** CQs that go to another reactor when their commands have ended; and the ids of the requests to be answered then. */
   readonly #leaving = new Map<number, number>();
   #shadow: ShadowDoorbells | undefined;
+  #coalescing = NO_COALESCING;
   /** All queues are about to go: none is made until they have. */
   #ends = false;
 
@@ -178,6 +180,7 @@ export class ControllerQueues {
     cq.eventfd = eventfd;
     cq.adaptive = adaptive;
     cq.doorbells = this.#shadow?.words?.doorbells ?? this.#doorbells;
+    this.#coalesce(cq);
     this.#cqs.set(qid, { cq, placement: place(iova, size * CQE_SIZE, true, memory) });
     return cq;
   }
@@ -305,6 +308,20 @@ export class ControllerQueues {
     for (const { cq } of this.#cqs.values()) {
       this.#connect(cq, fds[cq.vector] ?? -1);
     }
+  }
+
+  /** When the host is interrupted, from now on. */
+  coalesce(coalescing: Coalescing): void {
+    this.#coalescing = coalescing;
+    for (const { cq } of this.#cqs.values()) {
+      this.#coalesce(cq);
+    }
+  }
+
+  #coalesce(cq: CompletionQueue): void {
+    const { threshold, ns, except } = this.#coalescing;
+    cq.coalescedNs = except.includes(cq.vector) ? 0 : ns;
+    cq.threshold = threshold;
   }
 
   /** The host writes its doorbells there, too. */

@@ -149,6 +149,9 @@ export class Controllers {
         return this.#drain(state, ofWrites(this.#parts.requests.slots), () =>
           this.#parts.answer(id, Status.SUCCESS),
         );
+      case 'coalesce':
+        queues.coalesce(request.coalescing);
+        return Status.SUCCESS;
       case 'watch-admin':
         return Status.SUCCESS;
     }
@@ -202,6 +205,7 @@ export class Controllers {
       listening: false,
       backlog: [],
     });
+    this.#states.get(controller)!.queues.coalesce(request.coalescing);
     let status: number = Status.SUCCESS;
     for (const namespace of request.namespaces) {
       try {

@@ -2,6 +2,7 @@
 import type { BdevDescriptor } from '../../bdev/bdev.ts';
 import { MAX_IO_QUEUE_PAIRS } from '../../limits.ts';
 import type { GuestRegion } from '../../memory/guest.ts';
+import type { Coalescing } from '../features/coalescing.ts';
 import type { ShadowPages } from '../shadow.ts';
 import type { IoFailure } from './failure.ts';
 
@@ -85,6 +86,7 @@ export type NvmeRequest =
       readonly row: number;
       readonly maxTransferBytes: number;
       readonly writeThrough: boolean;
+      readonly coalescing: Coalescing;
       readonly namespaces: readonly NamespaceDescriptor[];
       /** See QueueWord. */
       readonly progress: SharedArrayBuffer;
@@ -152,6 +154,12 @@ export type NvmeRequest =
   | { readonly kind: 'remove-namespace'; readonly controller: number; readonly nsid: number }
   /** The host writes its doorbells there, too. */
   | { readonly kind: 'shadow'; readonly controller: number; readonly shadow: ShadowPages }
+  /** When hosts are interrupted, from now on. */
+  | {
+      readonly kind: 'coalesce';
+      readonly controller: number;
+      readonly coalescing: Coalescing;
+    }
   | { readonly kind: 'write-through'; readonly controller: number; readonly enabled: boolean };
 
 /** What the plane tells a controller. */

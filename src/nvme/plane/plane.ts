@@ -26,7 +26,7 @@ export class NvmePlane implements Plane {
 
   constructor(parts: PlaneParts) {
     this.#parts = parts;
-    this.#publisher = new Publisher((cq) => {
+    this.#publisher = new Publisher(parts.requests.clock, (cq) => {
       cq.signalled();
       if (cq.eventfd >= 0) {
         parts.context.system.eventfdSignal(cq.eventfd);
@@ -101,6 +101,10 @@ export class NvmePlane implements Plane {
     if (gone) {
       this.#choosePolled();
     }
+  }
+
+  get due(): number {
+    return this.#publisher.due;
   }
 
   signal(late: boolean): number {

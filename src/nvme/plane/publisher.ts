@@ -1,4 +1,5 @@
 /** When hosts see completions, and when they are interrupted for them. Owned by one reactor's plane; the only place that decides either. Hot. */
+import type { RoundClock } from '../../bdev/requests/clock.ts';
 import type { CompletionQueue } from '../queue.ts';
 
 export class Publisher {
@@ -9,9 +10,13 @@ export class Publisher {
   /** Queues to interrupt for. */
   readonly #signals: CompletionQueue[] = [];
   #signalCount = 0;
+  readonly #clock: RoundClock;
+  /** When the next interrupt comes that is held back for a time, in ns; Infinity: none is. */
+  due = Number.POSITIVE_INFINITY;
 
   /** `signal` interrupts the host of a queue. */
-  constructor(signal: (cq: CompletionQueue) => void) {
+  constructor(clock: RoundClock, signal: (cq: CompletionQueue) => void) {
+    this.#clock = clock;
     this.#signal = signal;
   }
 
@@ -42,14 +47,24 @@ export class Publisher {
     }
   }
 
-  /** Interrupts the hosts that wait; and, if it is `late`, those still busy with the last interrupt. Returns how many are held back. */
+  /**
+   * Interrupts the hosts that wait; and, if it is `late`, those still busy with the last interrupt. Returns how many of these are held back;
+   * those that asked for that (interrupt coalescing) are not among them, and have their time.
+   */
   signal(late: boolean): number {
     const held = this.#signalCount;
     this.#signalCount = 0;
+    this.due = Number.POSITIVE_INFINITY;
+    let busy = 0;
     for (let i = 0; i < held; i++) {
       const cq = this.#signals[i];
+      if (cq.coalescedNs !== 0 && cq.needsSignal && this.#coalesces(cq)) {
+        this.#signals[this.#signalCount++] = cq;
+        continue;
+      }
       if (cq.needsSignal && !late && cq.hostBusy) {
         this.#signals[this.#signalCount++] = cq;
+        busy += 1;
         continue;
       }
       cq.signalQueued = false;
@@ -57,6 +72,15 @@ export class Publisher {
         this.#signal(cq);
       }
     }
-    return this.#signalCount;
+    return busy;
+  }
+
+  #coalesces(cq: CompletionQueue): boolean {
+    this.#clock.need();
+    if (!cq.coalesces(this.#clock.now)) {
+      return false;
+    }
+    this.due = Math.min(this.due, cq.coalescedUntil);
+    return true;
   }
 }
