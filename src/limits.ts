@@ -46,6 +46,18 @@ export const MAX_DMA_MESSAGES = 256;
 export const MAX_DMA_BYTES = 1024 * 1024;
 /** How long a client may take to answer one: it is given up then. Milliseconds. */
 export const DMA_MESSAGE_PATIENCE_MS = 5000;
+/** A controller whose host's memory is reached by messages: I/O commands taken and not completed, and entries fetched by one message. */
+export const MAX_REMOTE_COMMANDS = 512;
+export const MAX_REMOTE_FETCH = 64;
+/** Its messages under way at a time, and the least that its client must take in one (bytes): a page is not cut up. */
+export const MAX_REMOTE_MESSAGES = 64;
+export const MIN_REMOTE_MESSAGE_BYTES = PAGE_SIZE;
+/** Memory of ours for the data of its commands, in parts that one page of PRP entries describes. */
+export const REMOTE_PART_PAGES = PAGE_SIZE / 8;
+export const REMOTE_PARTS = 4;
+/** Entries of the admin queues that stand for its own, and admin commands taken and not completed. */
+export const REMOTE_ADMIN_ENTRIES = 512;
+export const MAX_REMOTE_ADMIN_COMMANDS = 256;
 
 /** Reactors of one process. */
 export const MAX_REACTORS = 64;

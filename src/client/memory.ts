@@ -39,6 +39,12 @@ export class ClientMemory {
     return new Uint8Array(this.buffer, offset, length);
   }
 
+  /** The bytes that the device knows by this address; undefined if they are not all of this memory. */
+  at(iova: number, count: number): Uint8Array | undefined {
+    const offset = iova - this.iova;
+    return offset >= 0 && offset + count <= this.size ? this.bytes(offset, count) : undefined;
+  }
+
   /** Closes the descriptor. The memory goes when the last view of it is collected. */
   close(): void {
     closeSync(this.fd);

@@ -37,6 +37,8 @@ export interface NvmeClientOptions {
   readonly memoryBytes?: number;
   /** Map the doorbells, if the server offers it; else each write is a message. */
   readonly mapDoorbells?: boolean;
+  /** Share the memory (default); else the device reaches it by messages. */
+  readonly shareMemory?: boolean;
   /** Connect MSI-X eventfds and wait for them, instead of polling. */
   readonly interrupts?: boolean;
   /** Give the device shadow doorbells for the I/O queues (Doorbell Buffer Config), as Linux does; rejects if it has no use for them. */
@@ -79,7 +81,9 @@ export class NvmeClient {
     options.signal?.addEventListener('abort', () => vfio.close(), { once: true });
     try {
       await vfio.version(options.version);
-      await vfio.dmaMap({ iova: memory.iova, size: memory.size, fd: memory.fd });
+      const { iova, size, fd } = memory;
+      vfio.memory = memory;
+      await vfio.dmaMap({ iova, size, ...(options.shareMemory !== false && { fd }) });
       const doorbells = options.mapDoorbells === false ? undefined : await mapDoorbells(vfio);
       const capLo = await readDword(vfio, Register.offset.cap);
       const eventfds = options.interrupts === true ? await connectEventfds(vfio) : [];

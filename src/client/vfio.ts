@@ -10,6 +10,7 @@ import {
   DEFAULT_MAX_DATA_XFER_SIZE,
   DEFAULT_MAX_MSG_FDS,
   DeviceInfo,
+  DmaAccess,
   DmaMap,
   DmaMapFlag,
   DmaUnmap,
@@ -37,6 +38,7 @@ import type { Fields, Struct, StructValues } from '../util/struct.ts';
 import {
   encodeCommand,
   encodeError,
+  encodeReply,
   isReply,
   type Message,
   wantsReply,
@@ -96,6 +98,12 @@ export interface ClientRegionInfo {
   readonly fd: number | undefined;
 }
 
+/** Memory that this side keeps to itself, and that the server reaches by messages. */
+export interface ServedMemory {
+  /** The bytes there, to be read or written; undefined if there are none. */
+  at(iova: number, count: number): Uint8Array | undefined;
+}
+
 interface Pending {
   readonly command: number;
   resolve(reply: Message): void;
@@ -118,6 +126,10 @@ export class VfioClient {
   readonly #connection: Connection;
   readonly #pending = new Map<number, Pending>();
   #nextId = 0;
+  /** Absent: messages that ask for memory are refused. */
+  memory: ServedMemory | undefined;
+  /** Told of each message that asks for memory, and may answer it in place of this client: true then. */
+  onDma: ((message: Message) => boolean) | undefined;
   /** Most descriptors the server takes in one message. */
   #maxMsgFds = DEFAULT_MAX_MSG_FDS;
 
@@ -321,6 +333,31 @@ export class VfioClient {
     return reply;
   }
 
+  /** Answers a message that asks for memory. */
+  answerDma({ header, payload, view }: Message): void {
+    if (!wantsReply(header)) return;
+    const { memory } = this;
+    const isRead = header.command === C.DMA_READ;
+    if (memory === undefined || (!isRead && header.command !== C.DMA_WRITE)) {
+      this.#connection.send(encodeError(header, constants.errno.ENOTSUP));
+      return;
+    }
+    if (payload.length < DmaAccess.size) {
+      this.#connection.send(encodeError(header, constants.errno.EINVAL));
+      return;
+    }
+    const { address, count } = DmaAccess.read(view);
+    const bytes = memory.at(address, count);
+    const data = payload.subarray(DmaAccess.size);
+    if (bytes === undefined || (!isRead && data.length !== count)) {
+      this.#connection.send(encodeError(header, constants.errno.EFAULT));
+      return;
+    }
+    const head = DmaAccess.encode({ address, count });
+    if (!isRead) bytes.set(data);
+    this.#connection.send(encodeReply(header, isRead ? concat(head, bytes) : head));
+  }
+
   /** An id that no request waits under; there is one, since `request` keeps it so. */
   #allocateId(): number {
     while (this.#pending.has(this.#nextId)) this.#nextId = (this.#nextId + 1) & MAX_MESSAGE_ID;
@@ -332,9 +369,8 @@ export class VfioClient {
   #receive(message: Message): void {
     const { header, fds } = message;
     if (!isReply(header)) {
-      // A server that wants to reach memory by messages. The memory this side maps comes with descriptors.
       closeFds(fds);
-      if (wantsReply(header)) this.#connection.send(encodeError(header, constants.errno.ENOTSUP));
+      if (this.onDma?.(message) !== true) this.answerDma(message);
       return;
     }
     const pending = this.#pending.get(header.messageId);

@@ -31,7 +31,7 @@ type AdminParts = Pick<AdminContext, 'keepAlive' | 'setShadow'> & { readonly eve
 export class Admin implements AdminContext {
   readonly config: ControllerConfig;
   readonly host: ControllerHost;
-  readonly commands: readonly AdminCommand[];
+  readonly #commands: readonly AdminCommand[];
   readonly features: Features;
   readonly events: AsyncEvents;
   readonly errors = new ErrorLog();
@@ -50,8 +50,8 @@ export class Admin implements AdminContext {
   constructor(config: ControllerConfig, host: ControllerHost, parts: AdminParts) {
     this.config = config;
     this.host = host;
-    this.commands = adminCommands(config);
-    this.#byOpcode = new Map(this.commands.map((command) => [command.opcode, command]));
+    this.#commands = adminCommands(config);
+    this.#byOpcode = new Map(this.#commands.map((command) => [command.opcode, command]));
     this.events = parts.events;
     this.keepAlive = parts.keepAlive;
     this.setShadow = parts.setShadow;
@@ -59,7 +59,15 @@ export class Admin implements AdminContext {
     this.features = new Features(config.maxIoQueuePairs, () => this.queues.exist);
     this.health = new Health(this.features.temperature, () => host.unreliable);
     this.telemetry = new Telemetry(() => host.describe());
-    this.data = new AdminData(host.memory);
+    this.data = new AdminData(host);
+  }
+
+  get commands(): readonly AdminCommand[] {
+    return this.#commands.filter((command) => this.#isOffered(command));
+  }
+
+  #isOffered({ needsSharedMemory }: AdminCommand): boolean {
+    return !needsSharedMemory || this.host.remote === undefined;
   }
 
   /** All I/O queues are gone; commands about them that wait for their turn are not carried out. */
@@ -83,7 +91,9 @@ export class Admin implements AdminContext {
       return done(Status.INVALID_FIELD);
     }
     const known = this.#byOpcode.get(command.opcode);
-    return known === undefined ? done(Status.INVALID_OPCODE) : known.run(this, command);
+    return known === undefined || !this.#isOffered(known)
+      ? done(Status.INVALID_OPCODE)
+      : this.data.carryOut(command, () => known.run(this, command));
   }
 
   /**

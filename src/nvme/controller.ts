@@ -10,12 +10,13 @@ import { AsyncErrorInfo, AsyncEventType, AsyncNoticeInfo } from '../spec/events.
 import { Lid } from '../spec/logs.ts';
 import { CQE_SHIFT, SQE_SHIFT } from '../spec/nvme.ts';
 import { Aqa, Cc, CommandSets, Csts, NSSR_RESET, Register, Shn, Shst } from '../spec/registers.ts';
+import { describeError } from '../util/errors.ts';
 import { Admin } from './admin.ts';
 import { AdminQueue } from './admin-queue.ts';
 import { decodeRegisters, type NvmeDiagnosis } from './diagnosis.ts';
 import { AsyncEvents } from './events.ts';
 import type { Coalescing } from './features/coalescing.ts';
-import type { ControllerConfig, ControllerHost } from './host.ts';
+import type { AdminRegisters, ControllerConfig, ControllerHost } from './host.ts';
 import type { IoFailure } from './plane/failure.ts';
 import { Registers } from './registers.ts';
 
@@ -28,6 +29,8 @@ export class Controller {
   readonly #queue: AdminQueue;
   /** A reset is under way: CC.EN is 0 and CSTS.RDY still 1. */
   #resetting: Promise<void> | undefined;
+  /** Settles when it is known where the admin queues are: CC.EN is 1 and CSTS.RDY still 0. */
+  #enabling: Promise<AdminRegisters> | undefined;
   #keepAliveTimer: NodeJS.Timeout | undefined;
   /** That is of the whole subsystem: CSTS.NSSRO says so at its end. */
   #ofSubsystem = false;
@@ -150,15 +153,34 @@ export class Controller {
   }
 
   #enable(): void {
-    const registers = this.#registers;
-    const problem = this.#settingsValid()
-      ? this.#queue.map(registers)
-      : 'CC asks for a command set, page size, arbitration or entry size that CAP does not offer';
+    if (!this.#settingsValid()) {
+      this.fail(
+        'CC asks for a command set, page size, arbitration or entry size that CAP does not offer',
+      );
+      return;
+    }
+    const { aqa, asq, acq } = this.#registers;
+    const place = this.#host.reach({ aqa, asq, acq });
+    if (!(place instanceof Promise)) {
+      this.#begin(place);
+      return;
+    }
+    // CSTS.RDY follows. The host may have left before.
+    this.#enabling = place;
+    place.then(
+      (found) => this.#enabling === place && this.#begin(found),
+      (error: unknown) => this.#enabling === place && this.fail(describeError(error)),
+    );
+  }
+
+  #begin(place: AdminRegisters): void {
+    this.#enabling = undefined;
+    const problem = this.#queue.map(place);
     if (problem !== undefined) {
       this.fail(problem);
       return;
     }
-    registers.csts = (registers.csts & Csts.mask.nssro) | Csts.mask.rdy;
+    this.#registers.csts = (this.#registers.csts & Csts.mask.nssro) | Csts.mask.rdy;
     this.#complained = false;
     this.#host.watchAdmin(true);
     this.#host.log.debug('controller enabled');
@@ -179,6 +201,7 @@ export class Controller {
   }
 
   #dropQueue(): void {
+    this.#enabling = undefined;
     this.#queue.drop();
     this.#admin.dropQueues();
     this.#host.watchAdmin(false);

@@ -3,6 +3,8 @@ import type { GuestMemory } from '../memory/guest.ts';
 import type { Logger } from '../util/log.ts';
 import type { Coalescing } from './features/coalescing.ts';
 import type { Namespace } from './namespace.ts';
+import type { Registers } from './registers.ts';
+import type { RemoteMemory } from './remote/memory.ts';
 import type { ShadowPages } from './shadow.ts';
 
 /** Parameters of Create I/O Completion Queue, checked. */
@@ -21,6 +23,9 @@ export interface SqRequest {
   readonly iova: number;
   readonly cqid: number;
 }
+
+/** Where admin queues are, and their sizes, as the registers say. */
+export type AdminRegisters = Pick<Registers, 'aqa' | 'asq' | 'acq'>;
 
 /** What a guest does to its controller as a whole. */
 export type ControllerEvent =
@@ -49,6 +54,13 @@ export interface IoTotals {
 export interface ControllerHost {
   readonly log: Logger;
   readonly memory: GuestMemory;
+  /** The host's memory, if it is reached by messages: queues and data of I/O are then in `memory` all the same, which is ours. */
+  readonly remote: RemoteMemory | undefined;
+  /**
+   * The host has enabled the controller, with its admin queues there: finds out how its memory is reached, and says where the controller is to
+   * find them. `memory`, `remote` and `doorbells` are so from then on, until it is enabled again. Rejects with what is wrong, in words.
+   */
+  reach(place: AdminRegisters): AdminRegisters | Promise<AdminRegisters>;
   /** Whether the VM has memory at this address that it did not share. */
   unshared(iova: number): boolean;
   /** The doorbell page as 32-bit words. */

@@ -65,12 +65,28 @@ export class DeviceMemory {
 
   /** Whether the client has memory at this address that is not mapped here. */
   isUnshared(iova: number): boolean {
-    return this.#unshared.endOf(iova) !== undefined;
+    return this.#unshared.find(iova) !== undefined;
   }
 
   /** Where the memory that is not mapped here, and holds an address, ends; undefined if none does. */
   unsharedEnd(iova: number): number | undefined {
-    return this.#unshared.endOf(iova);
+    return this.#unshared.find(iova)?.end;
+  }
+
+  /** Whether the client has memory at all of these addresses, mapped here or not, which the device may `write` to if it is to. */
+  holds(iova: number, size: number, write: boolean): boolean {
+    for (let at = iova; at < iova + size; ) {
+      const region = this.regionAt(at);
+      const found =
+        region === undefined
+          ? this.#unshared.find(at)
+          : { end: region.iova + region.size, writable: region.writable };
+      if (found === undefined || (write && !found.writable)) {
+        return false;
+      }
+      at = found.end;
+    }
+    return true;
   }
 
   /** The mapped region that holds an address. */
@@ -99,12 +115,13 @@ export class DeviceMemory {
 
   async map({ iova, size, fd, offset, writable }: DmaRegion): Promise<void> {
     if (fd === undefined) {
-      this.#unshared.add(iova, size);
+      this.#unshared.add(iova, size, writable);
+      this.#user.memoryChanged();
       return;
     }
     if (!this.#mapFiles && !native.isMemoryFile(fd)) {
       this.#close([fd]);
-      this.#unshared.add(iova, size);
+      this.#unshared.add(iova, size, writable);
       this.#user.memorySkipped(iova, size);
       return;
     }

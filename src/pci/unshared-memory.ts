@@ -1,35 +1,51 @@
 /**
- * Ranges that a client mapped without a file descriptor: memory that nothing here can reach. Some are harmless (QEMU's firmware and
+ * Ranges that a client mapped without a file descriptor: memory that is reached by messages at most. Some are harmless (QEMU's firmware and
  * video memory); a guest's RAM is among them if the VM was started without shared memory. Owned by main.
  */
-export class UnsharedMemory {
-  /** Bytes of each range, by its first IOVA. */
-  readonly #ranges = new Map<number, number>();
+interface Range {
+  /** First address, and the one behind the last. */
+  readonly start: number;
+  readonly end: number;
+  /** The device may write to it. */
+  readonly writable: boolean;
+}
 
-  add(iova: number, size: number): void {
-    this.#ranges.set(iova, size);
+export class UnsharedMemory {
+  /** They do not overlap, and are in ascending order. */
+  readonly #ranges: Range[] = [];
+
+  add(iova: number, size: number, writable: boolean): void {
+    this.#ranges.splice(this.#position(iova), 0, { start: iova, end: iova + size, writable });
   }
 
   /** Those that begin in [start, end). */
   remove(start: number, end: number): void {
-    for (const iova of this.#ranges.keys()) {
-      if (iova >= start && iova < end) {
-        this.#ranges.delete(iova);
+    const from = this.#position(start);
+    this.#ranges.splice(from, this.#position(end) - from);
+  }
+
+  /** Index of the first range that begins at an address or above. */
+  #position(iova: number): number {
+    let low = 0;
+    let high = this.#ranges.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#ranges[middle].start < iova) {
+        low = middle + 1;
+      } else {
+        high = middle;
       }
     }
+    return low;
   }
 
   get bytes(): number {
-    return [...this.#ranges.values()].reduce((bytes, size) => bytes + size, 0);
+    return this.#ranges.reduce((bytes, { start, end }) => bytes + end - start, 0);
   }
 
-  /** Where the range that holds an address ends; undefined if none does. */
-  endOf(iova: number): number | undefined {
-    for (const [start, size] of this.#ranges) {
-      if (iova >= start && iova < start + size) {
-        return start + size;
-      }
-    }
-    return undefined;
+  /** The range that holds an address. */
+  find(iova: number): Readonly<Range> | undefined {
+    const range = this.#ranges[this.#position(iova + 1) - 1];
+    return range !== undefined && iova < range.end ? range : undefined;
   }
 }

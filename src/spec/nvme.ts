@@ -74,6 +74,7 @@ export const Status = {
   // Generic (SCT 0)
   INVALID_OPCODE: generic(0x01),
   INVALID_FIELD: generic(0x02),
+  COMMAND_ID_CONFLICT: generic(0x03),
   /** A transfer could not be made: the memory is gone. */
   DATA_TRANSFER_ERROR: generic(0x04),
   /** Retryable: no DNR. */

@@ -37,8 +37,13 @@ export interface AttachmentsOptions {
   readonly lost: (reason: string) => void;
 }
 
+/** Where the controller's queues are. */
+export type AttachmentsPlace = Pick<AttachmentsOptions, 'doorbells' | 'trapped' | 'memory'>;
+
 export class Attachments {
   readonly #options: AttachmentsOptions;
+  /** As a reactor learns it that gets to know the controller. */
+  place: AttachmentsPlace;
   /** See QueueWord. */
   readonly #progress: SharedArrayBuffer;
   /** Reactor → the status with which it got to know the controller. */
@@ -51,6 +56,7 @@ export class Attachments {
 
   constructor(options: AttachmentsOptions, progress: SharedArrayBuffer) {
     this.#options = options;
+    this.place = options;
     this.#progress = progress;
   }
 
@@ -107,7 +113,8 @@ export class Attachments {
     if (known !== undefined) {
       return known;
     }
-    const { doorbells, trapped, memory, row, maxTransferBytes } = this.#options;
+    const { doorbells, trapped, memory } = this.place;
+    const { row, maxTransferBytes } = this.#options;
     const { writeThrough, coalescing, namespaces } = this.#options;
     const attach = this.tell(reactor, {
       kind: 'attach',

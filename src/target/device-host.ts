@@ -2,6 +2,7 @@
 import type { GuestMemory } from '../memory/guest.ts';
 import type { Coalescing } from '../nvme/features/coalescing.ts';
 import type {
+  AdminRegisters,
   ControllerEvent,
   ControllerHost,
   CqRequest,
@@ -10,12 +11,14 @@ import type {
 } from '../nvme/host.ts';
 import type { Namespace as NvmeNamespace } from '../nvme/namespace.ts';
 import { AdminWord, NOT_WAITING } from '../nvme/plane/messages.ts';
+import type { RemoteMemory } from '../nvme/remote/memory.ts';
 import type { ShadowPages } from '../nvme/shadow.ts';
 import type { PciFunction } from '../pci/function.ts';
 import type { Logger } from '../util/log.ts';
 import type { DeviceNamespaces } from './device-namespaces.ts';
 import type { NewEvent } from './events.ts';
 import type { IoQueues } from './queues.ts';
+import type { RemoteMode } from './remote-mode.ts';
 import type { SubsystemView } from './types.ts';
 
 export interface DeviceHostParts {
@@ -27,6 +30,7 @@ export interface DeviceHostParts {
   /** See AdminWord. */
   readonly adminSeen: Int32Array;
   readonly queues: IoQueues;
+  readonly remote: RemoteMode;
   readonly namespaces: DeviceNamespaces;
   /** As an operator sees the controller. */
   readonly describe: () => Promise<unknown>;
@@ -37,15 +41,27 @@ export interface DeviceHostParts {
 
 export class DeviceHost implements ControllerHost {
   readonly log: Logger;
-  readonly memory: GuestMemory;
-  readonly doorbells: Int32Array;
   readonly #parts: DeviceHostParts;
 
   constructor(parts: DeviceHostParts) {
     this.log = parts.log;
-    this.memory = parts.pci.memory.guest;
-    this.doorbells = parts.doorbells;
     this.#parts = parts;
+  }
+
+  get memory(): GuestMemory {
+    return this.#parts.remote.stagedMemory ?? this.#parts.pci.memory.guest;
+  }
+
+  get doorbells(): Int32Array {
+    return this.#parts.remote.stagedDoorbells ?? this.#parts.doorbells;
+  }
+
+  get remote(): RemoteMemory | undefined {
+    return this.#parts.remote.memory;
+  }
+
+  reach(place: AdminRegisters): AdminRegisters | Promise<AdminRegisters> {
+    return this.#parts.remote.reach(place);
   }
 
   unshared(iova: number): boolean {
@@ -91,6 +107,7 @@ export class DeviceHost implements ControllerHost {
   }
 
   resetQueues(): Promise<void> {
+    this.#parts.remote.stop();
     return this.#parts.queues.reset();
   }
 
@@ -125,7 +142,11 @@ export class DeviceHost implements ControllerHost {
   }
 
   watchAdmin(enabled: boolean): void {
-    this.#parts.queues.watchAdmin(enabled);
+    const { remote, queues } = this.#parts;
+    if (enabled) {
+      remote.open();
+    }
+    queues.watchAdmin(enabled);
   }
 
   sawAdminTail(tail: number): void {
@@ -137,7 +158,12 @@ export class DeviceHost implements ControllerHost {
   }
 
   signalAdmin(): void {
-    this.#parts.pci.vectors.signal(0);
+    const { remote, pci } = this.#parts;
+    if (remote.active) {
+      remote.completed();
+    } else {
+      pci.vectors.signal(0);
+    }
   }
 
   interruptMaskChanged(mask: number): void {

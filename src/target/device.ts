@@ -23,6 +23,7 @@ import { describeFailure } from './disk-failures.ts';
 import { DoorbellPage } from './doorbell-page.ts';
 import type { NewEvent } from './events.ts';
 import { IoQueues } from './queues.ts';
+import { RemoteMode } from './remote-mode.ts';
 import type { ControllerInfo, Namespace, SubsystemView, TransportOptions } from './types.ts';
 
 /** Registers and doorbells. The registers' BAR is 16 KiB at least (NVMe over PCIe 1.0 §3.1.1). */
@@ -55,6 +56,7 @@ export class NvmeDevice implements PciEvents {
   /** See AdminWord. */
   readonly #adminSeen = new Int32Array(new SharedArrayBuffer(ADMIN_WORDS_BYTES));
   readonly #queues: IoQueues;
+  readonly #remote: RemoteMode;
   readonly #namespaces: DeviceNamespaces;
   readonly #controller: Controller;
   /** What its client had done when it went. */
@@ -90,6 +92,7 @@ export class NvmeDevice implements PciEvents {
     });
     this.#namespaces = new DeviceNamespaces(this.#id, subsystem, reactors);
     this.#queues = this.#makeQueues();
+    this.#remote = this.#makeRemoteMode(vectors);
     const host = new DeviceHost({
       log: this.#log,
       subsystem,
@@ -98,6 +101,7 @@ export class NvmeDevice implements PciEvents {
       doorbells: this.#doorbells.words,
       adminSeen: this.#adminSeen,
       queues: this.#queues,
+      remote: this.#remote,
       namespaces: this.#namespaces,
       emit,
       where: this.#where,
@@ -153,9 +157,29 @@ export class NvmeDevice implements PciEvents {
     });
   }
 
+  #makeRemoteMode(vectors: number): RemoteMode {
+    const { client, subsystem, transport } = this.#options;
+    return new RemoteMode({
+      log: this.#log,
+      memory: this.pci.memory,
+      messages: client.messages,
+      queues: this.#queues,
+      doorbells: this.#doorbells.buffer,
+      vectors,
+      maxTransferBytes: transport.maxIoSize,
+      blockSize: (nsid) => subsystem.namespaces.get(nsid)?.bdev.blockSize,
+      signal: (vector) => this.pci.vectors.signal(vector),
+      ringAdmin: () => this.#controller.adminDoorbell(),
+      badDoorbell: () => this.#controller.badDoorbell(),
+      fail: (reason) => this.#controller.fail(reason),
+    });
+  }
+
   /** A doorbell came as a message: wakes who is to see it. */
   #rung(qid: number): void {
-    if (qid === 0) {
+    if (this.#remote.active) {
+      this.#remote.rung();
+    } else if (qid === 0) {
       this.#controller.adminDoorbell();
     } else {
       this.#queues.wake(qid);
@@ -206,6 +230,7 @@ export class NvmeDevice implements PciEvents {
       this.#log.error({ err: error }, 'the controller could not be reset');
     }
     await this.#queues.detach();
+    this.#remote.close();
     // Nothing is counted any more.
     this.done = this.#namespaces.tally();
     this.#namespaces.close();
@@ -219,7 +244,9 @@ export class NvmeDevice implements PciEvents {
   }
 
   signalPending(): void {
-    if (this.#controller.adminPending) {
+    if (this.#remote.active) {
+      this.#remote.signalPending();
+    } else if (this.#controller.adminPending) {
       this.pci.vectors.signal(0);
     }
   }
@@ -235,7 +262,11 @@ export class NvmeDevice implements PciEvents {
   }
 
   memoryChanged(): void {
-    this.#controller.memoryChanged();
+    if (this.#remote.active) {
+      this.#remote.memoryChanged();
+    } else {
+      this.#controller.memoryChanged();
+    }
   }
 
   memoryLost(): void {
@@ -309,6 +340,9 @@ export class NvmeDevice implements PciEvents {
       case 'admin':
         Atomics.add(this.#adminSeen, AdminWord.TAKEN, 1);
         this.#controller.adminDoorbell();
+        break;
+      case 'rung':
+        this.#remote.toldOfPage();
         break;
       case 'bad-doorbell':
         this.#log.debug({ qid: event.qid }, 'doorbell value outside the queue');

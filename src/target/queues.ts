@@ -2,11 +2,21 @@
 import type { GuestRegion } from '../memory/guest.ts';
 import type { Coalescing } from '../nvme/features/coalescing.ts';
 import type { CqRequest, SqRequest } from '../nvme/host.ts';
-import type { CqDescriptor, NamespaceDescriptor, SqDescriptor } from '../nvme/plane/messages.ts';
+import type {
+  CqDescriptor,
+  NamespaceDescriptor,
+  NvmeRequest,
+  SqDescriptor,
+} from '../nvme/plane/messages.ts';
 import type { ShadowPages } from '../nvme/shadow.ts';
 import { Status } from '../spec/nvme.ts';
 import { ErrnoError } from '../util/errors.ts';
-import { Attachments, type AttachmentsOptions } from './attachments.ts';
+import {
+  type Ask,
+  Attachments,
+  type AttachmentsOptions,
+  type AttachmentsPlace,
+} from './attachments.ts';
 import { QueueMoves } from './moves.ts';
 import { QueueTable } from './queue-table.ts';
 import { type RecentCommands, recentCommands } from './recent.ts';
@@ -21,8 +31,16 @@ export interface IoQueuesOptions extends AttachmentsOptions {
   readonly eventfds: () => number[];
 }
 
+/** Where queues are, and who rings: the host's memory and doorbells, or ours that stand for them. */
+export type QueuesPlace = AttachmentsPlace &
+  Pick<IoQueuesOptions, 'adaptiveInterrupts' | 'eventfds'> & {
+    /** The host's doorbells are main's to look at: a reactor watches them for it. See `watch-page`. */
+    readonly watch?: Pick<NvmeRequest & { kind: 'watch-page' }, 'page' | 'seen'>;
+  };
+
 export class IoQueues {
   readonly #options: IoQueuesOptions;
+  #place: QueuesPlace;
   readonly #attachments: Attachments;
   readonly #table: QueueTable;
   /** Watches the admin doorbells, when they are to be watched. */
@@ -35,10 +53,12 @@ export class IoQueues {
 
   constructor(options: IoQueuesOptions) {
     this.#options = options;
+    this.#place = options;
     this.#table = new QueueTable(options.pool.placement);
     this.#attachments = new Attachments(options, this.#table.progress);
-    this.#vectors = new VectorUpdates(options.eventfds, (fds) =>
-      this.#attachments.mustTellAll({ kind: 'eventfds', fds }, 'change its interrupts'),
+    this.#vectors = new VectorUpdates(
+      () => this.#place.eventfds(),
+      (fds) => this.#attachments.mustTellAll({ kind: 'eventfds', fds }, 'change its interrupts'),
     );
     this.#moves = new QueueMoves({
       reactorOf: (cqid) => this.#table.cq(cqid)?.reactor,
@@ -77,7 +97,7 @@ export class IoQueues {
       const cq = this.#table.cq(queue.cqid)?.request;
       return sq === undefined || cq === undefined
         ? []
-        : [recentCommands(this.#options.memory, sq, cq, queue)];
+        : [recentCommands(this.#place.memory, sq, cq, queue)];
     });
   }
 
@@ -97,7 +117,7 @@ export class IoQueues {
   }
 
   #describeCq(request: CqRequest): CqDescriptor {
-    const { eventfds, adaptiveInterrupts: adaptive } = this.#options;
+    const { eventfds, adaptiveInterrupts: adaptive } = this.#place;
     return { ...request, eventfd: eventfds()[request.vector] ?? -1, adaptive };
   }
 
@@ -219,6 +239,7 @@ export class IoQueues {
   /** The same reactor watches for as long as it lives. Doorbells that come as messages need no watch. */
   watchAdmin(enabled: boolean): void {
     const { pool, adminSeen: seen, trapped } = this.#options;
+    const { watch } = this.#place;
     if (trapped) {
       return;
     }
@@ -226,18 +247,23 @@ export class IoQueues {
       this.#watching = enabled;
       this.#home ??= pool.placement.placeWatch();
       void this.#attachments.attach(this.#home);
-      void this.#attachments
-        .tell(this.#home, { kind: 'watch-admin', enabled, seen })
-        .then((status) => {
-          if (status !== Status.SUCCESS) {
-            this.#options.lost('a reactor could not watch the admin doorbells');
-          }
-        });
+      const ask: Ask =
+        watch === undefined
+          ? { kind: 'watch-admin', enabled, seen }
+          : { kind: 'watch-page', enabled, ...watch };
+      void this.#attachments.tell(this.#home, ask).then((status) => {
+        if (status !== Status.SUCCESS) {
+          this.#options.lost('a reactor could not watch the admin doorbells');
+        }
+      });
     }
   }
 
   /** Resolves when every reactor that has to do with the controller knows the region. Rejects, and none knows it, if one cannot. */
   async map(region: GuestRegion): Promise<void> {
+    if (this.#place !== this.#options) {
+      return;
+    }
     if ((await this.#attachments.tellAll({ kind: 'map', regions: [region] })) !== Status.SUCCESS) {
       await this.unmap(region.iova, region.size);
       throw new ErrnoError('ENOMEM', 'a reactor could not map the region');
@@ -245,8 +271,13 @@ export class IoQueues {
   }
 
   /** Resolves when no reactor uses the regions in this range any more. */
-  unmap(iova: number, size: number): Promise<void> {
-    return this.#attachments.mustTellAll({ kind: 'unmap', iova, size }, 'let go of memory');
+  async unmap(iova: number, size: number): Promise<void> {
+    const ask = { kind: 'unmap', iova, size } as const;
+    if (this.#place === this.#options) {
+      await this.#attachments.mustTellAll(ask, 'let go of memory');
+    } else {
+      await this.#attachments.left(ask);
+    }
   }
 
   /** Vectors were connected, disconnected, masked or unmasked: resolves when the old eventfds are no longer signalled. */
@@ -323,6 +354,15 @@ export class IoQueues {
       this.#options.pool.placement.unwatch(this.#home);
       this.#home = undefined;
     }
+  }
+
+  /** Queues are there from now on; undefined: where the options say. There is none at the moment. */
+  relocate(place: QueuesPlace | undefined): Promise<void> {
+    return this.#change(async () => {
+      await this.#detach();
+      this.#place = place ?? this.#options;
+      this.#attachments.place = this.#place;
+    });
   }
 
   /** The controller goes: resolves when no reactor knows it any more. */

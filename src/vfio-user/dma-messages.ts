@@ -37,7 +37,7 @@ interface Pending {
 export class DmaMessages {
   readonly #send: (message: Uint8Array) => void;
   /** Most bytes of one message. */
-  readonly #maxBytes: number;
+  readonly maxBytes: number;
   readonly #patienceMs: number;
   #layout: DmaLayout | undefined;
   #probe: Promise<void> | undefined;
@@ -59,7 +59,7 @@ export class DmaMessages {
   ) {
     this.#send = send;
     this.#patienceMs = patienceMs;
-    this.#maxBytes = Math.max(1, Math.min(clientMaxBytes, MAX_DMA_MESSAGE_BYTES));
+    this.maxBytes = Math.max(1, Math.min(clientMaxBytes, MAX_DMA_MESSAGE_BYTES));
     this.#layout = layout;
   }
 
@@ -132,8 +132,8 @@ export class DmaMessages {
     move: (offset: number, piece: Uint8Array) => Promise<void>,
   ): Promise<void> {
     const moves: Promise<void>[] = [];
-    for (let at = 0; at < whole.length; at += this.#maxBytes) {
-      moves.push(move(at, whole.subarray(at, Math.min(at + this.#maxBytes, whole.length))));
+    for (let at = 0; at < whole.length; at += this.maxBytes) {
+      moves.push(move(at, whole.subarray(at, Math.min(at + this.maxBytes, whole.length))));
     }
     const results = await Promise.allSettled(moves);
     const failed = results.find(({ status }) => status === 'rejected');

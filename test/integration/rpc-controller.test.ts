@@ -4,7 +4,7 @@ import { NvmeClient, type NvmeClientOptions, succeeded } from '../../src/client/
 import { AdminOpcode } from '../../src/spec/admin.ts';
 import { AsyncEventConfig, Fid } from '../../src/spec/features.ts';
 import { NvmOpcode } from '../../src/spec/nvm.ts';
-import { Cc, Csts, Register } from '../../src/spec/registers.ts';
+import { Cc, Csts, DOORBELL_OFFSET, Register } from '../../src/spec/registers.ts';
 import { PciRegion } from '../../src/spec/vfio-user.ts';
 import type { ControllerDiagnosis } from '../../src/target/diagnosis.ts';
 import { serveBdev, startRealTarget, type TestTarget } from '../helpers/rpc.ts';
@@ -191,7 +191,7 @@ t.test('what is wrong', async (t) => {
   t.match(await findings(other), [/^the controller has failed \(AQA gives.*\) and waits/]);
 });
 
-t.test('a VM that does not share its memory', async (t) => {
+t.test('a VM that does not share its memory, and answers no messages about it', async (t) => {
   const target = await startRealTarget(t);
   const [socket] = await serve(t, target);
   const findings = async (): Promise<readonly string[]> =>
@@ -212,8 +212,16 @@ t.test('a VM that does not share its memory', async (t) => {
   await client.writeRegister(Register.offset.acq, iova);
   await client.writeRegister(Register.offset.acq + 4, 0);
   await client.writeRegister(Register.offset.cc, Cc.mask.en);
+  client.vfio.memory = undefined;
+  while (!Csts.decode(await client.readRegister(Register.offset.csts)).rdy) {
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  await client.writeRegister(DOORBELL_OFFSET, 1);
   const why =
-    /admin submission queue is at 0x8001f000, in memory that the VM does not share \(QEMU: .*share=on; Cloud Hypervisor: .*shared=on\)/;
+    /the VM does not share its memory \(QEMU: .*share=on; Cloud Hypervisor: .*shared=on\), and a message that asked for it got ENOTSUP/;
+  while (!Csts.decode(await client.readRegister(Register.offset.csts)).cfs) {
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
   t.match(await findings(), [none, why]);
   const told = (await target.call('doorbell_get_events')) as { message?: string }[];
   t.ok(

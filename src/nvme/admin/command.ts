@@ -82,6 +82,8 @@ export interface AdminCommand {
   readonly oacs: keyof (typeof Oacs)['fields'] | undefined;
   /** A controller of this kind has the command. */
   readonly offered: (config: ControllerConfig) => boolean;
+  /** It is of use only where the host's memory is mapped here. */
+  readonly needsSharedMemory: boolean;
   /** Carries the command out: at once, unless it has to wait for a reactor or a disk. */
   readonly run: (context: AdminContext, command: Command) => Outcome | Promise<Outcome>;
 }
@@ -95,15 +97,16 @@ export function adminCommand<C extends CommandLayout<any>>(
     context: AdminContext,
     command: Command,
   ) => Outcome | Promise<Outcome>,
-  options: Partial<Pick<AdminCommand, 'effects' | 'oacs' | 'offered'>> = {},
+  options: Partial<Pick<AdminCommand, 'effects' | 'oacs' | 'offered' | 'needsSharedMemory'>> = {},
 ): AdminCommand {
-  const { effects = {}, oacs, offered = () => true } = options;
+  const { effects = {}, oacs, offered = () => true, needsSharedMemory = false } = options;
   return {
     name: layout.name,
     opcode: layout.opcode,
     effects,
     oacs,
     offered,
+    needsSharedMemory,
     run: (context, command) => run(layout.parse(command) as Parsed<C>, context, command),
   };
 }

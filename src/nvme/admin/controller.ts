@@ -23,6 +23,11 @@ export const CONTROLLER_COMMANDS: readonly AdminCommand[] = [
       }
       return host.setShadow(pages).then(() => SUCCESS);
     },
-    { oacs: 'doorbellBufferConfig', offered: ({ shadowDoorbells }) => shadowDoorbells },
+    {
+      oacs: 'doorbellBufferConfig',
+      offered: ({ shadowDoorbells }) => shadowDoorbells,
+      // To look at shadow doorbells there, a message each would be needed.
+      needsSharedMemory: true,
+    },
   ),
 ];

@@ -153,6 +153,7 @@ export class Controllers {
         queues.coalesce(request.coalescing);
         return Status.SUCCESS;
       case 'watch-admin':
+      case 'watch-page':
         return Status.SUCCESS;
     }
   }

@@ -37,6 +37,11 @@ export const AdminWord = {
 export const NOT_WAITING = -1;
 export const ADMIN_WORDS_BYTES = 16;
 
+/** 32-bit words about all doorbells of a controller, as AdminWord: those that main has seen, by index, and then `rung` messages taken. */
+export const PAGE_DOORBELLS = 2 * (MAX_IO_QUEUE_PAIRS + 1);
+export const PageWord = { TAKEN: PAGE_DOORBELLS } as const;
+export const PAGE_WORDS_BYTES = (PAGE_DOORBELLS + 1) * 4;
+
 /** A namespace, as a reactor opens it. */
 export interface NamespaceDescriptor {
   readonly nsid: number;
@@ -98,6 +103,16 @@ export type NvmeRequest =
       readonly controller: number;
       readonly enabled: boolean;
       /** See AdminWord. */
+      readonly seen: SharedArrayBuffer;
+    }
+  /** Tell main when the host writes any doorbell: main serves its queues, not this reactor. */
+  | {
+      readonly kind: 'watch-page';
+      readonly controller: number;
+      readonly enabled: boolean;
+      /** The host's doorbell page. */
+      readonly page: SharedArrayBuffer;
+      /** See PageWord. */
       readonly seen: SharedArrayBuffer;
     }
   /** REGIONS_PER_MESSAGE at most. */
@@ -166,6 +181,8 @@ export type NvmeRequest =
 export type NvmeEvent =
   /** The host rang an admin doorbell. */
   | { readonly kind: 'admin'; readonly controller: number }
+  /** The host has written doorbells of a page that is watched. */
+  | { readonly kind: 'rung'; readonly controller: number }
   /** The host wrote a tail that lies outside its queue. */
   | { readonly kind: 'bad-doorbell'; readonly controller: number; readonly qid: number }
   /** A disk reported an error. */

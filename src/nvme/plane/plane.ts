@@ -6,6 +6,7 @@ import { AdminWatches } from './admin-watch.ts';
 import { Controllers, listenData } from './controllers.ts';
 import { IoEngine } from './engine.ts';
 import type { NvmeEvent, NvmeRequest } from './messages.ts';
+import { PageWatches } from './page-watch.ts';
 import { Publisher } from './publisher.ts';
 import { type Turn, Turns } from './turns.ts';
 import type { IoQueue } from './view.ts';
@@ -19,6 +20,7 @@ export class NvmePlane implements Plane {
   readonly #controllers: Controllers;
   readonly #turns: Turns;
   readonly #watches: AdminWatches;
+  readonly #pages: PageWatches;
   /** One for each controller with queues to be polled. */
   #polled: Turn[] = [];
   #leaving = false;
@@ -39,6 +41,7 @@ export class NvmePlane implements Plane {
       this.#tell({ kind: 'bad-doorbell', controller, qid }),
     );
     this.#watches = new AdminWatches((controller) => this.#tell({ kind: 'admin', controller }));
+    this.#pages = new PageWatches((controller) => this.#tell({ kind: 'rung', controller }));
   }
 
   #tell(event: NvmeEvent): void {
@@ -49,6 +52,12 @@ export class NvmePlane implements Plane {
     const request = message as NvmeRequest;
     const { kind, controller } = request;
     this.#controllers.handle(id, request);
+    if (request.kind === 'watch-page' || kind === 'detach') {
+      this.#pages.remove(controller);
+      if (request.kind === 'watch-page' && request.enabled) {
+        this.#pages.add(controller, request.page, request.seen);
+      }
+    }
     if (kind === 'watch-admin' || kind === 'detach') {
       this.#watches.remove(controller);
       const state = this.#controllers.get(controller);
@@ -63,7 +72,7 @@ export class NvmePlane implements Plane {
     const before = new Map(this.#polled.map((turn) => [turn.queues[0]?.controller, turn.first]));
     this.#polled = [];
     this.#leaving = false;
-    this.unheard = this.#watches.any;
+    this.unheard = this.#watches.any || this.#pages.any;
     for (const { io, queues, trapped } of this.#controllers.all()) {
       const polled = queues.polled();
       if (polled.length > 0) {
@@ -112,7 +121,7 @@ export class NvmePlane implements Plane {
   }
 
   watch(): number {
-    return this.#watches.look();
+    return this.#watches.look() + this.#pages.look();
   }
 
   /**

@@ -1,0 +1,54 @@
+/** What data an I/O command has: known before the controller sees it, where the host's memory is reached by messages. */
+
+import type { SqeValues } from '../../spec/command.ts';
+import { DatasetDword10, DsmRange, NvmOpcode, RangeDword12 } from '../../spec/nvm.ts';
+import { Cdw0 } from '../../spec/nvme.ts';
+
+/** Bytes of a command's data. `blockSize`: of its namespace. */
+type Length = (command: SqeValues, blockSize: number) => number;
+
+const ofBlocks: Length = ({ cdw12 }, blockSize) =>
+  (RangeDword12.decode(cdw12).nlbZ + 1) * blockSize;
+
+const LENGTHS: ReadonlyMap<number, Length> = new Map<number, Length>([
+  [NvmOpcode.READ, ofBlocks],
+  [NvmOpcode.WRITE, ofBlocks],
+  [NvmOpcode.COMPARE, ofBlocks],
+  [
+    NvmOpcode.DATASET_MANAGEMENT,
+    ({ cdw10 }) => (DatasetDword10.decode(cdw10).nrZ + 1) * DsmRange.size,
+  ],
+]);
+
+/** The data direction that opcodes have in their lowest bits. NVMe Base 2.0 figure 87. */
+const TO_CONTROLLER = 1;
+const FROM_CONTROLLER = 2;
+
+/** Whether commands of this opcode have data at all. */
+export function hasIoData(opcode: number): boolean {
+  return (opcode & (TO_CONTROLLER | FROM_CONTROLLER)) !== 0;
+}
+
+/** Whether the data of such a command can be brought to the controller. */
+export function knowsIoData(opcode: number): boolean {
+  return LENGTHS.has(opcode);
+}
+
+/**
+ * Bytes, and whether the device writes them. Undefined: it has none, or the controller refuses it without a look at its data (it is fused, has
+ * SGLs, or no namespace).
+ */
+export function ioDataOf(
+  command: SqeValues,
+  blockSize: number | undefined,
+): { readonly length: number; readonly toHost: boolean } | undefined {
+  const { fuse, psdt } = Cdw0.decode(command.cdw0);
+  const length = LENGTHS.get(command.opcode);
+  if (length === undefined || blockSize === undefined || fuse !== 0 || psdt !== 0) {
+    return undefined;
+  }
+  return {
+    length: length(command, blockSize),
+    toHost: (command.opcode & FROM_CONTROLLER) !== 0,
+  };
+}
