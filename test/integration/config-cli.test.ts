@@ -64,6 +64,53 @@ t.test('check looks at the host, if it may', async (t) => {
   });
 });
 
+t.test('mistakes of every kind are told in one run', async (t) => {
+  const folder = shortFolder(t);
+  const file = join(folder, 'vms.yaml');
+  writeFileSync(join(folder, 'folder'), 'a file');
+  writeFileSync(
+    file,
+    `spin-us: fast
+vms:
+  a:
+    socket: ${folder}/folder/a
+    color: red
+    disks:
+      - { file: missing.img }
+      - { file: missing.img, size: x }
+      - { ram: 1M, null: 1M }
+      - { ram: 1M, nsid: 7 }
+      - { ram: 1M, nsid: 7 }
+      - { ram: 1M, qos: { iops: many } }
+  b:
+    disks: [{ file: other.img, size: 1000 }]
+  c: 5
+`,
+  );
+  const expected = [
+    /:1:1: spin-us: must be /,
+    /:4:5: vms\.a\.socket: .* is not a folder/,
+    /:5:5: vms\.a\.color: unknown key/,
+    /:7:9: vms\.a\.disks\[0\]: .*missing\.img does not exist/,
+    /:8:\d+: vms\.a\.disks\[1\]\.size: must be a size/,
+    /:9:9: vms\.a\.disks\[2\]: a disk has exactly one of/,
+    /:11:9: vms\.a\.disks\[4\]: .*7/,
+    /:12:\d+: vms\.a\.disks\[5\]\.qos\.iops: must be /,
+    /:14:\d+: vms\.b\.disks\[0\]\.size: .1000. is not a size/,
+    /:15:3: vms\.c: must be /,
+  ];
+  for (const command of [
+    ['config', 'check', file],
+    ['serve', '--config', file, '--rpc-socket', join(folder, 'rpc')],
+  ]) {
+    const { code, stderr } = await doorbell(command);
+    t.equal(code, 1);
+    const lines = stderr.split('\n').filter((line) => line.includes('vms.yaml:'));
+    t.match(lines, expected);
+    t.equal(lines.length, expected.length, 'and nothing that only follows from them');
+  }
+});
+
 t.test('check looks at the settings of the process', async (t) => {
   const folder = shortFolder(t);
   const file = join(folder, 'vms.yaml');

@@ -7,7 +7,7 @@ import { chooseCpus } from '../cpus.ts';
 import { askBlockSizes, completePlan } from './complete.ts';
 import { foldCalls, type Part, placeKey } from './fold.ts';
 import { checkHost, type Sizes } from './host.ts';
-import { compileSources, type LoadedConfig, readSources } from './load.ts';
+import { type LoadedConfig, readConfig, readSources } from './load.ts';
 import { type Place, type Problem, refuse } from './problem.ts';
 import type { Settings } from './settings.ts';
 import type { Source } from './source.ts';
@@ -60,17 +60,17 @@ export async function checkFiles(
   methods: MethodTable,
   host: boolean,
 ): Promise<LoadedConfig> {
-  const sources = await readSources(files);
-  const loaded = compileSources(sources, methods);
+  const read = await readSources(files);
+  const { problems: told, ...loaded } = readConfig(read, methods);
+  const problems = [...told];
   if (host) {
-    const problems: Problem[] = [];
-    checkSettings(loaded.settings, sources, problems);
+    checkSettings(loaded.settings, read.sources, problems);
     const blockSizes = await askBlockSizes(loaded.plan, EMPTY_PLAN);
     const plan = completePlan(loaded.plan, EMPTY_PLAN, blockSizes);
     const placeOf = placeFinder([loaded.places]);
     await checkIntent({ plan, sizes: loaded.sizes, placeOf }, problems);
-    refuse(problems);
   }
+  refuse(problems);
   return loaded;
 }
 

@@ -26,7 +26,7 @@ import { changedSettings, grownFiles } from './differences.ts';
 import { FailureFile } from './failure-file.ts';
 import { type GroupedCalls, groupCalls } from './groups.ts';
 import { prepareHost, type Sizes } from './host.ts';
-import { type LoadedConfig, loadConfig } from './load.ts';
+import { type LoadedConfig, loadConfig, type Reading } from './load.ts';
 import { mergePlans } from './merge.ts';
 import { type Place, type Problem, refuse } from './problem.ts';
 import type { Settings } from './settings.ts';
@@ -95,7 +95,7 @@ export class Configuration {
 
   /** Reads and checks everything. Rejects with ConfigError with all that is wrong, FailedError if the state folder is in use. */
   static async open(options: ConfigurationOptions): Promise<Configuration> {
-    const loaded = await load(options);
+    const { problems, ...loaded } = await load(options);
     const { stateDir, methods } = options;
     const state = stateDir === undefined ? undefined : await StateFile.open(stateDir);
     const configuration = new Configuration(options, loaded, state);
@@ -104,7 +104,7 @@ export class Configuration {
       configuration.#marked = configuration.#uncorrectable?.read() ?? [];
       const kept = state?.read(methods);
       configuration.#restores = kept !== undefined;
-      configuration.#start = await configuration.#plan(kept);
+      configuration.#start = await configuration.#plan(kept, problems);
     } catch (error) {
       void configuration.close();
       throw error;
@@ -146,13 +146,13 @@ export class Configuration {
   }
 
   /** What is to be made at the start. */
-  async #plan(state: State | undefined): Promise<Intent> {
+  async #plan(state: State | undefined, told: readonly Problem[]): Promise<Intent> {
     const { plan: wanted, places } = this.#loaded;
     const merged = state === undefined ? wanted : mergePlans(state.base, wanted, state.plan);
     const current = state?.plan ?? EMPTY_PLAN;
     const plan = completePlan(merged, current, await askBlockSizes(merged, current));
     const sizes = sizesOf(this.#loaded, plan);
-    await check({ plan, sizes }, [places, state?.places]);
+    await check({ plan, sizes }, [places, state?.places], told);
     if (state !== undefined) {
       for (const { name, create } of plan.bdevs.values()) {
         if (create === 'bdev_malloc_create' && state.plan.bdevs.has(name)) {
@@ -203,7 +203,7 @@ export class Configuration {
     if (running === undefined || this.#options.files.length === 0) {
       throw new FailedError('There is no configuration file to read again (--config)');
     }
-    const loaded = await load(this.#options);
+    const { problems, ...loaded } = await load(this.#options);
     const current = running.target.model.plan;
     const base = this.#loaded.plan;
     const merge = async (all: boolean) => {
@@ -212,7 +212,7 @@ export class Configuration {
     };
     const plan = await merge(overwrite);
     const sizes = sizesOf(loaded, plan);
-    await check({ plan, sizes }, [loaded.places], current);
+    await check({ plan, sizes }, [loaded.places], problems, current);
     const kept = planChanges(plan, await merge(true)).map(describeCall);
 
     await prepareHost(plan, sizes, this.#log, current);
@@ -333,17 +333,18 @@ function sizesOf({ plan: wanted, sizes }: LoadedConfig, plan: Plan): Sizes {
   return new Map([...sizes].filter(([name]) => file(wanted, name) === file(plan, name)));
 }
 
-function load(options: ConfigurationOptions): Promise<LoadedConfig> {
+function load(options: ConfigurationOptions): Promise<Reading> {
   return loadConfig(options.files, options.methods, options);
 }
 
-/** Rejects with ConfigError if a plan contradicts itself, cannot be made here, or would empty RAM disks. */
+/** Rejects with ConfigError if something is wrong with the files (`told`), or a plan contradicts itself, cannot be made here, or would empty RAM disks. */
 async function check(
   { plan, sizes }: Intent,
   places: readonly (ReadonlyMap<string, Place> | undefined)[],
+  told: readonly Problem[],
   current: Plan = EMPTY_PLAN,
 ): Promise<void> {
-  const problems: Problem[] = [];
+  const problems: Problem[] = [...told];
   const placeOf = placeFinder(places);
   await checkIntent({ plan, sizes, placeOf, current }, problems);
   for (const { name } of emptiedDisks(current, plan)) {

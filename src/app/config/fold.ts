@@ -8,6 +8,8 @@ import type { Place, Problem } from './problem.ts';
 /** A call, and where it is written. */
 export interface PlacedCall extends ConfigCall {
   readonly place: Place;
+  /** What is wrong with it was told: it makes nothing, and what needs what it was to make is not told of. */
+  readonly isBroken?: boolean;
 }
 
 export interface Folded {
@@ -31,7 +33,11 @@ export function foldCalls(calls: readonly PlacedCall[], problems: Problem[]): Fo
   const failed = new Set<string>();
   const isThere = (name: string) =>
     model.names.find(name) !== undefined || model.subsystems.has(name);
-  for (const { place, ...call } of calls) {
+  for (const { place, isBroken = false, ...call } of calls) {
+    if (isBroken) {
+      failed.add(namesIn(call.params ?? {})[0]);
+      continue;
+    }
     try {
       const made = apply(model, call);
       if (made !== undefined) {

@@ -12,6 +12,11 @@ import { compileShort, type ImageSize } from './short.ts';
 import { readSource, type Source } from './source.ts';
 import { isSpdkForm, type MethodTable, readSpdk } from './spdk.ts';
 
+/** What is wrong with the files, and the rest of what they say: so that the host can be looked at, too, before all is told at once. */
+export interface Reading extends LoadedConfig {
+  readonly problems: readonly Problem[];
+}
+
 export interface LoadedConfig extends Folded {
   readonly settings: Settings;
   /** Files to make, or to make longer: by the bdev. */
@@ -28,18 +33,23 @@ export interface LoadChoices extends TransportChoices {
   readonly socketDir?: string | undefined;
 }
 
-/** Rejects with ConfigError with all that is wrong. `choices`: whatever the files say. */
+/** `choices`: whatever the files say. What is wrong is among the `problems`. */
 export async function loadConfig(
   files: readonly string[],
   methods: MethodTable,
   choices: LoadChoices = {},
-): Promise<LoadedConfig> {
-  return compileSources(await readSources(files), methods, choices);
+): Promise<Reading> {
+  return readConfig(await readSources(files), methods, choices);
 }
 
-/** Rejects with ConfigError with what is wrong with any of them. */
-export async function readSources(files: readonly string[]): Promise<Source[]> {
-  const problems: Problem[] = [];
+/** Files as they could be read, and what is wrong with the others. */
+export interface Sources {
+  readonly sources: readonly Source[];
+  readonly unread: readonly Problem[];
+}
+
+export async function readSources(files: readonly string[]): Promise<Sources> {
+  const unread: Problem[] = [];
   const sources: Source[] = [];
   for (const file of files) {
     try {
@@ -48,20 +58,30 @@ export async function readSources(files: readonly string[]): Promise<Source[]> {
       if (!(error instanceof ConfigError)) {
         throw error;
       }
-      problems.push(...error.problems);
+      unread.push(...error.problems);
     }
   }
-  refuse(problems);
-  return sources;
+  return { sources, unread };
 }
 
-/** See {@link loadConfig}. */
+/** Throws ConfigError with all that is wrong. */
 export function compileSources(
   sources: readonly Source[],
   methods: MethodTable,
   choices: LoadChoices = {},
 ): LoadedConfig {
-  const problems: Problem[] = [];
+  const { problems, ...loaded } = readConfig({ sources, unread: [] }, methods, choices);
+  refuse(problems);
+  return loaded;
+}
+
+/** See {@link loadConfig}. */
+export function readConfig(
+  { sources, unread }: Sources,
+  methods: MethodTable,
+  choices: LoadChoices = {},
+): Reading {
+  const problems: Problem[] = [...unread];
   const socketFolder = choices.socketDir === undefined ? undefined : resolve(choices.socketDir);
   const calls: PlacedCall[] = [];
   const settingCalls: PlacedCall[] = [];
@@ -104,10 +124,10 @@ export function compileSources(
       place: short.place([]),
     });
   }
-  refuse(problems);
-  const folded = foldCalls(calls, problems);
-  refuse(problems);
+  // Of what stands in a file that cannot be read it would be said that it is not there.
+  const folded = foldCalls(unread.length === 0 ? calls : [], problems);
   return {
+    problems,
     plan: folded.plan,
     places: folded.places,
     settings,

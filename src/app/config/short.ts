@@ -9,7 +9,7 @@ import type { Path, Place, Problem } from './problem.ts';
 import type { ShortDisk, ShortForm, ShortVm } from './schema.ts';
 import { compileSettings, type Settings } from './settings.ts';
 import { resolveFrom, type Source } from './source.ts';
-import { violations } from './violations.ts';
+import { soundForm } from './violations.ts';
 
 export const NQN_PREFIX = 'nqn.2026-11.io.doorbell:';
 /** The VM whose disks are at the top of the file: what the names of its bdevs begin with. */
@@ -52,13 +52,9 @@ export function compileShort(
   problems: Problem[],
   socketFolder = defaultSocketFolder(),
 ): ShortConfig {
-  const value = writtenOut(source.value);
-  const faults = violations(value);
-  if (faults.length > 0) {
-    problems.push(...faults.map(({ path, message }) => ({ place: source.place(path), message })));
-    return { calls: [], settings: {}, sizes: new Map() };
-  }
-  return new Compiler(source, problems).compile(value as ShortForm, socketFolder);
+  const { form, faults } = soundForm(writtenOut(source.value));
+  problems.push(...faults.map(({ path, message }) => ({ place: source.place(path), message })));
+  return new Compiler(source, problems).compile(form, socketFolder);
 }
 
 class Compiler {
@@ -167,8 +163,10 @@ class Compiler {
   #bdev(nqn: string, name: string, disk: ShortDisk, path: Path): void {
     const { file, size, ram, null: discarding, uuid, qos } = disk;
     const kinds = [file, ram, discarding].filter((kind) => kind !== undefined);
+    const place = this.#source.place(path);
     if (kinds.length !== 1) {
       this.#problem(path, "a disk has exactly one of 'file', 'ram' and 'null'");
+      this.#calls.push({ method: '', params: { name }, place, isBroken: true });
       return;
     }
     const block_size = disk['block-size'];

@@ -55,6 +55,11 @@ export function readSpdk(source: Source, methods: MethodTable, problems: Problem
       return;
     }
     const call = { method, params: params as PlacedCall['params'], place: source.place(path) };
+    const broken = () => {
+      if (typeof params === 'object' && params !== null) {
+        calls.push({ ...call, isBroken: true } as PlacedCall);
+      }
+    };
     const known = methods.names.includes(method);
     const foldable = known && isConfigCall(method);
     if (!foldable && isTuning(method)) {
@@ -63,10 +68,12 @@ export function readSpdk(source: Source, methods: MethodTable, problems: Problem
       const meant = similar(method, methods.names);
       const hint = meant === undefined ? '' : `, did you mean '${meant}'?`;
       problem([...path, 'method'], `there is no method '${method}'${hint}`);
+      broken();
     } else if (foldable || isSetting(method)) {
       const violation = methods.violation(method, params);
       if (violation !== undefined) {
         problem([...path, 'params'], `${method}: ${violation}`);
+        broken();
       } else {
         (foldable ? calls : settings).push(call as PlacedCall);
       }

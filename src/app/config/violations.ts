@@ -1,13 +1,80 @@
-/** What the schema of the short form says against a file. */
+/** What the schema of the short form says against a file, and what is left of the file without that. */
 import { Ajv, type ErrorObject } from 'ajv';
 import { similar } from '../../util/similar.ts';
 import type { Path } from './problem.ts';
-import { ShortForm } from './schema.ts';
+import { Disk, ShortForm } from './schema.ts';
 
 let validate: ReturnType<Ajv['compile']> | undefined;
 
-/** What the schema says, one fault a place. */
-export function violations(value: unknown): { path: Path; message: string }[] {
+interface Fault {
+  readonly path: Path;
+  readonly message: string;
+}
+
+/** One fault a place. `form`: what else it says, for further checks. Where that leaves a gap there is something that nothing can be said against. */
+export function soundForm(value: unknown): { form: ShortForm; faults: readonly Fault[] } {
+  const faults = violations(value);
+  const rest = faults.length === 0 ? value : structuredClone(value);
+  for (const { path } of faults) {
+    leaveOut(rest, path);
+  }
+  const isSound = faults.length === 0 || violations(rest).length === 0;
+  return { form: isSound ? (rest as ShortForm) : {}, faults };
+}
+
+type Tree = Record<string | number, unknown>;
+
+/** What of a disk nothing else depends on. */
+const OPTIONAL = ['uuid', 'nguid', 'eui64', 'nsid', 'qos'];
+/** A disk that is no trouble to anybody. */
+const PLACEHOLDER = { null: 1 << 20 };
+
+/** Takes out what is wrong at a path: a key, or what cannot be understood without it. */
+function leaveOut(value: unknown, path: Path): void {
+  const vm = path[0] === 'vms' ? 2 : 0;
+  const [key, index, inDisk] = path.slice(vm);
+  if (key === 'disks' && typeof index === 'number') {
+    const disks = at(value, path.slice(0, vm + 1));
+    const disk = disks?.[index];
+    if (isTree(disk) && inDisk !== undefined) {
+      delete disk[inDisk];
+    }
+    if (disks !== undefined && (inDisk === undefined || !OPTIONAL.includes(String(inDisk)))) {
+      disks[index] = isKnown(inDisk) ? placeholderOf(disk) : disk;
+    }
+    return;
+  }
+  const whole = key === 'socket' || key === 'sockets' || key === undefined;
+  const gone = vm === 2 && whole ? path.slice(0, 2) : path.slice(0, vm + 1);
+  const parent = at(value, gone.slice(0, -1));
+  if (parent !== undefined && gone.length > 0) {
+    delete parent[gone[gone.length - 1]];
+  }
+  if (vm === 0 && whole && isTree(value)) {
+    delete value.disks;
+  }
+}
+
+const isTree = (value: unknown): value is Tree => typeof value === 'object' && value !== null;
+
+function at(value: unknown, path: Path): Tree | undefined {
+  let node = value;
+  for (const step of path) {
+    node = isTree(node) ? node[step] : undefined;
+  }
+  return isTree(node) ? node : undefined;
+}
+
+/** Whether the key of a disk means something: one that does not can be left out. Without a key it is the disk itself. */
+const isKnown = (key: string | number | undefined): boolean =>
+  key === undefined || Object.hasOwn(Disk.properties, key);
+
+function placeholderOf(disk: unknown): unknown {
+  const name = isTree(disk) ? disk.name : undefined;
+  return typeof name === 'string' ? { name, ...PLACEHOLDER } : PLACEHOLDER;
+}
+
+function violations(value: unknown): Fault[] {
   if (validate === undefined) {
     const ajv = new Ajv({ verbose: true, strict: true, allErrors: true, allowUnionTypes: true });
     ajv.addKeyword({ keyword: 'expected', schemaType: 'string' });
@@ -16,7 +83,7 @@ export function violations(value: unknown): { path: Path; message: string }[] {
   if (validate(value)) {
     return [];
   }
-  const faults = new Map<string, { path: Path; message: string }>();
+  const faults = new Map<string, Fault>();
   for (const error of validate.errors ?? []) {
     const { pointer, message } = describe(error);
     // Of a choice, the choice is what is wrong: the last error of its place.
