@@ -116,7 +116,8 @@ class Bench {
       {
         ...{ kind: 'attach', controller, trapped: false, shadow: undefined, socket: -1, row: 1 },
         doorbells: this.#doorbells.buffer as SharedArrayBuffer,
-        ...{ maxTransferBytes: 1024 * 1024, writeThrough: false, coalescing: NO_COALESCING },
+        ...{ maxTransferBytes: 1024 * 1024, writeThrough: false, copyFormats: 3 },
+        ...{ coalescing: NO_COALESCING },
         namespaces: [{ nsid: 1, row: 0, limits: undefined, bdev }],
         progress: new SharedArrayBuffer(QUEUE_WORDS_BYTES),
       },

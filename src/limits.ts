@@ -89,6 +89,10 @@ export const MAX_ZEROED_MEMORY_BYTES = 16 * 1024 * 1024;
 export const MAX_STEP_BYTES = 64 * 1024;
 /** Writes of one bdev that nobody waits for any more, each with the range that it keeps from others. */
 export const MAX_STALE_WRITES = 64;
+/** Copy: bytes of one source range (MSSRL) and of a command (MCL); reads of other bdevs that copies to one have under way at a time. */
+export const MAX_COPY_RANGE_BYTES = 8 * 1024 * 1024;
+export const MAX_COPY_BYTES = 64 * 1024 * 1024;
+export const MAX_FOREIGN_READS = 8;
 /** Ranges of blocks of one disk that hosts have marked uncorrectable; and changes of them that are asked for at a time. */
 export const MAX_UNCORRECTABLE_RANGES = 1024;
 export const MAX_UNCORRECTABLE_ASKED = 64;

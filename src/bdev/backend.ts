@@ -8,6 +8,7 @@ import type { HostRanges } from '../memory/host-ranges.ts';
 import { Segments } from '../memory/segments.ts';
 import type { Op } from './op.ts';
 import { Ranges } from './ranges.ts';
+import type { BdevChannel } from './requests/channel.ts';
 
 /** The command under way. One per reactor, overwritten by each command. */
 export class Request {
@@ -20,14 +21,18 @@ export class Request {
   fua = false;
   /** Of a write of zeroes: what holds the blocks may be given back, as they read as zeroes without. */
   deallocate = false;
-  /** Of a discard: the pieces, which all lie in `span` bytes from `offset` on (at index 0). */
+  /** Of a discard: the pieces, which all lie in `span` bytes from `offset` on (at index 0). Of a copy: what is copied to `offset`, in this order. */
   readonly ranges = new Ranges();
   readonly span = new Float64Array(1);
+  /** Of a copy: by range, the bdev that it is read from; undefined if all are from the one that is written. */
+  sources: readonly BdevChannel[] | undefined;
   /**
    * To the request layer, when a command failed because the system said so: its errno (or END_OF_FILE, or INJECTED), and 0 else. `offset` is
    * then where in the bdev.
    */
   errno = 0;
+  /** To the plane, when a copy failed: the range that was not copied, from 0 on. Otherwise 0. */
+  detail = 0;
 }
 
 /** In place of an errno: the file is shorter than it was. */

@@ -13,6 +13,8 @@ export const Op = {
   VERIFY: 6,
   /** The blocks are not to be read until they are written. */
   WRITE_UNCORRECTABLE: 7,
+  /** The blocks get what others have: `Request.ranges`. */
+  COPY: 8,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
@@ -120,6 +122,15 @@ export const OPERATIONS: readonly Operation[] = [
     changes: true,
     counted: Counted.OTHER,
     replay: Replay.ORDERED,
+  },
+  {
+    op: Op.COPY,
+    name: 'copy',
+    data: Direction.NONE,
+    ranged: true,
+    changes: true,
+    counted: Counted.OTHER,
+    replay: Replay.RECORD_FIRST,
   },
 ];
 

@@ -75,6 +75,11 @@ export class Controller {
     return this.#admin.features.coalescing;
   }
 
+  /** Formats of source ranges that Copy takes: a bit each. */
+  get copyFormats(): number {
+    return this.#admin.features.hostBehavior.copyFormats;
+  }
+
   readRegisters(offset: number, into: Uint8Array): void {
     this.#registers.read(offset, into);
   }
@@ -276,6 +281,7 @@ export class Controller {
     await this.#host.resetQueues();
     await this.#host.setWriteThrough(this.writeThrough);
     await this.#host.setCoalescing(this.coalescing);
+    await this.#host.setCopyFormats(this.copyFormats);
   }
 
   /** Back to power-on, when nothing of the controller is in flight any more: function level reset, vfio-user reset, client gone. */

@@ -86,6 +86,8 @@ export interface ControllerHost {
   setWriteThrough(enabled: boolean): Promise<void>;
   /** When hosts are interrupted for completions of I/O queues. */
   setCoalescing(coalescing: Coalescing): Promise<void>;
+  /** Formats of source ranges that Copy takes from now on: a bit each. */
+  setCopyFormats(formats: number): Promise<void>;
   /** Write protects namespaces (a WriteProtectionState) for all controllers, which are told. Resolves when their data is on stable storage. */
   protectNamespaces(nsids: readonly number[], state: number): Promise<void>;
   /** Resets all controllers of the subsystem, this one among them. */

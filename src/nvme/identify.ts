@@ -31,6 +31,12 @@ import { NVME_PCI_IDENTITY } from '../spec/nvme-pci.ts';
 import { NVME_VERSION } from '../spec/registers.ts';
 import type { BitFields, Word } from '../util/bits.ts';
 import type { AdminContext } from './admin/command.ts';
+import {
+  ALL_COPY_FORMATS,
+  MOST_COPY_RANGES,
+  mostBlocksOfCopy,
+  mostBlocksOfRange,
+} from './copy-formats.ts';
 import { NOTICES } from './events.ts';
 import { WARNING_TEMPERATURE } from './features/temperature.ts';
 import { KEEP_ALIVE_GRANULARITY } from './features/time.ts';
@@ -105,6 +111,7 @@ export function identifyController({ config, host, commands, features }: AdminCo
     // Get Features takes Select. Set Features takes Save, though no feature can be saved.
     oncs: bitsOf(Oncs, ['saveSelect', ...oncs]),
     vwc: VWC,
+    ocfs: ALL_COPY_FORMATS,
     mnan: config.maxNamespaces,
     subnqn: new Uint8Array(Buffer.from(`${config.subnqn}\0`, 'utf8')),
     psds: PowerState.encode({ mp: MAX_POWER }),
@@ -136,6 +143,9 @@ export function identifyNamespace(namespace: Namespace | undefined, shared: bool
     npdg: granuleZ,
     npda: granuleZ,
     nows: granuleZ,
+    mssrl: mostBlocksOfRange(namespace.blockSize),
+    mcl: mostBlocksOfCopy(namespace.blockSize),
+    msrc: MOST_COPY_RANGES - 1,
     nsattr: Nsattr.encode({ writeProtected: namespace.readonly }),
     nguid: hex(namespace.nguid ?? ''),
     eui64: hex(namespace.eui64 ?? ''),

@@ -6,6 +6,7 @@ import { changesBlocks, Op } from '../bdev/op.ts';
 import type { Oncs } from '../spec/identify.ts';
 import {
   Compare,
+  Copy,
   DatasetManagement,
   Flush,
   Read,
@@ -36,6 +37,7 @@ export const IO_COMMANDS: readonly IoCommand[] = [
   describe(WriteZeroes, Op.WRITE_ZEROES, 'writeZeroes'),
   describe(DatasetManagement, Op.DISCARD, 'datasetManagement'),
   describe(Verify, Op.VERIFY, 'verify'),
+  describe(Copy, Op.COPY, 'copy'),
 ];
 
 function describe(

@@ -87,6 +87,8 @@ export const HostBehavior = struct('HostBehavior', 512, {
   acre: u8(0),
   etdas: u8(1),
   lbafee: u8(2),
+  /** Formats of source ranges of Copy that the host enables: a bit each. NVMe Base 2.1 §5.1.25.1.14. */
+  cdfe: u16(4),
 });
 /** I/O Command Set Profile: an index into what Identify lists (CNS 1Ch). §5.27.1.21. */
 export const IoCommandSetProfile = word('IoCommandSetProfile', { iocsci: bits(0, 9) });

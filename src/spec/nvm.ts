@@ -1,6 +1,6 @@
 /** The commands of block storage and their command dwords. Layouts only. NVM Command Set Specification 1.0 §3.2. */
 import { bits, flag, word } from '../util/bits.ts';
-import { struct, u32, u64 } from '../util/struct.ts';
+import { struct, u16, u32, u64 } from '../util/struct.ts';
 import { command, qword } from './command.ts';
 
 /** Opcodes. NVM Command Set 1.0 figure 16. */
@@ -68,7 +68,25 @@ export const DsmRange = struct('DsmRange', 16, {
   slba: u64(8),
 });
 /** §3.2.2. */
+export const CopyDword12 = word('Copy.cdw12', {
+  nrZ: bits(0, 8),
+  descriptorFormat: bits(8, 4),
+  prinfor: bits(12, 4),
+  prinfow: bits(26, 4),
+  fua: flag(30),
+  lr: flag(31),
+});
 export const Copy = command('Copy', NvmOpcode.COPY, {
   10: { sdlba: qword },
-  12: { nrZ: bits(0, 8), descriptorFormat: bits(8, 4), fua: flag(30), lr: flag(31) },
+  12: CopyDword12.fields,
+});
+/**
+ * What all formats of its source ranges begin with; formats 1 and 3 are 8 bytes longer. `snsid` is of formats 2 and 3, `sopt` too: its bit 15 is
+ * Fast Copy Only. NVM Command Set 1.0 figure 36, 1.1 figures 34 to 37.
+ */
+export const CopySourceRange = struct('CopySourceRange', 32, {
+  snsid: u32(0),
+  slba: u64(8),
+  nlbZ: u16(16),
+  sopt: u16(22),
 });

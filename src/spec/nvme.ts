@@ -103,6 +103,10 @@ export const Status = {
   FEATURE_NOT_SAVEABLE: specific(0x0d),
   FEATURE_NOT_CHANGEABLE: specific(0x0e),
   FEATURE_NOT_NAMESPACE_SPECIFIC: specific(0x0f),
+  COPY_SIZE_LIMIT_EXCEEDED: specific(0x83),
+  INCOMPATIBLE_NAMESPACE: specific(0x85),
+  FAST_COPY_NOT_POSSIBLE: specific(0x86),
+  OVERLAPPING_IO_RANGE: specific(0x87),
   // Media and data integrity (SCT 2)
   WRITE_FAULT: media(0x80),
   /** Another try is of no use. */

@@ -32,6 +32,7 @@ export interface AttachmentsOptions {
   readonly maxTransferBytes: number;
   readonly writeThrough: () => boolean;
   readonly coalescing: () => Coalescing;
+  readonly copyFormats: () => number;
   readonly namespaces: () => NamespaceDescriptor[];
   /** Queues are gone that the guest still counts on. */
   readonly lost: (reason: string) => void;
@@ -115,7 +116,7 @@ export class Attachments {
     }
     const { doorbells, trapped, memory } = this.place;
     const { row, maxTransferBytes } = this.#options;
-    const { writeThrough, coalescing, namespaces } = this.#options;
+    const { writeThrough, coalescing, copyFormats, namespaces } = this.#options;
     const attach = this.tell(reactor, {
       kind: 'attach',
       doorbells,
@@ -126,6 +127,7 @@ export class Attachments {
       maxTransferBytes,
       writeThrough: writeThrough(),
       coalescing: coalescing(),
+      copyFormats: copyFormats(),
       namespaces: namespaces(),
       progress: this.#progress,
     });

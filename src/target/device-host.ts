@@ -141,6 +141,10 @@ export class DeviceHost implements ControllerHost {
     this.#parts.subsystem.reset();
   }
 
+  setCopyFormats(formats: number): Promise<void> {
+    return this.#parts.queues.setCopyFormats(formats);
+  }
+
   watchAdmin(enabled: boolean): void {
     const { remote, queues } = this.#parts;
     if (enabled) {

@@ -150,6 +150,7 @@ export class NvmeDevice implements PciEvents {
       maxTransferBytes: transport.maxIoSize,
       writeThrough: () => this.#controller.writeThrough,
       coalescing: () => this.#controller.coalescing,
+      copyFormats: () => this.#controller.copyFormats,
       row: this.#namespaces.refusedRow,
       namespaces: () => this.#namespaces.describeAll(),
       eventfds: () => this.pci.interrupts.table(),

@@ -325,6 +325,13 @@ export class IoQueues {
     );
   }
 
+  async setCopyFormats(formats: number): Promise<void> {
+    await this.#attachments.mustTellAll(
+      { kind: 'copy-formats', formats },
+      'change what Copy takes',
+    );
+  }
+
   /** The host wrote a doorbell through main: the reactor of that queue may sleep. */
   wake(qid: number): void {
     const { pool } = this.#options;

@@ -1,11 +1,12 @@
 /**
- * Random reads, writes, compares, verifies, zeroes, discards and flushes from several queues at once, checked against a copy of the disk. Each worker has a part of the disk of
+ * Random reads, writes, copies, compares, verifies, zeroes, discards and flushes from several queues at once, checked against a copy of the disk. Each worker has a part of the disk of
  * its own, as NVMe orders no commands that are under way together.
  */
 import assert from 'node:assert/strict';
 import type { QueuePair } from '../../src/client/queue-pair.ts';
 import { MAX_TRANSFER_BYTES } from '../../src/limits.ts';
 import {
+  CopySourceRange,
   DatasetDword11,
   DsmRange,
   NvmOpcode,
@@ -60,6 +61,10 @@ async function work(load: Workload, pair: QueuePair, part: Part): Promise<void> 
     if (random.chance(0.05)) {
       const { status } = await pair.execute({ opcode: NvmOpcode.FLUSH, nsid });
       assert.equal(status, 0, 'flush');
+      continue;
+    }
+    if (random.chance(0.05)) {
+      await copyBlocks(load, pair, part);
       continue;
     }
     const blocks = random.size(mostBlocks);
@@ -139,6 +144,40 @@ const discard: Command = async (load, pair, lba, blocks) => {
   assert.equal(status, 0, `deallocation of ${blocks} blocks at ${lba}`);
   buffer.release();
 };
+
+/** From up to three places in one half of a part to the other half. */
+async function copyBlocks(load: Workload, pair: QueuePair, { first, count }: Part): Promise<void> {
+  const { nsid, blockSize, copy, pool, random } = load;
+  const half = Math.floor(count / 2);
+  const [from, to] = random.chance(0.5) ? [first, first + half] : [first + half, first];
+  const lengths = Array.from({ length: 1 + random.below(3) }, () =>
+    random.size(Math.max(1, Math.min(2048, Math.floor(half / 3)))),
+  );
+  const total = lengths.reduce((all, length) => all + length, 0);
+  if (total > half) {
+    return;
+  }
+  const format = random.below(2);
+  const bytes = CopySourceRange.size + 8 * format;
+  const buffer = new Scatter(pool, lengths.length * bytes, random, random.below(1024) * 4);
+  const entries = new Uint8Array(lengths.length * bytes);
+  const target = to + random.below(half - total + 1);
+  let at = target * blockSize;
+  for (const [i, length] of lengths.entries()) {
+    const slba = from + random.below(half - length + 1);
+    entries.set(CopySourceRange.encode({ slba, nlbZ: length - 1 }), i * bytes);
+    copy.copyWithin(at, slba * blockSize, (slba + length) * blockSize);
+    at += length * blockSize;
+  }
+  buffer.write(entries);
+  const { prp1, prp2 } = buffer;
+  const fua = random.chance(0.2) ? FUA : 0;
+  const cdw12 = (lengths.length - 1) | (format << 8) | fua;
+  const fields = { opcode: NvmOpcode.COPY, nsid, prp1, prp2, cdw10: target };
+  const { status } = await pair.execute({ ...fields, cdw12 });
+  assert.equal(status, 0, `copy of ${lengths} blocks to ${target}`);
+  buffer.release();
+}
 
 const verify: Command = async ({ nsid }, pair, lba, blocks) => {
   const fields = { opcode: NvmOpcode.VERIFY, nsid, cdw10: lba, cdw12: blocks - 1 };

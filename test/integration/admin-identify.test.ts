@@ -69,6 +69,7 @@ t.test('controller', async (t) => {
       datasetManagement: true,
       writeZeroes: true,
       verify: true,
+      copy: true,
       saveSelect: true,
       timestamp: true,
     }),

@@ -82,6 +82,7 @@ export class Host {
       memory: this.#main,
       row: this.#refused,
       maxTransferBytes: MAX_TRANSFER,
+      copyFormats: () => 3,
       writeThrough: () => this.#writeThrough,
       coalescing: () => NO_COALESCING,
       namespaces: () => this.#describeAll(),

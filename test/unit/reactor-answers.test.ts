@@ -48,6 +48,7 @@ async function start(refuse: readonly string[] = [], regions: readonly GuestRegi
     maxTransferBytes: PAGE,
     writeThrough: () => false,
     coalescing: () => NO_COALESCING,
+    copyFormats: () => 3,
     namespaces: () => [],
     eventfds: () => [vectors++],
     lost: (reason) => lost.push(reason),
@@ -90,6 +91,7 @@ t.test('what leaves a reactor in an unknown state fails the controller', async (
     ['shadow', () => queues.setShadow(shadow)],
     ['eventfds', () => queues.eventfdsChanged()],
     ['write-through', () => queues.setWriteThrough(true)],
+    ['copy-formats', () => queues.setCopyFormats(3)],
     ['remove-namespace', () => queues.removeNamespace(1)],
     ['reset', () => queues.reset()],
   ];

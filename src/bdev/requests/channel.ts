@@ -6,15 +6,18 @@ import type { Backend } from '../backend.ts';
 import type { BdevDescriptor } from '../bdev.ts';
 import { BlockStates } from '../block-states.ts';
 import type { BackendContext } from '../context.ts';
+import { CopyingBackend, type CopySource } from '../copying.ts';
 import { Op } from '../op.ts';
 import { openBackend } from '../open.ts';
 import { UncorrectableBackend } from '../uncorrectable.ts';
 import { StaleWrites } from './stale-writes.ts';
 
-export class BdevChannel {
+export class BdevChannel implements CopySource {
   /** Of the bdev. */
   readonly generation: number;
-  readonly backend: UncorrectableBackend;
+  readonly backend: Backend;
+  /** For reads, writes and flushes, while something is special about some block. */
+  readonly marking: UncorrectableBackend;
   /** For reads, writes and flushes, while nothing is special about any block. */
   readonly direct: Backend;
   /** Reads and writes that may be under way at a time. */
@@ -36,10 +39,11 @@ export class BdevChannel {
   ) {
     this.generation = generation;
     this.blocks = new BlockStates(blocks);
-    this.backend = new UncorrectableBackend(base, this.blocks, context);
+    this.stale = stale;
+    this.marking = new UncorrectableBackend(base, this.blocks, context);
+    this.backend = new CopyingBackend(this, context);
     this.direct = base.direct ?? base;
     this.depth = base.depth ?? Number.MAX_SAFE_INTEGER;
-    this.stale = stale;
   }
 
   /**
@@ -47,7 +51,10 @@ export class BdevChannel {
    * hands it on.
    */
   backendOf(op: Op): Backend {
-    return op > Op.FLUSH || this.blocks.any || this.backend.busy > 0 ? this.backend : this.direct;
+    if (op > Op.FLUSH) {
+      return this.backend;
+    }
+    return this.blocks.any || this.marking.busy > 0 ? this.marking : this.direct;
   }
 }
 

@@ -5,7 +5,7 @@
 import { Detached } from '../backend.ts';
 import { changesBlocks, isRanged, Op } from '../op.ts';
 import type { Result } from '../result.ts';
-import type { BdevChannels } from './channel.ts';
+import type { BdevChannel, BdevChannels } from './channel.ts';
 import { type Drain, MAX_DRAINS, type Scope } from './drain.ts';
 import type { Owner, RequestQueue } from './owner.ts';
 import { NOBODY } from './parking.ts';
@@ -35,10 +35,28 @@ export class Flight {
   free(slot: number, share: Share, op: Op): void {
     const slots = this.#slots;
     this.#unlock(slot);
+    if (op === Op.COPY) {
+      this.#letGo(slot);
+    }
     share.channel.busy -= isRanged(op) ? 1 : 0;
     this.#shares.give(share);
     slots.give(slot);
     this.#waiting.freed();
+  }
+
+  /** What the copy of a slot reads stays open until the slot is free. */
+  hold(slot: number, sources: readonly BdevChannel[] | undefined): void {
+    this.#slots.sources[slot] = sources;
+    for (const source of sources ?? []) {
+      source.users += 1;
+    }
+  }
+
+  #letGo(slot: number): void {
+    for (const source of this.#slots.sources[slot] ?? []) {
+      this.#channels.release(source);
+    }
+    this.#slots.sources[slot] = undefined;
   }
 
   /** The request is its owner's no more. */

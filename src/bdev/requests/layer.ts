@@ -131,6 +131,9 @@ export class Requests {
       channel.busy += isRanged(op) ? 1 : 0;
       queue.reserve();
       share.owner.inflight += 1;
+      if (op === Op.COPY) {
+        this.flight.hold(slot, this.#context.request.sources);
+      }
     } else if (result === Result.OK) {
       share.counters.count(op, op === Op.DISCARD ? slots.discarded[slot] : length);
       this.#timed(share, op);
@@ -206,6 +209,7 @@ export class Requests {
     }
     if (queue === undefined) {
       this.#failures.look(share, op, result);
+      this.#context.request.detail = 0;
       this.flight.endAlone(slot, share, op);
       return;
     }
@@ -220,6 +224,8 @@ export class Requests {
     share.counters.time(op, this.clock.now, slots.start, slot);
     if (!queue.discarded) {
       queue.completed(slots.cid(slot), result);
+    } else {
+      this.#context.request.detail = 0;
     }
   }
 

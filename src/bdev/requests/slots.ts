@@ -1,6 +1,7 @@
 /** The requests of a reactor that complete later. Each holds a slot, whose number is its operation's user data in the ring. Hot. */
 import { MAX_INFLIGHT } from '../../limits.ts';
 import type { Op } from '../op.ts';
+import type { BdevChannel } from './channel.ts';
 import type { RequestQueue } from './owner.ts';
 import type { Share } from './share.ts';
 
@@ -19,6 +20,10 @@ export class Slots {
   /** Of discards: the bytes from the first to the last, and those that are discarded. */
   readonly span = new Float64Array(MAX_INFLIGHT);
   readonly discarded = new Float64Array(MAX_INFLIGHT);
+  /** Of copies from other bdevs: these, which stay open meanwhile. */
+  readonly sources: (readonly BdevChannel[] | undefined)[] = new Array(MAX_INFLIGHT).fill(
+    undefined,
+  );
   /** When the request came. Nanoseconds. */
   readonly start = new Float64Array(MAX_INFLIGHT);
   /** Bits of the drains that wait for it. */

@@ -54,6 +54,8 @@ function apply(fid: number, context: AdminContext): Promise<void> | undefined {
     case Fid.INTERRUPT_COALESCING:
     case Fid.INTERRUPT_VECTOR_CONFIG:
       return context.host.setCoalescing(context.features.coalescing);
+    case Fid.HOST_BEHAVIOR_SUPPORT:
+      return context.host.setCopyFormats(context.features.hostBehavior.copyFormats);
     case Fid.KEEP_ALIVE_TIMER:
       context.keepAlive();
       break;

@@ -37,6 +37,7 @@ export class Features {
   readonly temperature = new TemperatureThresholds();
   readonly keepAlive = new KeepAliveTimer();
   readonly timestamp = new HostTimestamp();
+  readonly hostBehavior = new HostBehaviorSupport();
   readonly #writeCache = new DwordFeature(
     Fid.VOLATILE_WRITE_CACHE,
     VolatileWriteCache,
@@ -64,7 +65,7 @@ export class Features {
       this.#asyncEvents,
       this.timestamp,
       this.keepAlive,
-      new HostBehaviorSupport(),
+      this.hostBehavior,
       new DwordFeature(Fid.IO_COMMAND_SET_PROFILE, NONE),
       new HostIdentity(),
       new NamespaceWriteProtection(),

@@ -144,6 +144,9 @@ export class Controllers {
       case 'shadow':
         queues.setShadow(request.shadow);
         return Status.SUCCESS;
+      case 'copy-formats':
+        io.copyFormats = request.formats;
+        return Status.SUCCESS;
       case 'write-through':
         io.writeThrough = request.enabled;
         return this.#drain(state, ofWrites(this.#parts.requests.slots), () =>
@@ -176,12 +179,13 @@ export class Controllers {
   /** Whatever comes of its namespaces, the controller is there: one that cannot be opened is missing. */
   #attach(request: NvmeRequest & { kind: 'attach' }): number {
     const { counters, tell, context } = this.#parts;
-    const { controller, maxTransferBytes, writeThrough } = request;
+    const { controller, maxTransferBytes, writeThrough, copyFormats } = request;
     const io = new IoController({
       id: controller,
       system: context.system,
       maxTransferBytes,
       writeThrough,
+      copyFormats,
       counters: new Counters(counters, request.row),
       failed: (failure) => {
         const event: NvmeEvent = { kind: 'io-failed', controller, failure };
@@ -354,7 +358,7 @@ export class Controllers {
   #retire(state: ControllerState, namespace: IoNamespace, done: () => void): number {
     const { requests } = this.#parts;
     requests.waiting.endWaiting(namespace, undefined, Result.BDEV_GONE);
-    return this.#drain(state, ofNamespace(namespace), () => {
+    return this.#drain(state, ofNamespace(namespace, requests.slots), () => {
       requests.close(namespace);
       done();
     });

@@ -25,10 +25,11 @@ export function ofQueue(gone: IoQueue): Scope {
   };
 }
 
-/** A namespace is removed, or becomes another bdev. */
-export function ofNamespace(gone: Share): Scope {
+/** A namespace is removed, or becomes another bdev: what is copied from it counts, too. */
+export function ofNamespace(gone: Share, slots: Slots): Scope {
   return {
-    includes: (_queue, share) => share === gone,
+    includes: (_queue, share, slot) =>
+      share === gone || slots.sources[slot]?.includes(gone.channel) === true,
     ends: true,
     detaches: true,
     result: Result.ABORTED,

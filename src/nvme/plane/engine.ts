@@ -228,16 +228,18 @@ export class IoEngine implements CommandEngine {
     if (status !== Status.SUCCESS) {
       this.#refuse(queue.controller, nsid, status);
     }
-    this.#stage(queue, cdw0 >>> 16, status);
+    this.#stage(queue, cdw0 >>> 16, status, 0);
   }
 
   /** A command that was taken earlier is over. */
   completed(queue: IoQueue, cid: number, result: number): void {
-    this.#stage(queue, cid, statusOf(result));
+    const { request } = this.#context;
+    this.#stage(queue, cid, statusOf(result), request.detail);
+    request.detail = 0;
   }
 
-  #stage({ sq }: IoQueue, cid: number, status: number): void {
-    sq.cq.stage(0, sq.qid, sq.head, cid, status);
+  #stage({ sq }: IoQueue, cid: number, status: number, dw0: number): void {
+    sq.cq.stage(dw0, sq.qid, sq.head, cid, status);
     this.#publisher.touch(sq.cq);
   }
 }

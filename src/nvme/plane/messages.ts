@@ -92,6 +92,8 @@ export type NvmeRequest =
       readonly maxTransferBytes: number;
       readonly writeThrough: boolean;
       readonly coalescing: Coalescing;
+      /** Formats of source ranges that Copy takes: a bit each. */
+      readonly copyFormats: number;
       readonly namespaces: readonly NamespaceDescriptor[];
       /** See QueueWord. */
       readonly progress: SharedArrayBuffer;
@@ -175,6 +177,7 @@ export type NvmeRequest =
       readonly controller: number;
       readonly coalescing: Coalescing;
     }
+  | { readonly kind: 'copy-formats'; readonly controller: number; readonly formats: number }
   | { readonly kind: 'write-through'; readonly controller: number; readonly enabled: boolean };
 
 /** What the plane tells a controller. */

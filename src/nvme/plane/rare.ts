@@ -8,7 +8,11 @@ import { changesBlocks, hasData, Op } from '../../bdev/op.ts';
 import { MAX_RANGES } from '../../limits.ts';
 import { DatasetDword10, DatasetDword11, DsmRange, WriteZeroesDword12 } from '../../spec/nvm.ts';
 import { Sqe, Status } from '../../spec/nvme.ts';
+import { LARGEST_COPY_ENTRY } from '../copy-formats.ts';
 import { mapPrps } from '../prp.ts';
+import { copyEntryBytes, copyFormat, prepareCopy } from './copy.ts';
+import { GuestFetch } from './guest-fetch.ts';
+import { isInRange } from './ranges.ts';
 import type { IoController, IoNamespace } from './view.ts';
 
 const PRP1 = Sqe.word('prp1');
@@ -25,25 +29,14 @@ const LENGTH = DsmRange.word('length');
 const SLBA = DsmRange.word('slba');
 const TWO_32 = 0x1_0000_0000;
 
-/** Whether `blocks` from a block on, whose number comes in two halves, lie within the namespace. No bdev has 2^53 blocks. */
-function isInRange(lbaLo: number, lbaHi: number, blocks: number, numBlocks: number): boolean {
-  const lba = (lbaHi >>> 0) * TWO_32 + (lbaLo >>> 0);
-  return lbaHi >>> 0 < 0x20_0000 && lba + blocks <= numBlocks;
-}
-
 export class RareCommands {
-  readonly #context: BackendContext;
   readonly #request: Request;
   /** A guest's ranges. */
-  readonly #ranges: Int32Array;
-  readonly #rangesAddress: Float64Array;
+  readonly #fetched: GuestFetch;
 
   constructor(context: BackendContext) {
-    this.#context = context;
     this.#request = context.request;
-    const { system } = context;
-    this.#ranges = new Int32Array(system.mapAnonymous(MAX_RANGES * DsmRange.size));
-    this.#rangesAddress = Float64Array.of(system.addressOf(this.#ranges));
+    this.#fetched = new GuestFetch(context, MAX_RANGES * LARGEST_COPY_ENTRY);
   }
 
   /** The command whose words begin at `words[base]` becomes the request under way. An NVMe status; `request.span` is 0 if there is nothing to do. */
@@ -59,6 +52,9 @@ export class RareCommands {
     request.deallocate = false;
     if (op === Op.DISCARD) {
       return this.#prepareDataset(controller, namespace, words, base);
+    }
+    if (op === Op.COPY) {
+      return this.#prepareCopy(controller, namespace, words, base);
     }
     const lbaLo = words[base + CDW10];
     const lbaHi = words[base + CDW11];
@@ -96,6 +92,27 @@ export class RareCommands {
     );
   }
 
+  #prepareCopy(
+    controller: IoController,
+    namespace: IoNamespace,
+    words: Int32Array,
+    base: number,
+  ): number {
+    if (((controller.copyFormats >>> copyFormat(words, base)) & 1) === 0) {
+      return Status.INVALID_FIELD;
+    }
+    if (namespace.readonly) {
+      return Status.NAMESPACE_WRITE_PROTECTED;
+    }
+    const mapped = this.#map(controller, words, base, copyEntryBytes(words, base));
+    if (mapped !== Status.SUCCESS) {
+      return mapped;
+    }
+    const fetched = this.#fetched;
+    fetched.fetch();
+    return prepareCopy(this.#request, fetched, controller, namespace, words, base);
+  }
+
   /** Dataset Management. What does not deallocate is a hint, and none that is used. NVM Command Set 1.0 §3.2.3. */
   #prepareDataset(
     controller: IoController,
@@ -112,19 +129,19 @@ export class RareCommands {
     if (mapped !== Status.SUCCESS) {
       return mapped;
     }
-    this.#fetchRanges();
+    this.#fetched.fetch();
+    const fetched = this.#fetched.words;
     const request = this.#request;
-    const { ranges, segments } = request;
-    segments.count = 0;
+    const { ranges } = request;
     ranges.count = 0;
     const blockSize = 1 << namespace.blockShift;
     let first = Number.POSITIVE_INFINITY;
     let end = 0;
     for (let i = 0; i < count; i++) {
       const at = i * RANGE_WORDS;
-      const blocks = this.#ranges[at + LENGTH] >>> 0;
-      const lbaLo = this.#ranges[at + SLBA];
-      const lbaHi = this.#ranges[at + SLBA + 1];
+      const blocks = fetched[at + LENGTH] >>> 0;
+      const lbaLo = fetched[at + SLBA];
+      const lbaHi = fetched[at + SLBA + 1];
       if (!isInRange(lbaLo, lbaHi, blocks, namespace.numBlocks)) {
         return Status.LBA_OUT_OF_RANGE;
       }
@@ -142,17 +159,5 @@ export class RareCommands {
     request.offset[0] = ranges.count === 0 ? 0 : first;
     request.span[0] = deallocates && ranges.count > 0 ? end - first : 0;
     return Status.SUCCESS;
-  }
-
-  /** Copies the guest's ranges into memory that it cannot change. */
-  #fetchRanges(): void {
-    const { copies } = this.#context;
-    const { segments } = this.#request;
-    let done = 0;
-    for (let i = 0; i < segments.count; i++) {
-      copies.push(this.#rangesAddress, 0, done, segments.address, i, 0, segments.length[i]);
-      done += segments.length[i];
-    }
-    copies.flush();
   }
 }

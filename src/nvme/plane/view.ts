@@ -63,6 +63,7 @@ export interface ControllerOptions {
   /** Largest transfer of a command. Bytes. */
   readonly maxTransferBytes: number;
   readonly writeThrough: boolean;
+  readonly copyFormats: number;
   /** Of commands that were refused before a namespace was asked. */
   readonly counters: Counters;
   /** Told of errors that a disk reports. */
@@ -74,16 +75,20 @@ export class IoController extends Owner {
   /** By NSID − 1. */
   readonly namespaces: (IoNamespace | undefined)[] = [];
   readonly maxTransferBytes: number;
+  /** Formats of source ranges that Copy takes: a bit each. */
+  copyFormats: number;
   /** The host turned the volatile write cache off: each write is made durable. */
   writeThrough: boolean;
   readonly counters: Counters;
   readonly failed: (failure: IoFailure) => void;
 
-  constructor({ id, system, maxTransferBytes, writeThrough, counters, failed }: ControllerOptions) {
+  constructor(options: ControllerOptions) {
+    const { id, system, maxTransferBytes, writeThrough, copyFormats, counters, failed } = options;
     super(id);
     this.memory = new GuestMemory(system);
     this.maxTransferBytes = maxTransferBytes;
     this.writeThrough = writeThrough;
+    this.copyFormats = copyFormats;
     this.counters = counters;
     this.failed = failed;
   }
