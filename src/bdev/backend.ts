@@ -43,6 +43,12 @@ export const INJECTED = -2;
 /** What `submit` and `complete` return when the command is still under way; anything else is a Result. */
 export const PENDING = -1;
 
+/**
+ * What a backend that has no answer for a request for too long pushes to `context.ended`: whoever asked for it is told that the way to its data is
+ * lost, and the request goes on alone (`detach`), as it may be carried out yet. Its `complete` gives PENDING then.
+ */
+export const GIVEN_UP = -0x1000_0000;
+
 /** What `detach` can say. */
 export const Detached = {
   /** The request stays its owner's until it ends: it may use the owner's memory. */

@@ -8,6 +8,7 @@ import type { System } from '../native/system.ts';
 import type { Request } from './backend.ts';
 import type { Bounces } from './bounces.ts';
 import type { KeptRequests } from './kept.ts';
+import type { NbdShared } from './nbd/backend.ts';
 import type { EndedSlots } from './requests/ended.ts';
 import type { SyncLinks } from './requests/syncs.ts';
 import type { Transfers } from './transfers.ts';
@@ -33,4 +34,5 @@ export interface BackendContext {
   bounces: Bounces | undefined;
   steps: Steps | undefined;
   kept: KeptRequests | undefined;
+  nbd: NbdShared | undefined;
 }

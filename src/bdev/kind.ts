@@ -11,18 +11,27 @@ import type { BdevKindRules } from './kind-rules.ts';
 /** Parameters of the method that makes it, checked against its schema. */
 export type BdevParams = Readonly<Record<string, unknown>>;
 
+/** Something that an operator should know of a bdev, as it happens: an event of the target. */
+export interface BdevNotice {
+  readonly type: 'bdev-connected' | 'bdev-disconnected' | 'write-back-failed' | 'error';
+  readonly bdev: string;
+  readonly message?: string;
+}
+export type NoticeSink = (notice: BdevNotice) => void;
+
 /** What a bdev may need to be made. */
 export interface BdevHost {
+  readonly notice: NoticeSink;
   readonly files: FileContext;
   /** The bdev below, of kinds that have one. */
   readonly base: Disk | undefined;
 }
 
 export interface BdevKind extends BdevKindRules {
-  /** What `bdev_NAME_create` does, in a sentence; and what is special about `bdev_NAME_delete`. */
+  /** What the method does that makes it, in a sentence; and what is special about the one that deletes it. */
   readonly summary: string;
   readonly deletion?: string;
-  /** Of `bdev_NAME_create`, which answers with the name, or just true. */
+  /** Of the method that makes it, which answers with the name, or just true. */
   readonly parameters: (kit: SchemaKit) => TObject;
   readonly answersTrue?: boolean;
   readonly example?: { readonly params: BdevParams; readonly result: unknown };

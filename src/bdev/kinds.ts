@@ -5,9 +5,10 @@ import { DELAY } from './kinds/delay.ts';
 import { ERROR } from './kinds/error.ts';
 import { AIO, URING } from './kinds/file.ts';
 import { MALLOC } from './kinds/malloc.ts';
+import { NBD } from './kinds/nbd.ts';
 import { NULL } from './kinds/null.ts';
 
-export const BDEV_KINDS = [AIO, URING, MALLOC, NULL, DELAY, ERROR] as const;
+export const BDEV_KINDS = [AIO, URING, MALLOC, NULL, NBD, DELAY, ERROR] as const;
 
 const byName = new Map<string, BdevKind>();
 

@@ -11,6 +11,8 @@ import { DelayBackend } from './delay.ts';
 import { ErrorBackend } from './error.ts';
 import type { FileDescriptor } from './file.ts';
 import { MallocBackend } from './malloc.ts';
+import { openNbd } from './nbd/backend.ts';
+import type { NbdDescriptor } from './nbd/descriptor.ts';
 import { NullBackend } from './null.ts';
 import { UringBackend } from './uring.ts';
 import { makeWhole } from './whole.ts';
@@ -49,6 +51,9 @@ registerBackend('uring', (descriptor, context) => {
   const bounces = file.alignment > 1 || file.ownBuffers;
   return makeWhole(bounces ? new BounceBackend(backend, file, context) : backend, context);
 });
+registerBackend('nbd', (descriptor, context) =>
+  makeWhole(openNbd(descriptor as NbdDescriptor, context), context),
+);
 registerBackend('delay', (descriptor, context) => {
   const { latencies, base } = descriptor as DelayDescriptor;
   return new DelayBackend(latencies, openBackend(base, context), context);

@@ -97,6 +97,38 @@ export class Transfers {
     }
   }
 
+  /**
+   * The same for `bytes` that begin `skip` bytes after what is done, and the memory at `other[index] + at`.
+   */
+  copyAt(
+    slot: number,
+    skip: number,
+    bytes: number,
+    copies: CopyBatch,
+    other: Float64Array,
+    index: number,
+    at: number,
+    isWrite: boolean,
+  ): void {
+    let word = (this.iovecs[slot] - this.#firstIovecs[slot]) / 4 + slot * SLOT_WORDS;
+    let skipped = skip;
+    while (skipped >= this.#words[word + LEN]) {
+      skipped -= this.#words[word + LEN];
+      word += IOVEC_WORDS;
+    }
+    for (let done = 0; done < bytes; word += IOVEC_WORDS, skipped = 0) {
+      const length = Math.min(this.#words[word + LEN] - skipped, bytes - done);
+      this.#piece[0] =
+        (this.#words[word + BASE + 1] >>> 0) * TWO_32 + (this.#words[word + BASE] >>> 0);
+      if (isWrite) {
+        copies.push(other, index, at + done, this.#piece, 0, skipped, length);
+      } else {
+        copies.push(this.#piece, 0, skipped, other, index, at + done, length);
+      }
+      done += length;
+    }
+  }
+
   /** Whether any of a slot's iovecs lies in this memory. */
   touches(slot: number, memory: HostRanges): boolean {
     if (!hasData(this.op[slot] as Op)) {

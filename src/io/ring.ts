@@ -170,11 +170,11 @@ export class Ring {
     this.inflight += 1;
   }
 
-  /** Completes after the time in the struct timespec at `address[0]`, which is read by `submit`; earlier if it is cancelled. */
-  prepareTimeout(address: Float64Array, userData: number): void {
+  /** Completes after the time in the struct timespec at `addresses[index]`, which is read by `submit`; earlier if it is cancelled. */
+  prepareTimeout(addresses: Float64Array, userData: number, index = 0): void {
     const at = this.#prepare(UringOp.TIMEOUT, -1, 0, 0, 1, 0, userData);
-    this.#sqes[at + ADDR] = address[0];
-    this.#sqes[at + ADDR + 1] = address[0] / TWO_32;
+    this.#sqes[at + ADDR] = addresses[index];
+    this.#sqes[at + ADDR + 1] = addresses[index] / TWO_32;
     this.inflight += 1;
   }
 

@@ -4,7 +4,7 @@
  * reactor.
  */
 import { MAX_INFLIGHT, MAX_RING_TAGS } from '../limits.ts';
-import { UringOp } from '../spec/uring.ts';
+import { MSG_NOSIGNAL, MSG_WAITALL, UringOp } from '../spec/uring.ts';
 import { type Ring, UNHEARD } from './ring.ts';
 
 /** Told when an operation of one of its tags has ended: a count or -errno; of a poll, the events. */
@@ -61,6 +61,44 @@ export class RingTag {
       0,
       this.userData,
     );
+  }
+
+  /** Hot. The same of a socket, blocking or not: it ends when something has come, 0 at the end of the stream. */
+  receive(socket: number, addresses: Float64Array, index: number, length: number): void {
+    this.#begin();
+    this.#ring.prepareTransfer(
+      UringOp.RECV,
+      socket,
+      addresses,
+      index,
+      length,
+      0,
+      0,
+      0,
+      this.userData,
+    );
+  }
+
+  /** Hot. Writes to a socket, blocking or not: it ends when all is written, or the connection has failed. */
+  send(socket: number, addresses: Float64Array, index: number, length: number): void {
+    this.#begin();
+    this.#ring.prepareTransfer(
+      UringOp.SEND,
+      socket,
+      addresses,
+      index,
+      length,
+      0,
+      0,
+      MSG_NOSIGNAL | MSG_WAITALL,
+      this.userData,
+    );
+  }
+
+  /** Ends after the time in the struct timespec at `addresses[index]`, with -ETIME. */
+  timeout(addresses: Float64Array, index: number): void {
+    this.#begin();
+    this.#ring.prepareTimeout(addresses, this.userData, index);
   }
 
   /** Waits until a descriptor is ready: POLLIN, POLLOUT. */

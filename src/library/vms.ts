@@ -6,6 +6,8 @@ import type { Path } from '../app/config/problem.ts';
 import type { ShortDisk, ShortVm } from '../app/config/schema.ts';
 import { NQN_PREFIX } from '../app/config/short.ts';
 import type { Service } from '../app/serve.ts';
+import { deletingMethod, deletionOf } from '../bdev/kind-rules.ts';
+import { bdevKind } from '../bdev/kinds.ts';
 import type { ConfigCall } from '../target/model/plan.ts';
 import { addNamespaceCall, bdevCalls, subsystemCalls } from '../target/model/plan.ts';
 import type { Subsystem, TargetNamespace } from '../target/subsystem.ts';
@@ -91,7 +93,7 @@ export class Vms {
       throw new InvalidError(`there is no disk '${bdev}'`);
     }
     const { name, module } = found;
-    await this.#call({ method: `bdev_${module}_delete`, params: { name } });
+    await this.#call({ method: deletingMethod(bdevKind(module)), params: { name } });
   }
 
   #find(name: string): Subsystem {
@@ -139,7 +141,7 @@ export class Vms {
       for (const bdev of plan.bdevs.values()) {
         const [create, ...others] = bdevCalls(bdev);
         await this.#call(create);
-        const method = create.method.replace(/_create$/, '_delete');
+        const method = deletionOf(create.method);
         undo.push({ method, params: { name: bdev.name } });
         for (const call of others) {
           await this.#call(call);

@@ -72,6 +72,7 @@ export class Reactor implements Sleeper {
       bounces: undefined,
       steps: undefined,
       kept: undefined,
+      nbd: undefined,
     };
     this.#requests = new Requests(context);
     this.#plane = makePlane({

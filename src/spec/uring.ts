@@ -41,6 +41,8 @@ export const UringOp = {
   FALLOCATE: 17,
   READ: 22,
   WRITE: 23,
+  SEND: 26,
+  RECV: 27,
 } as const;
 
 export const UringSetup = {
@@ -61,6 +63,10 @@ export const POLL_ADD_MULTI = 1;
 export const CQE_F_MORE = 1 << 1;
 export const POLLIN = 1;
 export const POLLOUT = 4;
+
+/** SEND: no signal if the peer has gone; not over before all is sent. */
+export const MSG_NOSIGNAL = 0x4000;
+export const MSG_WAITALL = 0x100;
 
 export const FSYNC_DATASYNC = 1;
 /** Per-write O_DSYNC: data and the metadata needed to read it are on stable storage at completion. */

@@ -6,8 +6,9 @@ import type { Latency } from '../bdev/delay.ts';
 import type { Disk } from '../bdev/disk.ts';
 import type { FailedFile, FailedFiles } from '../bdev/failed-files.ts';
 import { FileBdev } from '../bdev/file.ts';
-import type { BdevKind, BdevParams } from '../bdev/kind.ts';
+import type { BdevKind, BdevNotice, BdevParams } from '../bdev/kind.ts';
 import type { RateLimits } from '../bdev/limiter.ts';
+import { NbdBdev } from '../bdev/nbd/bdev.ts';
 import { reopenFile } from '../bdev/reopen.ts';
 import type { DelayBdev } from '../bdev/wrapper.ts';
 import { describeError, ErrnoError, errnoName, strerror } from '../util/errors.ts';
@@ -115,6 +116,22 @@ export class BdevChanges {
     );
   }
 
+  /** Something has happened to a bdev by itself. */
+  notice(notice: BdevNotice): void {
+    const { type, bdev, message = '' } = notice;
+    if (type === 'write-back-failed') {
+      this.#log.error({ bdev, reason: message }, 'data that was written may be lost');
+      this.#parts.events.emit({ type, bdev, message });
+    } else if (type === 'bdev-connected') {
+      this.#log.info({ bdev }, 'connected again');
+      this.#parts.events.emit({ type, bdev });
+    } else {
+      const words = type === 'error' ? 'its server is not reached' : 'its server is lost';
+      this.#log.warn({ bdev, reason: message }, words);
+      this.#parts.events.emit({ type, bdev, message });
+    }
+  }
+
   // --- files ------------------------------------------------------------------------------------------------------
 
   /** Tells of it for each bdev on the file. */
@@ -161,6 +178,17 @@ export class BdevChanges {
       bdev,
       closing.then(() => {}),
     );
+  }
+
+  /** Flushes of an NBD bdev may succeed again. */
+  reopenNbd(name: string): Promise<void> {
+    return this.#run(this.#bdevOf(name, 'nbd'), (bdev) => {
+      if (bdev instanceof NbdBdev) {
+        bdev.reopen();
+        this.#log.info({ bdev: bdev.name }, 'bdev reopened');
+        this.#parts.events.emit({ type: 'bdev-reopened', bdev: bdev.name });
+      }
+    });
   }
 
   /** To reactors and guests it is the namespace anew. */

@@ -1,13 +1,14 @@
 /** The bdevs of the target: how they come to be, and their indices. Who has which name and uses which is in the model. Owned by main. */
 import type { BdevIdentity, Disk } from '../bdev/disk.ts';
 import { FileBdev, type FileContext } from '../bdev/file.ts';
-import type { BdevKind, BdevParams } from '../bdev/kind.ts';
+import type { BdevKind, BdevParams, NoticeSink } from '../bdev/kind.ts';
+import { makingMethod } from '../bdev/kind-rules.ts';
 import { MAX_BDEVS } from '../limits.ts';
 import { ErrnoError } from '../util/errors.ts';
 import { randomUuid, uuidFromName } from '../util/uuid.ts';
 import { planOfBdev } from './bdev-plan.ts';
 import { Making } from './making.ts';
-import { nameOf, uuidOfFile } from './model/bdevs.ts';
+import { nameOf, uuidOf } from './model/bdevs.ts';
 import type { Model } from './model/model.ts';
 
 interface Waiter {
@@ -18,6 +19,7 @@ interface Waiter {
 export class Bdevs {
   readonly #files: FileContext;
   readonly #model: Model;
+  readonly #notice: NoticeSink;
   /** In the order of creation. */
   readonly #byName = new Map<string, Disk>();
   readonly #indices = new Set<number>();
@@ -26,8 +28,9 @@ export class Bdevs {
   readonly #leaving = new Set<Disk>();
   readonly #waiters = new Set<Waiter>();
 
-  constructor(files: FileContext, model: Model) {
+  constructor(files: FileContext, model: Model, notice: NoticeSink) {
     this.#files = files;
+    this.#notice = notice;
     this.#model = model;
   }
 
@@ -59,7 +62,7 @@ export class Bdevs {
    */
   async create(kind: BdevKind, params: BdevParams): Promise<Disk> {
     const base = kind.base === undefined ? undefined : this.get(String(params[kind.base]));
-    const given = nameOf(`bdev_${kind.name}_create`, params, base?.name);
+    const given = nameOf(makingMethod(kind), params, base?.name);
     const name = given ?? this.#model.names.nextMalloc();
     if (base !== undefined) {
       this.#checkStays(base);
@@ -76,7 +79,7 @@ export class Bdevs {
     };
     let made: Disk | Promise<Disk>;
     try {
-      made = kind.create(identity, params, { files: this.#files, base });
+      made = kind.create(identity, params, { files: this.#files, base, notice: this.#notice });
     } catch (error) {
       this.#indices.delete(identity.index);
       this.#model.names.release(identity.name);
@@ -109,14 +112,14 @@ export class Bdevs {
     }
   }
 
-  #uuid({ uuid, filename }: BdevParams, name: string, base: Disk | undefined): string {
-    if (typeof uuid === 'string') {
-      return uuid.toLowerCase();
+  #uuid(params: BdevParams, name: string, base: Disk | undefined): string {
+    if (typeof params.uuid === 'string') {
+      return params.uuid.toLowerCase();
     }
-    if (typeof filename === 'string') {
-      return uuidOfFile(filename, name, (wanted) => !this.#model.names.isHeld(wanted));
-    }
-    return base === undefined ? randomUuid() : uuidFromName(`${base.uuid}\0${name}`);
+    return (
+      uuidOf(params, name, (wanted) => !this.#model.names.isHeld(wanted)) ??
+      (base === undefined ? randomUuid() : uuidFromName(`${base.uuid}\0${name}`))
+    );
   }
 
   /** See `Model.checkFile`. A bdev that cannot stay is closed. */

@@ -45,7 +45,12 @@ export type NewEvent =
       readonly nqn: string;
       readonly socket: string;
     }
-  | { readonly type: 'bdev-created' | 'bdev-deleted' | 'bdev-reopened'; readonly bdev: string }
+  | {
+      readonly type: 'bdev-created' | 'bdev-deleted' | 'bdev-reopened' | 'bdev-connected';
+      readonly bdev: string;
+    }
+  /** The server of a bdev is not reached any more; `bdev-connected` when it is again. */
+  | { readonly type: 'bdev-disconnected'; readonly bdev: string; readonly message: string }
   /** What was written to the bdev's file may be gone: no Flush succeeds until it is reopened. */
   | { readonly type: 'write-back-failed'; readonly bdev: string; readonly message: string }
   /** A completion queue and its submission queues go on at another reactor. */
@@ -89,6 +94,8 @@ export const EVENT_TYPES = [
   'bdev-created',
   'bdev-deleted',
   'bdev-reopened',
+  'bdev-disconnected',
+  'bdev-connected',
   'write-back-failed',
   'queue-moved',
   'reactor-lost',

@@ -84,7 +84,7 @@ export class Target {
     this.reportFolder = reportFolder;
     const { failedFiles, uncorrectableFiles: uncorrectable, model } = this;
     const files = { reactors: reactors.count, failed: failedFiles, uncorrectable };
-    this.bdevs = new Bdevs(files, model);
+    this.bdevs = new Bdevs(files, model, (notice) => this.#bdevChanges.notice(notice));
     this.events = new TargetEvents(log);
     const parts: Parts = {
       model,
@@ -201,6 +201,11 @@ export class Target {
    */
   reopen(name: string, module: 'aio' | 'uring'): Promise<void> {
     return this.#bdevChanges.reopen(name, module);
+  }
+
+  /** Has flushes of an NBD bdev succeed again whose server may have lost data. Rejects with ENODEV. */
+  reopenNbd(name: string): Promise<void> {
+    return this.#bdevChanges.reopenNbd(name);
   }
 
   /**

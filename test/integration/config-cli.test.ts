@@ -184,7 +184,7 @@ t.test('convert: refused', async (t) => {
   t.strictSame(await doorbell(['config', 'convert', file]), {
     code: 1,
     stdout: '',
-    stderr: `${file}:1:9: disks[0]: a disk has exactly one of 'file', 'ram' and 'null'\ndoorbell: not converted\n`,
+    stderr: `${file}:1:9: disks[0]: a disk has exactly one of 'file', 'ram', 'null' and 'nbd'\ndoorbell: not converted\n`,
   });
   writeFileSync(file, 'disks: [a]\n');
   const nowhere = join(folder, 'no', 'where');

@@ -5,7 +5,7 @@ import type { BackendDescriptor } from '../../src/bdev/bdev.ts';
 import type { BackendContext } from '../../src/bdev/context.ts';
 import { type BdevIdentity, Disk } from '../../src/bdev/disk.ts';
 import type { BdevKind } from '../../src/bdev/kind.ts';
-import { kindMadeBy } from '../../src/bdev/kind-rules.ts';
+import { deletingMethod, deletionOf, kindMadeBy, makingMethod } from '../../src/bdev/kind-rules.ts';
 import { BDEV_KINDS, bdevKind, registerBdevKind } from '../../src/bdev/kinds.ts';
 import { ALL_OPS } from '../../src/bdev/op.ts';
 import { openBackend, registerBackend } from '../../src/bdev/open.ts';
@@ -110,11 +110,13 @@ t.test('names are used once', async (t) => {
 });
 
 t.test('each kind keeps parameters that it has', async (t) => {
-  for (const { name, parameters, kept } of BDEV_KINDS) {
+  for (const kind of BDEV_KINDS) {
+    const { name, parameters, kept } = kind;
     const { properties } = parameters(SCHEMA_KIT);
     for (const key of Object.keys(kept)) {
       t.ok(Object.hasOwn(properties, key), `${name}: ${key}`);
     }
-    t.equal(kindMadeBy(`bdev_${name}_create`)?.name, name);
+    t.equal(kindMadeBy(makingMethod(kind))?.name, name);
+    t.equal(deletionOf(makingMethod(kind)), deletingMethod(kind));
   }
 });

@@ -61,6 +61,15 @@ const disk = fc.oneof(
   }),
   fc.record({ ...common, ram: size }),
   fc.record({ ...common, null: size }),
+  fc.record({
+    ...common,
+    nbd: fc.constantFrom('nbd://h/x', 'nbd+unix:///?socket=/s'),
+    readonly: maybe(fc.boolean()),
+    timeout: maybe(fc.constantFrom(0, 25, 60)),
+    'reconnect-delay': maybe(fc.constantFrom(1, 5)),
+    'open-timeout': maybe(fc.constantFrom(0, 9)),
+    'on-reconnect': maybe(fc.constantFrom('fua', 'trust', 'fail-flush')),
+  }),
 );
 const vm = fc.record({
   disks: fc

@@ -185,13 +185,24 @@ t.test('what is said about mistakes', async (t) => {
     ['disks:\n- file: a\n  size: 20X', '3:3: disks[0].size: must be a size like 20G'],
     ['disks:\n- file: a\n  size: 12', /^3:3: disks\[0\]\.size: '12' is not a size/],
     ['disks: [{ file: a, size: 4097, block-size: 4096 }]', /multiple of the 4096 bytes/],
-    ['disks: [{}]', "1:9: disks[0]: a disk has exactly one of 'file', 'ram' and 'null'"],
+    ['disks: [{}]', "1:9: disks[0]: a disk has exactly one of 'file', 'ram', 'null' and 'nbd'"],
     ['disks: [{ ram: 1M, file: a }]', /exactly one/],
     [
       'disks: [{ ram: 1M, direct: true }]',
       "1:20: disks[0].direct: only a disk with a 'file' has 'direct'",
     ],
-    ['disks: [7]', "1:9: disks[0]: must be a path, or a mapping with 'file', 'ram' or 'null'"],
+    [
+      'disks: [{ ram: 1G, timeout: 3 }]',
+      "1:20: disks[0].timeout: only a disk with 'nbd' has 'timeout'",
+    ],
+    [
+      'disks: [{ nbd: http://h }]',
+      '1:11: disks[0].nbd: must be the address of an export, nbd://… or nbd+unix://…',
+    ],
+    [
+      'disks: [7]',
+      "1:9: disks[0]: must be a path, or a mapping with 'file', 'ram', 'null' or 'nbd'",
+    ],
     ['disks: [{ file: a, readonly: yes }]', '1:20: disks[0].readonly: must be true or false'],
     ['disks: [{ file: a, block-size: 1024 }]', /block-size: must be 512 or 4096/],
     ['disks: [{ file: a, uuid: 1 }]', /uuid: must be a UUID/],

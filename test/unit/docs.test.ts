@@ -236,6 +236,7 @@ for (const name of readdirSync(at('bench')).filter((file) => file.endsWith('.ts'
 const FOREIGN = [
   '--build-from-source',
   '--memory',
+  '--shared',
   ...['--kernel', 'docs/interop/vfio-user.rst'],
   ...['bdev_error_resume_pending', '--server'],
   ...['bdev_get_histogram_borders', 'bdev_set_qd_sampling_period', 'thread_set_cpumask'],

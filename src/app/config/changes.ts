@@ -1,5 +1,6 @@
 /** The method calls that make one plan of another. What is the same in both is not touched. */
 import { isDeepStrictEqual } from 'node:util';
+import { deletionOf } from '../../bdev/kind-rules.ts';
 import type { ConfigCall } from '../../target/model/plan.ts';
 import {
   addNamespaceCall,
@@ -52,7 +53,7 @@ export function planChanges(
   }
   for (const { name, create } of [...current.bdevs.values()].reverse()) {
     if (!kept(name)) {
-      going.push({ method: create.replace(/_create$/, '_delete'), params: { name } });
+      going.push({ method: deletionOf(create), params: { name } });
     }
   }
   if (wanted.maxSubsystems !== undefined && wanted.maxSubsystems !== current.maxSubsystems) {

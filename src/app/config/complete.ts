@@ -40,7 +40,7 @@ function completeBdev(
   current: BdevPlan | undefined,
   blockSizes: BlockSizes,
 ): BdevPlan {
-  const { filename, block_size, uuid, ...rest } = bdev.params;
+  const { filename, uri, block_size, uuid, ...rest } = bdev.params;
   const base = below.get(baseOf(bdev) ?? '');
   const defaultUuid = () =>
     base === undefined
@@ -49,12 +49,21 @@ function completeBdev(
   const params = {
     ...rest,
     ...(filename !== undefined && { filename }),
-    ...(base === undefined && {
-      block_size: block_size ?? blockSizes.get(String(filename)) ?? 512,
-    }),
+    ...(uri !== undefined && { uri, ...blockSizeOfServer(bdev, current) }),
+    ...(base === undefined &&
+      uri === undefined && {
+        block_size: block_size ?? blockSizes.get(String(filename)) ?? 512,
+      }),
     uuid: uuid ?? defaultUuid(),
   };
   return { ...bdev, params };
+}
+
+/** What is not said is what the server wants, which is known of a bdev that runs. */
+function blockSizeOfServer({ params }: BdevPlan, current: BdevPlan | undefined) {
+  const known = current?.params.uri === params.uri ? current?.params.block_size : undefined;
+  const block_size = params.block_size ?? known;
+  return block_size === undefined ? {} : { block_size };
 }
 
 /**

@@ -29,11 +29,12 @@ function familiesOf(plans: readonly Plan[]): Families {
   const families = new Families();
   for (const { bdevs, subsystems } of plans) {
     for (const bdev of bdevs.values()) {
-      const { filename, uuid } = bdev.params;
+      const { filename, uri, uuid } = bdev.params;
       const base = baseOf(bdev);
       const shared = [
         ...(base === undefined ? [] : [bdevKey(base)]),
         ...(filename === undefined ? [] : [`file ${filename}`]),
+        ...(uri === undefined ? [] : [`uri ${uri}`]),
         ...(uuid === undefined ? [] : [`uuid ${uuid}`]),
       ];
       for (const key of shared) {

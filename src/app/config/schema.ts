@@ -1,6 +1,7 @@
 /** The short form of a configuration file, as a schema: what checks it, what types it, and (config/schema.json) what editors complete. */
 import { type Static, type TSchema, Type } from 'typebox';
 import { BLOCK_SIZES } from '../../bdev/disk.ts';
+import { ON_RECONNECT } from '../../bdev/nbd/descriptor.ts';
 import { MAX_NAMESPACES, MAX_REACTORS } from '../../limits.ts';
 import { MAX_LISTENERS } from '../../target/model/subsystem.ts';
 import { UUID_PATTERN } from '../../util/uuid.ts';
@@ -64,9 +65,36 @@ export const Disk = Type.Object(
     null: Optional(
       Size('a disk of this size that keeps nothing, for measuring, instead of a file'),
     ),
+    nbd: Optional(
+      text(
+        'an export of an NBD server instead of a file: nbd://HOST[:PORT]/[EXPORT] or nbd+unix:///[EXPORT]?socket=PATH',
+        '^nbd(\\+unix)?://',
+        'the address of an export, nbd://… or nbd+unix://…',
+      ),
+    ),
+    timeout: Optional(
+      count(
+        's that a command waits for the NBD server, or for a connection to it, before it fails; 0: for ever; default: 25',
+        0,
+        3600,
+      ),
+    ),
+    'reconnect-delay': Optional(
+      count('s between two attempts to reach the NBD server again, at most; default: 1', 1, 3600),
+    ),
+    'open-timeout': Optional(
+      count('s that an NBD server is waited for that is not there; default: 0', 0, 3600),
+    ),
+    'on-reconnect': Optional(
+      Type.Enum(ON_RECONNECT, {
+        description:
+          'what is made of an NBD server that was lost while it had data that was not flushed; default: fail-flush',
+        expected: ON_RECONNECT.join(' or '),
+      }),
+    ),
     name: Optional(
       text(
-        'of the bdev; default: VM/FILE, VM/ram1, VM/null1, …',
+        'of the bdev; default: VM/FILE, VM/ram1, VM/null1, VM/nbd1, …',
         '^[^\\u0000-\\u001f\\u007f]{1,200}$',
         '1 to 200 characters without control characters',
       ),
@@ -93,7 +121,7 @@ export const Disk = Type.Object(
     ),
     qos: Optional(Limits),
   },
-  { ...closed, expected: "a path, or a mapping with 'file', 'ram' or 'null'" },
+  { ...closed, expected: "a path, or a mapping with 'file', 'ram', 'null' or 'nbd'" },
 );
 
 const vm = (disk: TSchema) => ({

@@ -57,6 +57,17 @@ export function compileShort(
   return new Compiler(source, problems).compile(form, socketFolder);
 }
 
+/** What only a disk with `nbd` has, as the parameters of its method with other dashes. */
+export const NBD_KEYS = ['timeout', 'reconnect-delay', 'open-timeout', 'on-reconnect'] as const;
+
+/** What a disk is that has no file; also in the name that it gets. */
+export function kindWithoutFile({ ram, nbd }: ShortDisk): 'ram' | 'null' | 'nbd' {
+  if (nbd !== undefined) {
+    return 'nbd';
+  }
+  return ram === undefined ? 'null' : 'ram';
+}
+
 class Compiler {
   readonly #source: Source;
   readonly #problems: Problem[];
@@ -145,10 +156,11 @@ class Compiler {
 
   /** Names for the bdevs of a VM: stable when others come and go. */
   #names(vm: string, disks: readonly ShortDisk[], path: Path): string[] {
-    const counts = { ram: 0, null: 0 };
+    const counts = { ram: 0, null: 0, nbd: 0 };
     const names: string[] = [];
-    for (const [i, { name, file, ram }] of disks.entries()) {
-      const kind = ram === undefined ? 'null' : 'ram';
+    for (const [i, disk] of disks.entries()) {
+      const { name, file } = disk;
+      const kind = kindWithoutFile(disk);
       const chosen =
         name ?? `${vm}/${file === undefined ? `${kind}${++counts[kind]}` : basename(file)}`;
       if (names.includes(chosen)) {
@@ -161,14 +173,15 @@ class Compiler {
   }
 
   #bdev(nqn: string, name: string, disk: ShortDisk, path: Path): void {
-    const { file, size, ram, null: discarding, uuid, qos } = disk;
-    const kinds = [file, ram, discarding].filter((kind) => kind !== undefined);
+    const { file, size, ram, null: discarding, nbd, uuid, qos } = disk;
+    const kinds = [file, ram, discarding, nbd].filter((kind) => kind !== undefined);
     const place = this.#source.place(path);
     if (kinds.length !== 1) {
-      this.#problem(path, "a disk has exactly one of 'file', 'ram' and 'null'");
+      this.#problem(path, "a disk has exactly one of 'file', 'ram', 'null' and 'nbd'");
       this.#calls.push({ method: '', params: { name }, place, isBroken: true });
       return;
     }
+    this.#misplaced(disk, path);
     const block_size = disk['block-size'];
     if (file !== undefined) {
       this.#call(path, 'bdev_uring_create', {
@@ -183,13 +196,22 @@ class Compiler {
         const bytes = this.#size(size, block_size ?? 512, [...path, 'size']);
         this.#sizes.set(name, { bytes, place: this.#source.place([...path, 'size']) });
       }
+    } else if (nbd !== undefined) {
+      this.#call(path, 'bdev_nbd_connect', {
+        name,
+        uri: nbd,
+        ...(block_size !== undefined && { block_size }),
+        readonly: disk.readonly ?? false,
+        ...Object.fromEntries(
+          NBD_KEYS.filter((key) => disk[key] !== undefined).map((key) => [
+            key.replace('-', '_'),
+            disk[key],
+          ]),
+        ),
+        ...(uuid !== undefined && { uuid }),
+      });
     } else {
       const kind = ram === undefined ? 'null' : 'ram';
-      for (const key of ['size', 'direct', 'readonly'] as const) {
-        if (disk[key] !== undefined) {
-          this.#problem([...path, key], `only a disk with a 'file' has '${key}'`);
-        }
-      }
       const bytes = this.#size(ram ?? discarding ?? 0, block_size ?? 512, [...path, kind]);
       this.#call(path, `bdev_${kind === 'ram' ? 'malloc' : 'null'}_create`, {
         name,
@@ -206,6 +228,23 @@ class Compiler {
         r_mbytes_per_sec: qos['read-mbps'] ?? 0,
         w_mbytes_per_sec: qos['write-mbps'] ?? 0,
       });
+    }
+  }
+
+  /** Keys that have a meaning only beside others. */
+  #misplaced(disk: ShortDisk, path: Path): void {
+    const allowed = {
+      file: ['size', 'direct', 'readonly'],
+      nbd: ['readonly', ...NBD_KEYS],
+      ram: [],
+      null: [],
+    }[disk.file === undefined ? kindWithoutFile(disk) : 'file'] as readonly string[];
+    for (const key of ['size', 'direct', 'readonly', ...NBD_KEYS] as const) {
+      if (disk[key] !== undefined && !allowed.includes(key)) {
+        const where = key === 'size' || key === 'direct' ? "a 'file'" : "'nbd'";
+        const also = key === 'readonly' ? "a 'file' or 'nbd'" : where;
+        this.#problem([...path, key], `only a disk with ${also} has '${key}'`);
+      }
     }
   }
 

@@ -5,6 +5,7 @@
  */
 import { basename } from 'node:path';
 import { fileIdentity } from '../../bdev/file.ts';
+import { withoutDefaults } from '../../target/model/bdevs.ts';
 import { DEFAULT_MAX_SUBSYSTEMS } from '../../target/model/model.ts';
 import {
   type BdevPlan,
@@ -24,14 +25,23 @@ import { type Part, placeKey } from './fold.ts';
 import type { LoadedConfig } from './load.ts';
 import type { Place, Problem } from './problem.ts';
 import type { ShortDisk, ShortForm, ShortVm } from './schema.ts';
-import { defaultSerial, defaultUuid, NQN_PREFIX, nqnOfOnly, ONLY_VM } from './short.ts';
+import {
+  defaultSerial,
+  defaultUuid,
+  kindWithoutFile,
+  NBD_KEYS,
+  NQN_PREFIX,
+  nqnOfOnly,
+  ONLY_VM,
+} from './short.ts';
 
 /** What keeps its data where. */
-const KINDS: Readonly<Record<string, 'file' | 'ram' | 'null'>> = {
+const KINDS: Readonly<Record<string, 'file' | 'ram' | 'null' | 'nbd'>> = {
   bdev_aio_create: 'file',
   bdev_uring_create: 'file',
   bdev_malloc_create: 'ram',
   bdev_null_create: 'null',
+  bdev_nbd_connect: 'nbd',
 };
 
 const LIMITS = {
@@ -202,6 +212,15 @@ class Shortener {
       ...this.#identifiers(nqn, bdev, namespace),
       ...limitsOf(bdev),
     };
+    if (kind === 'nbd') {
+      return {
+        nbd: String(bdev.params.uri),
+        ...(readonly === true && { readonly }),
+        ...this.#nbdKeys(bdev),
+        ...common,
+        ...(block_size !== undefined && { 'block-size': block_size as 512 | 4096 }),
+      };
+    }
     return kind === 'file'
       ? {
           file: String(filename),
@@ -212,13 +231,24 @@ class Shortener {
       : { [kind]: sizeText(bytes), ...common };
   }
 
+  #nbdKeys(bdev: BdevPlan): Partial<ShortDisk> {
+    const given = withoutDefaults(bdev);
+    return Object.fromEntries(
+      NBD_KEYS.map((key) => [key, given[key.replace('-', '_')]] as const).filter(
+        ([, value]) => value !== undefined,
+      ),
+    );
+  }
+
   #identifiers(nqn: string, bdev: BdevPlan, namespace: NamespacePlan): Partial<ShortDisk> {
-    const { uuid: bdevUuid, filename } = bdev.params;
+    const { uuid: bdevUuid, filename, uri } = bdev.params;
     const { uuid = bdevUuid, nguid, eui64 } = namespace;
     const usual =
       typeof filename === 'string'
         ? uuidFromName(fileIdentity(filename))
-        : defaultUuid(nqn, bdev.name);
+        : typeof uri === 'string'
+          ? uuidFromName(uri)
+          : defaultUuid(nqn, bdev.name);
     if (bdevUuid !== undefined && uuid !== bdevUuid) {
       const what = `the UUID ${bdevUuid} of bdev '${bdev.name}': it gets that of its namespace`;
       this.#lose('bdev', bdev.name, what);
@@ -260,9 +290,9 @@ function withoutUsualNsids(disks: readonly ShortDisk[]): readonly ShortDisk[] {
 
 /** Without the names that the disks have if none is given. */
 function withoutUsualNames(vm: string, disks: readonly ShortDisk[]): ShortDisk[] {
-  const counts = { ram: 0, null: 0 };
+  const counts = { ram: 0, null: 0, nbd: 0 };
   return disks.map(({ name, ...disk }) => {
-    const kind = disk.ram === undefined ? 'null' : 'ram';
+    const kind = kindWithoutFile(disk);
     const usual = disk.file === undefined ? `${kind}${counts[kind] + 1}` : basename(disk.file);
     if (name !== undefined && name !== `${vm}/${usual}`) {
       return { ...disk, name };

@@ -4,7 +4,7 @@
  */
 import { Detached } from '../backend.ts';
 import { changesBlocks, isRanged, Op } from '../op.ts';
-import type { Result } from '../result.ts';
+import { Result } from '../result.ts';
 import type { BdevChannel, BdevChannels } from './channel.ts';
 import { type Drain, MAX_DRAINS, type Scope } from './drain.ts';
 import type { Owner, RequestQueue } from './owner.ts';
@@ -113,6 +113,14 @@ export class Flight {
     const leaves = scopes.find(({ detaches }) => detaches);
     if (queue !== undefined && leaves !== undefined) {
       this.#detach(slot, queue, share, leaves.result);
+    }
+  }
+
+  /** Its backend has no answer for too long: whoever asked is told that the way is lost, and the request goes on alone. */
+  giveUp(slot: number, share: Share): void {
+    const queue = this.#slots.queue[slot];
+    if (queue !== undefined && this.#detach(slot, queue, share, Result.PATH_LOST)) {
+      share.counters.failBackend();
     }
   }
 

@@ -5,7 +5,7 @@
  *
  * Hot: `submit` and `finish`. Nothing there allocates per request.
  */
-import { PENDING } from '../backend.ts';
+import { GIVEN_UP, PENDING } from '../backend.ts';
 import type { BackendContext } from '../context.ts';
 import { isRanged, Op } from '../op.ts';
 import { Result } from '../result.ts';
@@ -202,7 +202,9 @@ export class Requests {
     if (result === PENDING) {
       // It goes on; a delay bdev may hold a failed one back.
       this.#failures.look(share, op, result);
-      if (slots.marks[slot] !== 0 || queue === undefined) {
+      if (reported === GIVEN_UP) {
+        this.flight.giveUp(slot, share);
+      } else if (slots.marks[slot] !== 0 || queue === undefined) {
         this.flight.hurryOn(slot, share);
       }
       return;

@@ -287,7 +287,12 @@ const fitEnd = (text: string, width: number): string =>
   text.length <= width ? text : `..${text.slice(text.length - Math.max(0, width - 2))}`;
 
 /** Events that need somebody. */
-const BAD: ReadonlySet<string> = new Set(['error', 'reactor-lost', 'write-back-failed']);
+const BAD: ReadonlySet<string> = new Set([
+  'error',
+  'reactor-lost',
+  'write-back-failed',
+  'bdev-disconnected',
+]);
 
 /** An event as one line. */
 export function eventLine(event: TargetEvent, style: Style): string {

@@ -12,7 +12,7 @@ import { clock, shortNqn } from './format.js';
 const SHOWN = 100;
 
 /** Events that need somebody. @type {ReadonlySet<TargetEvent['type']>} */
-const BAD = new Set(['error', 'reactor-lost', 'write-back-failed']);
+const BAD = new Set(['error', 'reactor-lost', 'write-back-failed', 'bdev-disconnected']);
 
 /** @param {TargetEvent} event @returns {string} a sentence */
 function describe(event) {
@@ -49,6 +49,10 @@ function describe(event) {
       return `Disk ${event.bdev} deleted`;
     case 'bdev-reopened':
       return `Disk ${event.bdev} reopened`;
+    case 'bdev-connected':
+      return `Disk ${event.bdev} is connected again`;
+    case 'bdev-disconnected':
+      return `Disk ${event.bdev} has lost its server: ${event.message}`;
     case 'write-back-failed':
       return `Disk ${event.bdev}: ${event.message}`;
     case 'queue-moved':

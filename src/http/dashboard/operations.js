@@ -141,7 +141,7 @@ export async function deleteVm(nqn) {
 
 /** @param {{ name: string, module: string }} bdev */
 export async function deleteDisk({ name, module }) {
-  await call(`bdev_${module}_delete`, { name });
+  await call(module === 'nbd' ? 'bdev_nbd_disconnect' : `bdev_${module}_delete`, { name });
 }
 
 /** @param {string} name @param {string} size */

@@ -35,6 +35,8 @@ export const EVENT_TYPES = /** @type {const} */ ([
   'bdev-created',
   'bdev-deleted',
   'bdev-reopened',
+  'bdev-disconnected',
+  'bdev-connected',
   'write-back-failed',
   'queue-moved',
   'reactor-lost',

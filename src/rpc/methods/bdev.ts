@@ -117,6 +117,17 @@ export function bdevMethods(target: Target) {
     rescan('uring'),
     reopen('uring'),
     method({
+      name: 'bdev_nbd_reopen',
+      summary:
+        'Has flushes succeed again after a server was lost that may have forgotten what it had acknowledged: what was lost is gone for good.',
+      params: Name,
+      result: DONE,
+      call: async ({ name }) => {
+        await target.reopenNbd(name);
+        return true;
+      },
+    }),
+    method({
       name: 'bdev_null_resize',
       summary:
         'Changes the size; guests that use it are told. -16 if it is in use and would shrink.',

@@ -1,6 +1,7 @@
 /** The methods that make and delete bdevs: two for each kind there is. */
 import { type TBoolean, type TObject, type TString, Type } from 'typebox';
 import type { BdevKind, BdevParams } from '../../bdev/kind.ts';
+import { deletingMethod, makingMethod } from '../../bdev/kind-rules.ts';
 import { BDEV_KINDS } from '../../bdev/kinds.ts';
 import type { Target } from '../../target/target.ts';
 import { DONE, SCHEMA_KIT, Text } from '../../util/schema.ts';
@@ -9,15 +10,22 @@ import { type DeclaredMethod, method, type RpcMethod } from '../dispatcher.ts';
 const NAME = Type.Object({ name: Text('name or UUID of the bdev') });
 const NEW_NAME = Type.String({ description: 'name of the new bdev' });
 
+/** What one of a kind's two methods is called. */
+type Verb<K, I extends 0 | 1, Otherwise extends string> = K extends {
+  readonly verbs: readonly [string, string];
+}
+  ? K['verbs'][I]
+  : Otherwise;
+
 /** Each kind's methods with the types that its schema gives them. */
 type KindMethods<K> = K extends BdevKind
   ?
       | DeclaredMethod<
-          `bdev_${K['name']}_create`,
+          `bdev_${K['name']}_${Verb<K, 0, 'create'>}`,
           ReturnType<K['parameters']>,
           K extends { readonly answersTrue: true } ? TBoolean : TString
         >
-      | DeclaredMethod<`bdev_${K['name']}_delete`, typeof NAME, typeof DONE>
+      | DeclaredMethod<`bdev_${K['name']}_${Verb<K, 1, 'delete'>}`, typeof NAME, typeof DONE>
   : never;
 
 export function kindMethods(target: Target): KindMethods<(typeof BDEV_KINDS)[number]>[] {
@@ -31,7 +39,7 @@ function methodsOf(target: Target, kind: BdevKind): RpcMethod[] {
   const params: TObject = parameters(SCHEMA_KIT);
   return [
     method({
-      name: `bdev_${name}_create`,
+      name: makingMethod(kind),
       summary,
       params,
       result: answersTrue ? DONE : NEW_NAME,
@@ -42,7 +50,7 @@ function methodsOf(target: Target, kind: BdevKind): RpcMethod[] {
       },
     }),
     method({
-      name: `bdev_${name}_delete`,
+      name: deletingMethod(kind),
       summary: ['Deletes the bdev, after its namespace if it is one.', deletion].join(' ').trim(),
       params: NAME,
       result: DONE,

@@ -52,13 +52,19 @@ export function withoutDefaults({ create, params }: BdevPlan): Params {
   );
 }
 
-/** The UUID of a bdev on a file: that of the file's path; or, if another bdev has that, of the path and its name. */
-export function uuidOfFile(
-  filename: string,
+/**
+ * The UUID of a bdev on a file, or on what a URI names: that of the file's path, or of the URI; or, if another bdev has that, of it and the name.
+ * Undefined for others.
+ */
+export function uuidOf(
+  { filename, uri }: Params,
   name: string,
   isFree: (uuid: string) => boolean,
-): string {
-  const path = resolve(filename);
-  const uuid = uuidFromName(path);
-  return isFree(uuid) ? uuid : uuidFromName(`${path}\0${name}`);
+): string | undefined {
+  const where = typeof filename === 'string' ? resolve(filename) : uri;
+  if (typeof where !== 'string') {
+    return undefined;
+  }
+  const uuid = uuidFromName(where);
+  return isFree(uuid) ? uuid : uuidFromName(`${where}\0${name}`);
 }

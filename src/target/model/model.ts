@@ -6,7 +6,7 @@
 import { ErrnoError, FailedError, InvalidError } from '../../util/errors.ts';
 import { checkSocketPath } from '../../util/socket-path.ts';
 import { DISCOVERY_NQN } from '../nqn.ts';
-import { nameOf, planBdev, uuidOfFile, withBase } from './bdevs.ts';
+import { nameOf, planBdev, uuidOf, withBase } from './bdevs.ts';
 import { Claims } from './claims.ts';
 import { BdevNames } from './names.ts';
 import {
@@ -62,10 +62,7 @@ export class Model {
     }
     const bdev = planBdev(create, name, withBase(given, base));
     const { filename, uuid = undefined } = bdev.params;
-    const known =
-      typeof filename === 'string' && uuid === undefined
-        ? uuidOfFile(filename, name, (wanted) => !this.names.isHeld(wanted))
-        : uuid;
+    const known = uuid ?? uuidOf(bdev.params, name, (wanted) => !this.names.isHeld(wanted));
     const file = typeof filename === 'string' ? filename : undefined;
     // First the name, as where a file is opened in between.
     this.names.hold(name, known);
