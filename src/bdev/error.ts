@@ -3,7 +3,6 @@
  * (`injections.ts`). For trying out what a guest makes of a bad disk.
  */
 import type { CopyBatch } from '../io/copies.ts';
-import type { Ring } from '../io/ring.ts';
 import type { Timers } from '../io/timers.ts';
 import { MAX_INFLIGHT } from '../limits.ts';
 import type { HostRanges } from '../memory/host-ranges.ts';
@@ -16,11 +15,13 @@ import { protocolResult, Result } from './result.ts';
 
 /** Until a command that found no memory is tried again. Microseconds. */
 const RETRY_US = 100;
+/** How often it is looked whether pending commands may go on. Microseconds. */
+const LOOK_US = 10_000;
 
 const State = {
   NONE: 0,
   BELOW: 1,
-  /** It completes when what it needs goes. */
+  /** It is pending: until it may go on, or what it needs goes. */
   HELD: 2,
   /** Its timer runs. */
   WAITS: 3,
@@ -34,7 +35,6 @@ export class ErrorBackend implements Backend {
   readonly operations = ALL_OPS;
   readonly #injections: Injections;
   readonly #base: Backend;
-  readonly #ring: Ring;
   readonly #copies: CopyBatch;
   readonly #request: Request;
   readonly #context: BackendContext;
@@ -44,6 +44,8 @@ export class ErrorBackend implements Backend {
   #inflight = 0;
   // By slot.
   readonly #state = new Uint8Array(MAX_INFLIGHT);
+  /** `injections.resumed` when the command became pending. */
+  readonly #heldAt = new Int32Array(MAX_INFLIGHT);
   /** Host address of the byte to be changed when a read is done, or 0; and the bits to invert. */
   readonly #corrupt = new Float64Array(MAX_INFLIGHT);
   readonly #invert = new Uint8Array(MAX_INFLIGHT);
@@ -54,7 +56,6 @@ export class ErrorBackend implements Backend {
   constructor(injections: SharedArrayBuffer, base: Backend, context: BackendContext) {
     this.#injections = new Injections(injections);
     this.#base = base;
-    this.#ring = context.ring;
     this.#copies = context.copies;
     this.#request = context.request;
     this.#context = context;
@@ -75,6 +76,8 @@ export class ErrorBackend implements Backend {
       case INJECTED_ERRORS.pending:
         this.#keep(op, slot);
         this.#state[slot] = State.HELD;
+        this.#heldAt[slot] = injections.resumed;
+        this.#timers.start(slot, LOOK_US);
         return PENDING;
       case INJECTED_ERRORS.nomem:
         this.#keep(op, slot);
@@ -104,6 +107,15 @@ export class ErrorBackend implements Backend {
 
   complete(slot: number, reported: number): number {
     switch (this.#state[slot]) {
+      case State.HELD: {
+        if (this.#injections.resumed === this.#heldAt[slot]) {
+          this.#timers.start(slot, LOOK_US);
+          return PENDING;
+        }
+        const result = this.#pass(this.#recall(slot), slot);
+        this.#copies.flush();
+        return result;
+      }
       case State.WAITS: {
         this.#state[slot] = State.NONE;
         const result = this.submit(this.#recall(slot), slot);
@@ -196,7 +208,7 @@ export class ErrorBackend implements Backend {
     switch (this.#state[slot]) {
       case State.HELD:
         this.#state[slot] = State.ABORTED;
-        this.#ring.prepareNop(slot);
+        this.#timers.cancel(slot);
         break;
       case State.WAITS:
         this.#state[slot] = ends ? State.ABORTED : State.GOES;

@@ -37,10 +37,12 @@ export interface Injection {
 const Word = { COUNT: 0, ERROR: 1, STATUS: 2, DEPTH: 3, OFFSET: 4, VALUE: 5 } as const;
 const WORDS = 8;
 const OPS = OPERATIONS.length;
+/** Behind the operations: how often what is pending was let go on. */
+const RESUMED = OPS * WORDS;
 const MOST = 2 ** 31 - 1;
 
 export function makeInjections(): SharedArrayBuffer {
-  return new SharedArrayBuffer(OPS * WORDS * Int32Array.BYTES_PER_ELEMENT);
+  return new SharedArrayBuffer((RESUMED + 1) * Int32Array.BYTES_PER_ELEMENT);
 }
 
 /** In place of what was to be injected into `op` before. By main. */
@@ -61,6 +63,11 @@ export function clearInjections(memory: SharedArrayBuffer): void {
   for (let op = 0; op < OPS; op++) {
     Atomics.store(words, op * WORDS + Word.COUNT, 0);
   }
+}
+
+/** Commands that are pending by now are carried out. By main. */
+export function resumePending(memory: SharedArrayBuffer): void {
+  Atomics.add(new Int32Array(memory), RESUMED, 1);
 }
 
 /** A reactor's view. */
@@ -87,6 +94,11 @@ export class Injections {
       left = found;
     }
     return NO_ERROR;
+  }
+
+  /** Another number than it was: what was pending then goes on. */
+  get resumed(): number {
+    return Atomics.load(this.#words, RESUMED);
   }
 
   status(op: number): number {

@@ -13,7 +13,13 @@ import {
 } from './delay.ts';
 import { type BdevIdentity, Disk } from './disk.ts';
 import type { FailedFile } from './failed-files.ts';
-import { clearInjections, type Injection, inject, makeInjections } from './injections.ts';
+import {
+  clearInjections,
+  type Injection,
+  inject,
+  makeInjections,
+  resumePending,
+} from './injections.ts';
 import type { Op } from './op.ts';
 import type { UncorrectableRanges } from './uncorrectable-ranges.ts';
 
@@ -135,6 +141,11 @@ export class ErrorBdev extends WrapperDisk {
 
   clear(): void {
     clearInjections(this.#injections);
+  }
+
+  /** Commands that are pending are carried out. */
+  resumePending(): void {
+    resumePending(this.#injections);
   }
 
   get driverSpecific() {

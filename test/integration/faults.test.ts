@@ -501,3 +501,39 @@ t.test('a base of another size', async (t) => {
   t.equal((await client.namespaceGeometry(1)).lbas, (8 * MIB) / 512);
   t.equal(target.target.bdevs.get('slow').numBlocks, (8 * MIB) / 512);
 });
+
+for (const [where, make] of Object.entries(BASES)) {
+  t.test(`on ${where}: pending commands go on when told to, and only those`, async (t) => {
+    const { target, client, pair, buffer, prp1, run, outcome } = await start(t, async (target) => {
+      const base = await make(target);
+      await target.target.createError(base);
+      return `EE_${base}`;
+    });
+    buffer.fill(0x5a);
+    t.equal(await outcome(WRITE), '0/00');
+    const bdev = errorBdev(target);
+    bdev.inject(Op.READ, { ...ERROR, error: 'pending', count: 3 });
+    bdev.resumePending();
+    buffer.fill(0);
+    const reads = [run(READ), run(READ)];
+    let ended = 0;
+    for (const read of reads) {
+      read.then(() => {
+        ended += 1;
+      });
+    }
+    t.equal(code(await run(FLUSH)), '0/00', 'others go on');
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    t.equal(ended, 0, 'they wait, also if others before them were let go');
+    bdev.resumePending();
+    t.strictSame((await Promise.all(reads)).map(code), ['0/00', '0/00']);
+    t.ok(
+      buffer.every((byte) => byte === 0x5a),
+      'with their data',
+    );
+    const third = pair.execute({ opcode: READ, nsid: 1, prp1, cdw12: 7 });
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    await client.deleteQueuePair(1);
+    t.equal(code(await third), '0/07', 'a later one is pending anew, and ends with its queue');
+  });
+}

@@ -60,8 +60,8 @@ export function faultMethods(target: Target) {
         }),
         error_type: Type.Enum(ERROR_TYPES, {
           description:
-            'failure: an internal error; pending: they do not complete until the guest resets the controller, or their memory or ' +
-            'namespace is taken away, and then as aborted; corrupt_data: a byte is changed (never in the buffer of a write); ' +
+            'failure: an internal error; pending: they do not complete until bdev_error_resume_pending, or as aborted when the guest resets the controller, or their ' +
+            'memory or namespace is taken away; corrupt_data: a byte is changed (never in the buffer of a write); ' +
             'nomem: they are tried again after 100 µs; nvme_failure: nvme_sct and nvme_sc',
         }),
         num: Optional(Uint('how many commands; default: 1', U32_MAX)),
@@ -90,10 +90,7 @@ export function faultMethods(target: Target) {
         if (error_type === 'corrupt_data' && corrupt_value === 0) {
           throw new ErrnoError('EINVAL', 'corrupt_value must not be 0 for error_type corrupt_data');
         }
-        const bdev = target.bdevs.get(name);
-        if (!(bdev instanceof ErrorBdev)) {
-          throw new ErrnoError('ENODEV', `bdev '${name}' is no error bdev`);
-        }
+        const bdev = errorBdev(target, name);
         if (io_type === 'clear') {
           bdev.clear();
         }
@@ -110,5 +107,25 @@ export function faultMethods(target: Target) {
         return true;
       },
     }),
+    method({
+      name: 'bdev_error_resume_pending',
+      summary: 'Has the commands of an error bdev that are pending go on.',
+      params: Type.Object({ name: Text('the error bdev; -19 if there is none') }),
+      result: DONE,
+      examples: [{ params: { name: 'EE_Malloc0' }, result: true }],
+      call: ({ name }) => {
+        errorBdev(target, name).resumePending();
+        return true;
+      },
+    }),
   ];
+}
+
+/** Throws ENODEV. */
+function errorBdev(target: Target, name: string): ErrorBdev {
+  const bdev = target.bdevs.get(name);
+  if (!(bdev instanceof ErrorBdev)) {
+    throw new ErrnoError('ENODEV', `bdev '${name}' is no error bdev`);
+  }
+  return bdev;
 }
