@@ -18,10 +18,16 @@ export class Disks {
   readonly #sockets = new Map<string, string>();
   #count = 0;
 
-  /** `path`: where the file bdevs have their files, which are removed in the end. */
-  constructor(target: BenchTarget, path: string) {
+  readonly #foreign: boolean;
+
+  /**
+   * `path`: where the file bdevs have their files, which are removed in the end. `foreign`: the target knows only SPDK's methods, of which
+   * bdev_aio_create goes past the page cache.
+   */
+  constructor(target: BenchTarget, path: string, foreign = false) {
     this.#target = target;
     this.#path = path;
+    this.#foreign = foreign;
   }
 
   /** The file of the bdevs of a kind: what goes past the page cache has one of its own. */
@@ -73,7 +79,9 @@ export class Disks {
         const filename = this.file(kind);
         this.#make(filename);
         const block_size = direct ? DIRECT_BLOCK_SIZE : BLOCK_SIZE;
-        await rpc('bdev_uring_create', { name, filename, block_size, direct });
+        await (this.#foreign && direct
+          ? rpc('bdev_aio_create', { name, filename, block_size })
+          : rpc('bdev_uring_create', { name, filename, block_size, direct }));
         break;
       }
     }

@@ -74,41 +74,85 @@ export async function startTarget({
     process.off('exit', kill);
     rmSync(folder, { recursive: true, force: true });
   };
-  let startMs: number;
   try {
     await answering(child, () => rpc('spdk_get_version'));
-    startMs = performance.now() - start;
-    await rpc('nvmf_create_transport', {
-      trtype: 'VFIOUSER',
-      max_queue_depth: 4096,
-      max_io_size: 1024 * 1024,
-      ...transport,
-    });
+    const startMs = performance.now() - start;
+    await createTransport(rpc, transport);
+    return { pid: child.pid!, startMs, rpc, serve: server(rpc, folder), stop };
   } catch (error) {
     await stop();
     throw error;
   }
+}
+
+type Rpc = BenchTarget['rpc'];
+
+function createTransport(rpc: Rpc, transport: BenchTargetOptions['transport']): Promise<unknown> {
+  return rpc('nvmf_create_transport', {
+    trtype: 'VFIOUSER',
+    max_queue_depth: 4096,
+    max_io_size: 1024 * 1024,
+    ...transport,
+  });
+}
+
+/** `serve` of a target; the sockets are in folders in `folder`. */
+function server(rpc: Rpc, folder: string): BenchTarget['serve'] {
   let served = 0;
-  return {
-    pid: child.pid!,
-    startMs,
-    rpc,
-    async serve(...bdevs) {
-      served += 1;
-      const nqn = `nqn.2026-11.io.doorbell:bench${served}`;
-      const traddr = join(folder, String(served));
-      mkdirSync(traddr);
-      const max_namespaces = Math.max(32, bdevs.length);
-      await rpc('nvmf_create_subsystem', { nqn, allow_any_host: true, max_namespaces });
-      for (const bdev_name of bdevs) {
-        await rpc('nvmf_subsystem_add_ns', { nqn, namespace: { bdev_name } });
-      }
-      const listen_address = { trtype: 'VFIOUSER', traddr };
-      await rpc('nvmf_subsystem_add_listener', { nqn, listen_address });
-      return join(traddr, 'cntrl');
-    },
-    stop,
+  return async (...bdevs) => {
+    served += 1;
+    const nqn = `nqn.2026-11.io.doorbell:bench${served}`;
+    const traddr = join(folder, String(served));
+    mkdirSync(traddr);
+    const max_namespaces = Math.max(32, bdevs.length);
+    await rpc('nvmf_create_subsystem', { nqn, allow_any_host: true, max_namespaces });
+    for (const bdev_name of bdevs) {
+      await rpc('nvmf_subsystem_add_ns', { nqn, namespace: { bdev_name } });
+    }
+    const listen_address = { trtype: 'VFIOUSER', traddr };
+    await rpc('nvmf_subsystem_add_listener', { nqn, listen_address });
+    return join(traddr, 'cntrl');
   };
+}
+
+/**
+ * Starts another target, by a command of the shell, that answers SPDK's JSON-RPC at a socket. Rejects if it ends or does not answer; what it
+ * prints goes to stderr.
+ */
+export async function startPeer(command: string, socket: string): Promise<BenchTarget> {
+  const folder = mkdtempSync(join(tmpdir(), 'doorbell-peer-'));
+  const start = performance.now();
+  // A group of its own: the shell may not be the target.
+  const child = spawn('/bin/sh', ['-c', command], { stdio: ['ignore', 2, 2], detached: true });
+  const signal = (name: NodeJS.Signals) => () => {
+    try {
+      process.kill(-child.pid!, name);
+    } catch {
+      // It is gone.
+    }
+  };
+  const kill = signal('SIGKILL');
+  process.on('exit', kill);
+  const rpc: Rpc = (method, params) => callRpc(socket, method, params);
+  const stop = async (): Promise<void> => {
+    if (child.exitCode === null && child.signalCode === null) {
+      const over = new Promise((resolve) => child.once('exit', resolve));
+      signal('SIGTERM')();
+      await over;
+    }
+    kill();
+    process.off('exit', kill);
+    rmSync(folder, { recursive: true, force: true });
+  };
+  try {
+    await answering(child, () => rpc('spdk_get_version'));
+    const startMs = performance.now() - start;
+    await createTransport(rpc, {});
+    return { pid: child.pid!, startMs, rpc, serve: server(rpc, folder), stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
 }
 
 async function answering(child: ChildProcess, ask: () => Promise<unknown>): Promise<void> {
