@@ -52,8 +52,8 @@ export const IEEE = Uint8Array.from([0x8d, 0x6b, 0x50]);
 const CNTRLTYPE_IO = 1;
 /** One firmware slot, read only. */
 const FRMW = Frmw.encode({ slot1ReadOnly: true, slots: 1 });
-/** A volatile write cache; Flush of all namespaces at once (NSID FFFFFFFFh) is not supported. */
-const VWC = Vwc.encode({ present: true, flushAll: 2 });
+/** A volatile write cache; Flush of all namespaces at once (NSID FFFFFFFFh) is supported. */
+const VWC = Vwc.encode({ present: true, flushAll: 3 });
 /** How long a shutdown may take, in which all data is made durable: the most that Linux waits. */
 const SHUTDOWN_US = 60_000_000;
 /** Power state 0: 25 W, in hundredths. */

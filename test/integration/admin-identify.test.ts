@@ -80,8 +80,8 @@ t.test('controller', async (t) => {
       supportedLogs: true,
     }),
     fuses: 0,
-    // A volatile write cache; no flush of all namespaces at once.
-    vwc: 5,
+    // A volatile write cache, and flush of all namespaces at once.
+    vwc: 7,
     sgls: 0,
     kas: 100,
   });

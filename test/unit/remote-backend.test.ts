@@ -40,6 +40,10 @@ class TestQueue implements RequestQueue {
     this.owner = owner;
   }
 
+  get line(): TestQueue {
+    return this;
+  }
+
   reserve(): void {}
   unreserve(): void {}
   resume(): void {

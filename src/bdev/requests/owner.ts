@@ -20,6 +20,8 @@ export class Owner {
 /** What requests come by, and where their completions go. A plane makes it, and knows more of it. */
 export interface RequestQueue {
   readonly owner: Owner;
+  /** The queue that it goes with: itself, or the one that its requests are a part of. */
+  readonly line: RequestQueue;
   /** Completions go nowhere: the queue is about to go. */
   readonly discarded: boolean;
   /** Requests that wait must go on waiting: there is no place for their completions now. */

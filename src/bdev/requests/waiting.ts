@@ -264,8 +264,8 @@ export class Waiting {
     for (let place = share.first; place !== NOBODY; ) {
       const next = parking.next[place];
       const its = parking.queue[place]!;
-      const silent = its.discarded || (its.stopped && its === queue);
-      if (silent || (!its.stopped && (queue === undefined || its === queue))) {
+      const silent = its.discarded || (its.stopped && its.line === queue);
+      if (silent || (!its.stopped && (queue === undefined || its.line === queue))) {
         const cid = parking.cid[place];
         this.#unpark(share, place, before);
         if (!silent) {

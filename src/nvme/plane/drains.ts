@@ -18,7 +18,7 @@ export const EVERYTHING: Scope = {
 /** A submission queue is deleted. NVMe Base 2.0 §5.? says that its commands are aborted. */
 export function ofQueue(gone: IoQueue): Scope {
   return {
-    includes: (queue) => queue === gone,
+    includes: (queue) => queue.line === gone,
     ends: true,
     detaches: true,
     result: Result.QUEUE_GONE,

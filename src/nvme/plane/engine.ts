@@ -9,16 +9,15 @@
 import { PENDING } from '../../bdev/backend.ts';
 import type { BackendContext } from '../../bdev/context.ts';
 import { Op } from '../../bdev/op.ts';
-
 import type { Requests } from '../../bdev/requests/layer.ts';
 import { BUSY } from '../../bdev/requests/waiting.ts';
-
 import { Result } from '../../bdev/result.ts';
 import { NvmOpcode, RangeDword12 } from '../../spec/nvm.ts';
-import { Cdw0, Sqe, Status } from '../../spec/nvme.ts';
+import { Cdw0, NSID_ALL, Sqe, Status } from '../../spec/nvme.ts';
 import { NO_OP, OP_OF_OPCODE } from '../io-commands.ts';
 import { mapPrps } from '../prp.ts';
 import { SQE_WORDS } from '../queue.ts';
+import { FlushAll } from './flush-all.ts';
 import type { Publisher } from './publisher.ts';
 import { RareCommands } from './rare.ts';
 import { statusOf } from './status.ts';
@@ -147,7 +146,7 @@ export class IoEngine implements CommandEngine {
     const namespaces = controller.namespaces;
     const namespace = index >>> 0 < namespaces.length ? namespaces[index] : undefined;
     if (opcode !== NvmOpcode.READ && opcode !== NvmOpcode.WRITE) {
-      return this.#executeOther(queue, namespace, words, base, cdw0, resumed);
+      return this.#executeOther(queue, namespace, words, base, cdw0, nsid, resumed);
     }
     if (namespace === undefined) {
       return Status.INVALID_NAMESPACE;
@@ -196,6 +195,7 @@ export class IoEngine implements CommandEngine {
     words: Int32Array,
     base: number,
     cdw0: number,
+    nsid: number,
     resumed: boolean,
   ): number {
     const found = OP_OF_OPCODE[cdw0 & 0xff];
@@ -203,6 +203,11 @@ export class IoEngine implements CommandEngine {
       return Status.INVALID_OPCODE;
     }
     if (namespace === undefined) {
+      if (found === Op.FLUSH && nsid >>> 0 === NSID_ALL) {
+        const flushes = new FlushAll(queue, this, this.#requests, cdw0 >>> 16);
+        const result = flushes.begin(words, base);
+        return result <= Result.OK ? result : statusOf(result);
+      }
       return Status.INVALID_NAMESPACE;
     }
     const op = found as Op;

@@ -118,6 +118,10 @@ export class IoQueue implements RequestQueue {
     return this.controller;
   }
 
+  get line(): IoQueue {
+    return this;
+  }
+
   get discarded(): boolean {
     return this.sq.discarded;
   }

@@ -1,8 +1,9 @@
 /** What data an I/O command has: known before the controller sees it, where the host's memory is reached by messages. */
 
 import type { SqeValues } from '../../spec/command.ts';
-import { DatasetDword10, DsmRange, NvmOpcode, RangeDword12 } from '../../spec/nvm.ts';
+import { CopyDword12, DatasetDword10, DsmRange, NvmOpcode, RangeDword12 } from '../../spec/nvm.ts';
 import { Cdw0 } from '../../spec/nvme.ts';
+import { COPY_FORMATS } from '../copy-formats.ts';
 
 /** Bytes of a command's data. `blockSize`: of its namespace. */
 type Length = (command: SqeValues, blockSize: number) => number;
@@ -17,6 +18,13 @@ const LENGTHS: ReadonlyMap<number, Length> = new Map<number, Length>([
   [
     NvmOpcode.DATASET_MANAGEMENT,
     ({ cdw10 }) => (DatasetDword10.decode(cdw10).nrZ + 1) * DsmRange.size,
+  ],
+  [
+    NvmOpcode.COPY,
+    ({ cdw12 }) => {
+      const { nrZ, descriptorFormat } = CopyDword12.decode(cdw12);
+      return (nrZ + 1) * (COPY_FORMATS[descriptorFormat]?.bytes ?? 0);
+    },
   ],
 ]);
 
@@ -36,19 +44,17 @@ export function knowsIoData(opcode: number): boolean {
 
 /**
  * Bytes, and whether the device writes them. Undefined: it has none, or the controller refuses it without a look at its data (it is fused, has
- * SGLs, or no namespace).
+ * SGLs, no namespace, or a format that there is not).
  */
 export function ioDataOf(
   command: SqeValues,
   blockSize: number | undefined,
 ): { readonly length: number; readonly toHost: boolean } | undefined {
   const { fuse, psdt } = Cdw0.decode(command.cdw0);
-  const length = LENGTHS.get(command.opcode);
-  if (length === undefined || blockSize === undefined || fuse !== 0 || psdt !== 0) {
+  const known = LENGTHS.get(command.opcode);
+  if (known === undefined || blockSize === undefined || fuse !== 0 || psdt !== 0) {
     return undefined;
   }
-  return {
-    length: length(command, blockSize),
-    toHost: (command.opcode & FROM_CONTROLLER) !== 0,
-  };
+  const length = known(command, blockSize);
+  return length === 0 ? undefined : { length, toHost: (command.opcode & FROM_CONTROLLER) !== 0 };
 }
