@@ -21,6 +21,7 @@ import { formatTable } from '../src/cli/table.ts';
 import { DOORBELLS_BYTES, PAGE_SIZE } from '../src/limits.ts';
 import { native } from '../src/native/index.ts';
 import { NO_COALESCING } from '../src/nvme/features/coalescing.ts';
+import { FULL_ACCESS } from '../src/nvme/namespace-state.ts';
 import { type NvmeRequest, QUEUE_WORDS_BYTES } from '../src/nvme/plane/messages.ts';
 import { NvmePlane } from '../src/nvme/plane/plane.ts';
 import { inlineAcrossLayers } from '../src/reactor/compiler.ts';
@@ -118,7 +119,7 @@ class Bench {
         doorbells: this.#doorbells.buffer as SharedArrayBuffer,
         ...{ maxTransferBytes: 1024 * 1024, writeThrough: false, copyFormats: 3 },
         ...{ coalescing: NO_COALESCING },
-        namespaces: [{ nsid: 1, row: 0, limits: undefined, bdev }],
+        namespaces: [{ nsid: 1, row: 0, limits: undefined, access: FULL_ACCESS, bdev }],
         progress: new SharedArrayBuffer(QUEUE_WORDS_BYTES),
       },
       { kind: 'map', controller, regions: [{ ...region, writable: true }] },

@@ -16,6 +16,7 @@ import {
 } from './admin/command.ts';
 import { AdminData } from './admin/data.ts';
 import { AdminIoQueues } from './admin/io-queues.ts';
+import { waitsForSanitize } from './admin/sanitize.ts';
 import { adminCommands } from './admin/table.ts';
 import type { AsyncEvents } from './events.ts';
 import { Features } from './features/state.ts';
@@ -24,6 +25,7 @@ import { ChangedNamespaces } from './logs/changed.ts';
 import { ErrorLog } from './logs/errors.ts';
 import { Health } from './logs/smart.ts';
 import { Telemetry } from './logs/telemetry.ts';
+import { SelfTests } from './self-test.ts';
 
 /** What the commands need of the controller. */
 type AdminParts = Pick<AdminContext, 'keepAlive' | 'setShadow'> & { readonly events: AsyncEvents };
@@ -38,6 +40,7 @@ export class Admin implements AdminContext {
   readonly health: Health;
   readonly changed = new ChangedNamespaces();
   readonly telemetry: Telemetry;
+  readonly selfTests: SelfTests;
   readonly queues: AdminIoQueues;
   readonly data: AdminData;
   readonly keepAlive: AdminParts['keepAlive'];
@@ -59,6 +62,7 @@ export class Admin implements AdminContext {
     this.features = new Features(config.maxIoQueuePairs, () => this.queues.exist);
     this.health = new Health(this.features.temperature, () => host.unreliable);
     this.telemetry = new Telemetry(() => host.describe());
+    this.selfTests = new SelfTests(host, () => this.health.powerOnHours);
     this.data = new AdminData(host);
   }
 
@@ -82,6 +86,7 @@ export class Admin implements AdminContext {
     this.events.reset();
     this.features.reset();
     this.changed.clear();
+    this.selfTests.reset();
   }
 
   /** Carries a command out: at once, unless it has to wait for a reactor. Each ends in one outcome. */
@@ -91,8 +96,12 @@ export class Admin implements AdminContext {
       return done(Status.INVALID_FIELD);
     }
     const known = this.#byOpcode.get(command.opcode);
-    return known === undefined || !this.#isOffered(known)
-      ? done(Status.INVALID_OPCODE)
+    if (known === undefined || !this.#isOffered(known)) {
+      return done(Status.INVALID_OPCODE);
+    }
+    const { refusal } = this.host.sanitize;
+    return refusal !== Status.SUCCESS && waitsForSanitize(command.opcode)
+      ? done(refusal)
       : this.data.carryOut(command, () => known.run(this, command));
   }
 

@@ -6,8 +6,13 @@
  *               └─ bad settings or memory ──▶ CSTS.CFS, until the host resets
  */
 import { PAGE_SIZE } from '../limits.ts';
-import { AsyncErrorInfo, AsyncEventType, AsyncNoticeInfo } from '../spec/events.ts';
-import { Lid } from '../spec/logs.ts';
+import {
+  AsyncCommandSetInfo,
+  AsyncErrorInfo,
+  AsyncEventType,
+  AsyncNoticeInfo,
+} from '../spec/events.ts';
+import { Lid, SelfTestEnd } from '../spec/logs.ts';
 import { CQE_SHIFT, SQE_SHIFT } from '../spec/nvme.ts';
 import { Aqa, Cc, CommandSets, Csts, NSSR_RESET, Register, Shn, Shst } from '../spec/registers.ts';
 import { describeError } from '../util/errors.ts';
@@ -16,7 +21,7 @@ import { AdminQueue } from './admin-queue.ts';
 import { decodeRegisters, type NvmeDiagnosis } from './diagnosis.ts';
 import { AsyncEvents } from './events.ts';
 import type { Coalescing } from './features/coalescing.ts';
-import type { AdminRegisters, ControllerConfig, ControllerHost } from './host.ts';
+import type { AdminRegisters, ControllerConfig, ControllerHost, SubsystemEvent } from './host.ts';
 import type { IoFailure } from './plane/failure.ts';
 import { Registers } from './registers.ts';
 
@@ -293,6 +298,7 @@ export class Controller {
       this.#host.tell({ type: 'disabled' });
     }
     this.#registers.cc = 0;
+    this.#admin.selfTests.stop(SelfTestEnd.RESET);
     this.#dropQueue();
     await this.#resetting;
     await this.#resetQueues();
@@ -370,6 +376,18 @@ export class Controller {
       });
       this.#queue.ring();
     }
+  }
+
+  /** Something happened to the subsystem. */
+  subsystemEvent(event: SubsystemEvent): void {
+    if (event === 'sanitized') {
+      this.#events.add({
+        type: AsyncEventType.COMMAND_SET,
+        info: AsyncCommandSetInfo.SANITIZE_COMPLETED,
+        logPage: Lid.SANITIZE,
+      });
+    }
+    this.#queue.ring();
   }
 
   /** The Keep Alive timer (§3.9): off unless the host sets it. */

@@ -3,8 +3,10 @@ import type { GuestMemory } from '../memory/guest.ts';
 import type { Logger } from '../util/log.ts';
 import type { Coalescing } from './features/coalescing.ts';
 import type { Namespace } from './namespace.ts';
+import type { Operation } from './plane/messages.ts';
 import type { Registers } from './registers.ts';
 import type { RemoteMemory } from './remote/memory.ts';
+import type { SanitizeState } from './sanitize.ts';
 import type { ShadowPages } from './shadow.ts';
 
 /** Parameters of Create I/O Completion Queue, checked. */
@@ -50,6 +52,12 @@ export interface IoTotals {
   readonly errors: number;
 }
 
+/** What all hosts of a subsystem are told. */
+export type SubsystemEvent = 'sanitized';
+
+/** Carries out an operation on a namespace, after those that reactors have under way. Resolves with a status. */
+export type Operate = (nsid: number, operation: Operation) => Promise<number>;
+
 /** The I/O queues live in reactors; each call resolves with an NVMe status when the reactor has done it. */
 export interface ControllerHost {
   readonly log: Logger;
@@ -90,6 +98,18 @@ export interface ControllerHost {
   setCopyFormats(formats: number): Promise<void>;
   /** Write protects namespaces (a WriteProtectionState) for all controllers, which are told. Resolves when their data is on stable storage. */
   protectNamespaces(nsids: readonly number[], state: number): Promise<void>;
+  /** Has namespaces open in a reactor while `work` goes on, for operations that no command asked for. */
+  maintain<T>(work: (operate: Operate) => Promise<T>): Promise<T>;
+  /** Makes durable what was completed of a namespace. */
+  syncNamespace(nsid: number): Promise<void>;
+  /** No command is carried out on these namespaces, but ends with this status; Success: as before. Resolves when none is under way. */
+  occupyNamespaces(nsids: readonly number[], status: number): Promise<void>;
+  /** What is left of a format that is under way. Percent. */
+  setFormatLeft(nsid: number, percent: number): void;
+  /** Of the subsystem. */
+  readonly sanitize: SanitizeState;
+  /** Tells the hosts of all controllers of the subsystem. */
+  tellHosts(event: SubsystemEvent): void;
   /** Resets all controllers of the subsystem, this one among them. */
   resetSubsystem(): void;
   /** Whether the admin doorbells are to be watched. */

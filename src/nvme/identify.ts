@@ -7,6 +7,7 @@ import {
   Dlfeat,
   DlfeatValue,
   EntrySizes,
+  Fpi,
   Frmw,
   IDENTIFY_SIZE,
   IdentifyController,
@@ -43,6 +44,7 @@ import { KEEP_ALIVE_GRANULARITY } from './features/time.ts';
 import { IO_COMMANDS } from './io-commands.ts';
 import { LOG_PAGES } from './logs/table.ts';
 import type { Namespace } from './namespace.ts';
+import { selfTestMinutes } from './self-test.ts';
 import { padded } from './text.ts';
 
 /** Kelvin: 85 °C. */
@@ -73,7 +75,7 @@ function bitsOf<F extends BitFields>(
 
 export function identifyController({ config, host, commands, features }: AdminContext): Uint8Array {
   const shared = host.shared;
-  const ofFeatures = Object.assign({}, ...features.all.map(({ identify }) => identify));
+  const registered = [...features.all, ...commands].map(({ identify }) => identify);
   const oncs = [...IO_COMMANDS, ...features.all].map((each) => each.oncs);
   return IdentifyController.encode({
     vid: NVME_PCI_IDENTITY.vendorId,
@@ -103,6 +105,7 @@ export function identifyController({ config, host, commands, features }: AdminCo
     elpe: MAX_ERROR_LOG_ENTRIES - 1,
     wctemp: WARNING_TEMPERATURE,
     cctemp: CRITICAL_TEMPERATURE,
+    edstt: selfTestMinutes(host),
     kas: KEEP_ALIVE_GRANULARITY,
     sqes: EntrySizes.encode({ min: SQE_SHIFT, max: SQE_SHIFT }),
     cqes: EntrySizes.encode({ min: CQE_SHIFT, max: CQE_SHIFT }),
@@ -115,7 +118,7 @@ export function identifyController({ config, host, commands, features }: AdminCo
     mnan: config.maxNamespaces,
     subnqn: new Uint8Array(Buffer.from(`${config.subnqn}\0`, 'utf8')),
     psds: PowerState.encode({ mp: MAX_POWER }),
-    ...ofFeatures,
+    ...Object.assign({}, ...registered),
   });
 }
 
@@ -135,6 +138,7 @@ export function identifyNamespace(namespace: Namespace | undefined, shared: bool
     nuse: namespace.numBlocks,
     nsfeat: Nsfeat.encode({ optperf: true }),
     nmic: Nmic.encode({ shared }),
+    fpi: Fpi.encode({ supported: true, left: namespace.formatLeft }),
     dlfeat: namespace.readsZeroes
       ? Dlfeat.encode({ value: DlfeatValue.ZEROES, writeZeroes: true })
       : 0,
@@ -166,6 +170,7 @@ export function identifyNamespaceIndependent(
   }
   return IdentifyNamespaceIndependent.encode({
     nmic: Nmic.encode({ shared }),
+    fpi: Fpi.encode({ supported: true, left: namespace.formatLeft }),
     nsattr: Nsattr.encode({ writeProtected: namespace.readonly }),
     nstat: Nstat.encode({ nrdy: true }),
   });

@@ -7,6 +7,10 @@ export interface Namespace {
   readonly numBlocks: number;
   /** By its bdev, or as it is write protected. */
   readonly readonly: boolean;
+  /** A format or a sanitize operation has it for itself, or has failed. */
+  readonly occupied: boolean;
+  /** What is left of a format that is under way. Percent. */
+  readonly formatLeft: number;
   /** One of WriteProtectionState. */
   readonly writeProtection: number;
   /** Writes and deallocations of whole pieces of this size, aligned to it, are best. Bytes, a multiple of the block size. */

@@ -35,6 +35,11 @@ export class Placement {
     return load.reactor.index;
   }
 
+  /** The reactor with the fewest queue pairs, which are no more for that. Throws ReactorLostError if none lives. */
+  placeNothing(): number {
+    return this.#least((a, b) => a.queuePairs - b.queuePairs).reactor.index;
+  }
+
   #least(compare: (a: Load, b: Load) => number): Load {
     const [load] = this.#loads.filter(({ reactor }) => reactor.alive).sort(compare);
     if (load === undefined) {

@@ -16,8 +16,11 @@ export const AdminOpcode = {
   ASYNC_EVENT_REQUEST: 0x0c,
   FIRMWARE_COMMIT: 0x10,
   FIRMWARE_IMAGE_DOWNLOAD: 0x11,
+  DEVICE_SELF_TEST: 0x14,
   KEEP_ALIVE: 0x18,
   DOORBELL_BUFFER_CONFIG: 0x7c,
+  FORMAT_NVM: 0x80,
+  SANITIZE: 0x84,
 } as const;
 
 /** §5.4. PRP1: the queue, of contiguous pages where `pc`. */
@@ -113,8 +116,40 @@ export const Cns = {
 /** Command set identifiers. */
 export const Csi = { NVM: 0 } as const;
 
+/** §5.9. */
+export const DeviceSelfTest = command('DeviceSelfTest', AdminOpcode.DEVICE_SELF_TEST, {
+  10: { stc: bits(0, 4) },
+});
+/** STC: what is tested. */
+export const SelfTestCode = { NONE: 0, SHORT: 1, EXTENDED: 2, ABORT: 15 } as const;
+
 /** §5.18. */
 export const KeepAlive = command('KeepAlive', AdminOpcode.KEEP_ALIVE, {});
+
+/** §5.14. `lbafL`, `lbafU`: the LBA format, in two parts; `ses`: secure erase. */
+export const FormatNvm = command('FormatNvm', AdminOpcode.FORMAT_NVM, {
+  10: {
+    lbafL: bits(0, 4),
+    mset: flag(4),
+    pi: bits(5, 3),
+    pil: flag(8),
+    ses: bits(9, 3),
+    lbafU: bits(12, 2),
+  },
+});
+export const SecureErase = { NONE: 0, USER_DATA: 1, CRYPTOGRAPHIC: 2 } as const;
+
+/** §5.24. `owpass`: passes, 0 means 16; `oipbp`: each with the pattern inverted; `ndas`: nothing is deallocated after it. */
+export const Sanitize = command('Sanitize', AdminOpcode.SANITIZE, {
+  10: { sanact: bits(0, 3), ause: flag(3), owpass: bits(4, 4), oipbp: flag(8), ndas: flag(9) },
+  11: { ovrpat: bits(0, 32) },
+});
+export const SanitizeAction = {
+  EXIT_FAILURE: 1,
+  BLOCK_ERASE: 2,
+  OVERWRITE: 3,
+  CRYPTO_ERASE: 4,
+} as const;
 
 /** §5.8. PRP1: shadow doorbells, PRP2: event indexes; a page each. */
 export const DoorbellBufferConfig = command(

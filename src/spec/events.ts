@@ -8,10 +8,11 @@ export const AsyncEventResult = word('AsyncEventResult', {
   logPage: bits(16, 8),
 });
 
-export const AsyncEventType = { ERROR: 0, SMART: 1, NOTICE: 2 } as const;
+export const AsyncEventType = { ERROR: 0, SMART: 1, NOTICE: 2, COMMAND_SET: 6 } as const;
 export const AsyncErrorInfo = {
   INVALID_DOORBELL_REGISTER: 0,
   INVALID_DOORBELL_VALUE: 1,
 } as const;
 export const AsyncSmartInfo = { RELIABILITY: 0, TEMPERATURE_THRESHOLD: 1, SPARE: 2 } as const;
+export const AsyncCommandSetInfo = { RESERVATION_LOG: 0, SANITIZE_COMPLETED: 1 } as const;
 export const AsyncNoticeInfo = { NAMESPACE_ATTRIBUTE_CHANGED: 0 } as const;

@@ -176,6 +176,16 @@ export const Oncs = word('ONCS', {
   verify: flag(7),
   copy: flag(8),
 });
+/** SANICAP. `ndi`: a request to deallocate nothing is refused; `nodmmas`: what is done to media after that. */
+export const Sanicap = word('SANICAP', {
+  cryptoErase: flag(0),
+  blockErase: flag(1),
+  overwrite: flag(2),
+  ndi: flag(29),
+  nodmmas: bits(30, 2),
+});
+/** FPI: what is left of a format, in percent. */
+export const Fpi = word('FPI', { left: bits(0, 7), supported: flag(7) });
 export const Fna = word('FNA', {
   formatAll: flag(0),
   eraseAll: flag(1),

@@ -10,9 +10,11 @@ export const Lid = {
   FIRMWARE_SLOT: 0x03,
   CHANGED_NAMESPACES: 0x04,
   COMMAND_EFFECTS: 0x05,
+  SELF_TEST: 0x06,
   TELEMETRY_HOST: 0x07,
   TELEMETRY_CONTROLLER: 0x08,
   FEATURE_EFFECTS: 0x12,
+  SANITIZE: 0x81,
 } as const;
 
 /** Supported Log Pages: a dword for each identifier. NVMe Base 2.0 figures 204, 205. */
@@ -90,6 +92,70 @@ export const Effects = word('Effects', {
   cse: bits(16, 3),
   uss: flag(19),
 });
+
+/** Device Self-test log: what is under way, and results, the newest first. NVMe Base 2.0 figure 213. */
+export const SelfTestLog = struct('SelfTestLog', 4, { operation: u8(0), completion: u8(1) });
+export const SELF_TEST_RESULTS = 20;
+/** NVMe Base 2.0 figure 214. `poh`: hours. */
+export const SelfTestResult = struct('SelfTestResult', 28, {
+  status: u8(0),
+  segment: u8(1),
+  valid: u8(2),
+  poh: u64(4),
+  nsid: u32(12),
+  flba: u64(16),
+  sct: u8(24),
+  sc: u8(25),
+});
+export const SelfTestStatus = word('SelfTestStatus', { result: bits(0, 4), code: bits(4, 4) });
+/** How a self-test ended. */
+export const SelfTestEnd = {
+  PASSED: 0,
+  ABORTED: 1,
+  RESET: 2,
+  NAMESPACE_REMOVED: 3,
+  FORMAT: 4,
+  FATAL: 5,
+  FAILED: 7,
+  SANITIZE: 9,
+  NOT_USED: 15,
+} as const;
+/** Which fields of a result mean something. */
+export const SelfTestValid = word('SelfTestValid', {
+  nsid: flag(0),
+  flba: flag(1),
+  sct: flag(2),
+  sc: flag(3),
+});
+
+/** Sanitize Status log. NVMe Base 2.0 figure 265. `sprog`: of 65536. Estimated times: seconds. */
+export const SanitizeLog = struct('SanitizeLog', 512, {
+  sprog: u16(0),
+  sstat: u16(2),
+  scdw10: u32(4),
+  etOverwrite: u32(8),
+  etBlockErase: u32(12),
+  etCryptoErase: u32(16),
+  etOverwriteNoDeallocate: u32(20),
+  etBlockEraseNoDeallocate: u32(24),
+  etCryptoEraseNoDeallocate: u32(28),
+});
+export const SANITIZE_IDLE = 0xffff;
+/** No time is told. */
+export const SANITIZE_UNKNOWN = 0xffff_ffff;
+/** SSTAT: the state, and passes of an overwrite that are done. */
+export const SanitizeStatus = word('SSTAT', {
+  state: bits(0, 3),
+  passes: bits(3, 5),
+  erased: flag(8),
+});
+export const SanitizeStateCode = {
+  NEVER: 0,
+  COMPLETED: 1,
+  IN_PROGRESS: 2,
+  FAILED: 3,
+  COMPLETED_NO_DEALLOCATE: 4,
+} as const;
 
 /** The head of both telemetry logs; blocks of 512 bytes follow. `last1` to `last3`: the last block of each data area. NVMe Base 2.0 figures 214, 216. */
 export const TelemetryLog = struct('TelemetryLog', 512, {

@@ -85,11 +85,16 @@ export const Status = {
   COMMAND_SEQUENCE_ERROR: generic(0x0c),
   INVALID_PRP_OFFSET: generic(0x13),
   KEEP_ALIVE_TIMEOUT_INVALID: generic(0x1a),
+  SANITIZE_FAILED: generic(0x1c),
+  /** Retryable: no DNR. */
+  SANITIZE_IN_PROGRESS: StatusField.encode({ sc: 0x1d }),
   NAMESPACE_WRITE_PROTECTED: generic(0x20),
   LBA_OUT_OF_RANGE: generic(0x80),
   CAPACITY_EXCEEDED: generic(0x81),
   /** Retryable: no DNR. */
   NAMESPACE_NOT_READY: StatusField.encode({ sc: 0x82 }),
+  /** Retryable: no DNR. */
+  FORMAT_IN_PROGRESS: StatusField.encode({ sc: 0x84 }),
   // Command specific (SCT 1)
   COMPLETION_QUEUE_INVALID: specific(0x00),
   INVALID_QUEUE_IDENTIFIER: specific(0x01),
@@ -99,6 +104,7 @@ export const Status = {
   INVALID_FIRMWARE_IMAGE: specific(0x07),
   INVALID_INTERRUPT_VECTOR: specific(0x08),
   INVALID_LOG_PAGE: specific(0x09),
+  INVALID_FORMAT: specific(0x0a),
   INVALID_QUEUE_DELETION: specific(0x0c),
   FEATURE_NOT_SAVEABLE: specific(0x0d),
   FEATURE_NOT_CHANGEABLE: specific(0x0e),
@@ -107,6 +113,7 @@ export const Status = {
   INCOMPATIBLE_NAMESPACE: specific(0x85),
   FAST_COPY_NOT_POSSIBLE: specific(0x86),
   OVERLAPPING_IO_RANGE: specific(0x87),
+  SELF_TEST_IN_PROGRESS: specific(0x1d),
   // Media and data integrity (SCT 2)
   WRITE_FAULT: media(0x80),
   /** Another try is of no use. */

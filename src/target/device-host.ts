@@ -7,13 +7,18 @@ import type {
   ControllerHost,
   CqRequest,
   IoTotals,
+  Operate,
   SqRequest,
+  SubsystemEvent,
 } from '../nvme/host.ts';
 import type { Namespace as NvmeNamespace } from '../nvme/namespace.ts';
 import { AdminWord, NOT_WAITING } from '../nvme/plane/messages.ts';
 import type { RemoteMemory } from '../nvme/remote/memory.ts';
+import type { SanitizeState } from '../nvme/sanitize.ts';
 import type { ShadowPages } from '../nvme/shadow.ts';
 import type { PciFunction } from '../pci/function.ts';
+import type { ReactorPool } from '../reactor/pool.ts';
+import { Status } from '../spec/nvme.ts';
 import type { Logger } from '../util/log.ts';
 import type { DeviceNamespaces } from './device-namespaces.ts';
 import type { NewEvent } from './events.ts';
@@ -34,6 +39,7 @@ export interface DeviceHostParts {
   readonly namespaces: DeviceNamespaces;
   /** As an operator sees the controller. */
   readonly describe: () => Promise<unknown>;
+  readonly reactors: ReactorPool;
   readonly emit: (event: NewEvent) => void;
   /** What the device is, in events. */
   readonly where: { readonly nqn: string; readonly socket: string };
@@ -130,11 +136,51 @@ export class DeviceHost implements ControllerHost {
         const namespace = subsystem.namespaces.get(nsid);
         if (namespace !== undefined) {
           namespace.state.writeProtection = state;
-          await subsystem.protectNamespace(nsid, cntlid);
+          await subsystem.changeAccess({ namespace, by: cntlid, tell: true });
           await namespace.bdev.sync();
         }
       }),
     );
+  }
+
+  async maintain<T>(work: (operate: Operate) => Promise<T>): Promise<T> {
+    const { subsystem, reactors } = this.#parts;
+    const maintenance = subsystem.maintenance(reactors, this.log);
+    return maintenance.during(() =>
+      work((nsid, operation) => maintenance.operate(nsid, operation)),
+    );
+  }
+
+  async syncNamespace(nsid: number): Promise<void> {
+    await this.#parts.subsystem.namespaces.get(nsid)?.bdev.sync();
+  }
+
+  async occupyNamespaces(nsids: readonly number[], status: number): Promise<void> {
+    const { subsystem, cntlid: by } = this.#parts;
+    await Promise.all(
+      nsids.map(async (nsid) => {
+        const namespace = subsystem.namespaces.get(nsid);
+        if (namespace !== undefined) {
+          namespace.state.busy = status;
+          await subsystem.changeAccess({ namespace, by, tell: status === Status.SUCCESS });
+        }
+      }),
+    );
+  }
+
+  setFormatLeft(nsid: number, percent: number): void {
+    const namespace = this.#parts.subsystem.namespaces.get(nsid);
+    if (namespace !== undefined) {
+      namespace.state.formatLeft = percent;
+    }
+  }
+
+  get sanitize(): SanitizeState {
+    return this.#parts.subsystem.sanitize;
+  }
+
+  tellHosts(event: SubsystemEvent): void {
+    this.#parts.subsystem.tellHosts(event);
   }
 
   resetSubsystem(): void {

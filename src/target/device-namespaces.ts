@@ -6,6 +6,7 @@ import type { Namespace as NvmeNamespace } from '../nvme/namespace.ts';
 import type { NamespaceDescriptor } from '../nvme/plane/messages.ts';
 import { NO_BDEV, NO_NAMESPACE } from '../reactor/counter-rows.ts';
 import type { ReactorPool } from '../reactor/pool.ts';
+import { Status } from '../spec/nvme.ts';
 import type { Namespace, SubsystemView } from './types.ts';
 
 export class DeviceNamespaces {
@@ -26,8 +27,7 @@ export class DeviceNamespaces {
 
   /** What a reactor needs of a namespace: plain data. */
   describe({ nsid, bdev, state }: Namespace): NamespaceDescriptor {
-    const { index, generation, blockSize, numBlocks, backend, stale, blocks } = bdev;
-    const readonly = bdev.readonly || state.isProtected;
+    const { index, generation, blockSize, numBlocks, readonly, backend, stale, blocks } = bdev;
     const use = { controller: this.#controller, nsid, bdev: index };
     const row = this.#rows.get(nsid) ?? this.#reactors.rows.take(use);
     this.#rows.set(nsid, row);
@@ -35,6 +35,7 @@ export class DeviceNamespaces {
       nsid,
       row,
       limits: bdev.limits,
+      access: state.access(readonly),
       bdev: { index, generation, blockSize, numBlocks, readonly, backend, stale, blocks },
     };
   }
@@ -93,7 +94,12 @@ export class DeviceNamespaces {
 
 function present({ nsid, bdev, uuid, nguid, eui64, state }: Namespace): NvmeNamespace {
   const { blockSize, numBlocks, hints } = bdev;
-  const { writeProtection } = state;
+  const { writeProtection, formatLeft } = state;
   const readonly = bdev.readonly || state.isProtected;
-  return { nsid, blockSize, numBlocks, readonly, writeProtection, ...hints, uuid, nguid, eui64 };
+  return {
+    ...{ nsid, blockSize, numBlocks, readonly, writeProtection, formatLeft },
+    occupied: state.busy !== Status.SUCCESS,
+    ...hints,
+    ...{ uuid, nguid, eui64 },
+  };
 }

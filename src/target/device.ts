@@ -6,7 +6,7 @@ import type { Tally } from '../bdev/tally.ts';
 import { MAX_IO_QUEUE_PAIRS, PAGE_SIZE } from '../limits.ts';
 import type { GuestRegion } from '../memory/guest.ts';
 import { Controller } from '../nvme/controller.ts';
-import type { ControllerConfig } from '../nvme/host.ts';
+import type { ControllerConfig, SubsystemEvent } from '../nvme/host.ts';
 import type { IoFailure } from '../nvme/plane/failure.ts';
 import { ADMIN_WORDS_BYTES, AdminWord, type NvmeEvent } from '../nvme/plane/messages.ts';
 import { type PciBar, type PciEvents, PciFunction } from '../pci/function.ts';
@@ -24,7 +24,13 @@ import { DoorbellPage } from './doorbell-page.ts';
 import type { NewEvent } from './events.ts';
 import { IoQueues } from './queues.ts';
 import { RemoteMode } from './remote-mode.ts';
-import type { ControllerInfo, Namespace, SubsystemView, TransportOptions } from './types.ts';
+import type {
+  AccessChange,
+  ControllerInfo,
+  Namespace,
+  SubsystemView,
+  TransportOptions,
+} from './types.ts';
 
 /** Registers and doorbells. The registers' BAR is 16 KiB at least (NVMe over PCIe 1.0 §3.1.1). */
 const BAR0_SIZE = 0x4000;
@@ -103,6 +109,7 @@ export class NvmeDevice implements PciEvents {
       queues: this.#queues,
       remote: this.#remote,
       namespaces: this.#namespaces,
+      reactors,
       emit,
       where: this.#where,
       describe: async () => {
@@ -302,13 +309,16 @@ export class NvmeDevice implements PciEvents {
     this.#controller.namespaceChanged(nsid);
   }
 
-  /** A controller, `by`, has changed whether the namespace is write protected: the host of another is told. */
-  async protectNamespace(namespace: Namespace, by: number): Promise<void> {
-    const { nsid, bdev } = this.#namespaces.describe(namespace);
-    await this.#queues.protectNamespace(nsid, bdev.readonly);
-    if (by !== this.#cntlid) {
+  async changeAccess({ namespace, by, tell, abort }: AccessChange): Promise<void> {
+    const { nsid, access } = this.#namespaces.describe(namespace);
+    await this.#queues.changeAccess({ nsid, access, ...(abort !== undefined && { abort }) });
+    if (tell && by !== this.#cntlid) {
       this.#controller.namespaceChanged(nsid);
     }
+  }
+
+  subsystemEvent(event: SubsystemEvent): void {
+    this.#controller.subsystemEvent(event);
   }
 
   /** NVM Subsystem Reset. */

@@ -1,6 +1,7 @@
 /** One listener: a vfio-user socket, and a new NVMe device for each client that comes. Owned by main. */
 import { Op } from '../bdev/op.ts';
 import type { PassedSocket } from '../native/index.ts';
+import type { SubsystemEvent } from '../nvme/host.ts';
 import type { ReactorPool } from '../reactor/pool.ts';
 import { VfioUserCommand } from '../spec/vfio-user.ts';
 import { describeError, InvalidError } from '../util/errors.ts';
@@ -12,6 +13,7 @@ import type { SessionEvent } from '../vfio-user/session.ts';
 import { NvmeDevice } from './device.ts';
 import { guestEvents, type NewEvent, type TargetEvents } from './events.ts';
 import type {
+  AccessChange,
   ControllerInfo,
   EndpointView,
   Namespace,
@@ -101,8 +103,12 @@ export class Endpoint implements EndpointView {
     return this.#tellDevice((device) => device.addNamespace(namespace));
   }
 
-  protectNamespace(namespace: Namespace, by: number): Promise<void> {
-    return this.#tellDevice((device) => device.protectNamespace(namespace, by));
+  changeAccess(change: AccessChange): Promise<void> {
+    return this.#tellDevice((device) => device.changeAccess(change));
+  }
+
+  subsystemEvent(event: SubsystemEvent): void {
+    this.#device?.subsystemEvent(event);
   }
 
   resetController(): void {

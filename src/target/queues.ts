@@ -4,6 +4,7 @@ import type { Coalescing } from '../nvme/features/coalescing.ts';
 import type { CqRequest, SqRequest } from '../nvme/host.ts';
 import type {
   CqDescriptor,
+  NamespaceAccess,
   NamespaceDescriptor,
   NvmeRequest,
   SqDescriptor,
@@ -298,10 +299,10 @@ export class IoQueues {
     }
   }
 
-  /** Resolves when no write is under way that was sent before, if the namespace is write protected now. */
-  async protectNamespace(nsid: number, readonly: boolean): Promise<void> {
-    const what = `write protect namespace ${nsid}`;
-    await this.#attachments.mustTellAll({ kind: 'protect', nsid, readonly }, what);
+  /** Resolves when nothing is under way that may not be carried out any more. */
+  async changeAccess(change: NamespaceAccess): Promise<void> {
+    const what = `change what may be done to namespace ${change.nsid}`;
+    await this.#attachments.mustTellAll({ kind: 'access', ...change }, what);
   }
 
   async removeNamespace(nsid: number): Promise<void> {

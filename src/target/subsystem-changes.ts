@@ -8,7 +8,7 @@ import { found } from './model/model.ts';
 import type { SubsystemModel, SubsystemOptions } from './model/subsystem.ts';
 import type { Parts } from './parts.ts';
 import { Subsystem, type TargetNamespace } from './subsystem.ts';
-import type { EndpointView } from './types.ts';
+import type { NamespaceUser } from './types.ts';
 
 export type NamespaceOptions = Omit<NamespaceParams, 'bdev_name'>;
 
@@ -108,7 +108,7 @@ export class SubsystemChanges {
       // In the map first: a client that connects meanwhile finds it there, and a guest that is told looks there.
       subsystem.namespaces.set(namespace.nsid, namespace);
       try {
-        await subsystem.everyEndpoint((endpoint) => endpoint.addNamespace(namespace));
+        await subsystem.everyUser((user) => user.addNamespace(namespace));
       } catch (error) {
         await this.#drop(subsystem, namespace);
         throw error;
@@ -135,7 +135,7 @@ export class SubsystemChanges {
     const { nqn } = subsystem;
     subsystem.namespaces.delete(nsid);
     subsystem.model.namespaces.delete(bdev.name);
-    await subsystem.everyEndpoint((endpoint) => endpoint.removeNamespace(nsid));
+    await subsystem.everyUser((user) => user.removeNamespace(nsid));
     this.#parts.bdevs.release(bdev);
     this.#parts.log.info({ nqn, nsid }, 'namespace removed');
     this.#parts.events.emit({ type: 'namespace-removed', nqn, nsid, bdev: bdev.name });
@@ -143,13 +143,13 @@ export class SubsystemChanges {
 
   // --- for the changes of bdevs -----------------------------------------------------------------------------------
 
-  /** Calls the endpoints of the subsystem that uses a bdev, in its order. Resolves with the namespace that it is there, if any. */
+  /** Calls those who have a bdev open as a namespace of the subsystem that uses it, in its order. Resolves with the namespace that it is there, if any. */
   async tellUser(
     bdev: Disk,
-    operation: (endpoint: EndpointView, namespace: TargetNamespace) => Promise<void>,
+    operation: (user: NamespaceUser, namespace: TargetNamespace) => Promise<void>,
   ): Promise<{ readonly nqn: string; readonly nsid: number } | undefined> {
     return this.#withNamespace(bdev, async (owner, namespace) => {
-      await owner.everyEndpoint((endpoint) => operation(endpoint, namespace));
+      await owner.everyUser((user) => operation(user, namespace));
       return { nqn: owner.nqn, nsid: namespace.nsid };
     });
   }

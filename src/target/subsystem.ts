@@ -5,10 +5,21 @@
 import { join } from 'node:path';
 import type { Disk } from '../bdev/disk.ts';
 import { BlockingCalls } from '../native/blocking-calls.ts';
+import type { SubsystemEvent } from '../nvme/host.ts';
+import { SanitizeState } from '../nvme/sanitize.ts';
+import type { ReactorPool } from '../reactor/pool.ts';
 import { ErrnoError } from '../util/errors.ts';
+import type { Logger } from '../util/log.ts';
+import { Maintenance } from './maintenance.ts';
 import type { ListenAddress } from './model/plan.ts';
 import { SOCKET_NAME, type SubsystemModel } from './model/subsystem.ts';
-import type { EndpointView, Namespace, SubsystemView } from './types.ts';
+import type {
+  AccessChange,
+  EndpointView,
+  Namespace,
+  NamespaceUser,
+  SubsystemView,
+} from './types.ts';
 
 export interface Listener {
   readonly address: ListenAddress;
@@ -39,6 +50,8 @@ export class Subsystem implements SubsystemView {
   #onLeaving: () => void = () => {};
   #left = this.#nextLeaving();
   readonly #cntlids = new Set<number>();
+  readonly sanitize = new SanitizeState();
+  #maintenance: Maintenance | undefined;
   #nextCntlid: number;
 
   constructor(model: SubsystemModel) {
@@ -92,29 +105,40 @@ export class Subsystem implements SubsystemView {
     return this.listeners.get(join(traddr, SOCKET_NAME)) ?? this.listeners.get(traddr);
   }
 
+  tellHosts(event: SubsystemEvent): void {
+    for (const { endpoint } of this.listeners.values()) {
+      endpoint.subsystemEvent(event);
+    }
+  }
+
   reset(): void {
     for (const { endpoint } of this.listeners.values()) {
       endpoint.resetController();
     }
   }
 
-  async protectNamespace(nsid: number, by: number): Promise<void> {
-    const namespace = this.namespaces.get(nsid);
-    if (namespace !== undefined) {
-      await this.everyEndpoint((endpoint) => endpoint.protectNamespace(namespace, by));
-    }
+  changeAccess(change: AccessChange): Promise<void> {
+    return this.everyUser((user) => user.changeAccess(change));
+  }
+
+  maintenance(reactors: ReactorPool, log: Logger): Maintenance {
+    this.#maintenance ??= new Maintenance(this, reactors, log);
+    return this.#maintenance;
   }
 
   /** Calls all endpoints at once. Rejects with the first failure, after all have ended. */
-  async everyEndpoint(operation: (endpoint: EndpointView) => Promise<void>): Promise<void> {
-    const outcomes = await Promise.allSettled(
-      [...this.listeners.values()].map(async ({ endpoint }) => operation(endpoint)),
-    );
-    for (const outcome of outcomes) {
-      if (outcome.status === 'rejected') {
-        throw outcome.reason;
-      }
-    }
+  everyEndpoint(operation: (endpoint: EndpointView) => Promise<void>): Promise<void> {
+    return callAll(this.#endpoints, operation);
+  }
+
+  get #endpoints(): EndpointView[] {
+    return [...this.listeners.values()].map(({ endpoint }) => endpoint);
+  }
+
+  /** The same, and whoever else has namespaces open. */
+  everyUser(operation: (user: NamespaceUser) => Promise<void>): Promise<void> {
+    const others = this.#maintenance === undefined ? [] : [this.#maintenance];
+    return callAll<NamespaceUser>([...this.#endpoints, ...others], operation);
   }
 
   /**
@@ -144,5 +168,18 @@ export class Subsystem implements SubsystemView {
 
   releaseCntlid(cntlid: number): void {
     this.#cntlids.delete(cntlid);
+  }
+}
+
+/** Resolves when all have ended. Rejects with the first failure. */
+async function callAll<T>(
+  users: readonly T[],
+  operation: (user: T) => Promise<void>,
+): Promise<void> {
+  const outcomes = await Promise.allSettled(users.map(async (user) => operation(user)));
+  for (const outcome of outcomes) {
+    if (outcome.status === 'rejected') {
+      throw outcome.reason;
+    }
   }
 }

@@ -1,8 +1,13 @@
 /** What the parts of the target know of each other: subsystem ↔ endpoint. Owned by main. */
 import type { Bdev } from '../bdev/bdev.ts';
 import type { Tally } from '../bdev/tally.ts';
+import type { SubsystemEvent } from '../nvme/host.ts';
 import type { NamespaceState } from '../nvme/namespace-state.ts';
+import type { SanitizeState } from '../nvme/sanitize.ts';
+import type { ReactorPool } from '../reactor/pool.ts';
+import type { Logger } from '../util/log.ts';
 import type { ControllerDiagnosis } from './diagnosis.ts';
+import type { Maintenance } from './maintenance.ts';
 
 /** A namespace of a subsystem: a bdev under an NSID, with the identifiers a host sees. */
 export interface Namespace {
@@ -52,10 +57,15 @@ export interface SubsystemView {
   /** A controller id that no live controller of the subsystem has. */
   allocateCntlid(): number;
   releaseCntlid(cntlid: number): void;
+  readonly sanitize: SanitizeState;
+  /** Tells the hosts of all controllers. */
+  tellHosts(event: SubsystemEvent): void;
   /** Resets all controllers (NVM Subsystem Reset). */
   reset(): void;
-  /** A controller (`by`) has changed whether a namespace is write protected. Resolves when no reactor writes there any more, if it is. */
-  protectNamespace(nsid: number, by: number): Promise<void>;
+  /** Tells all controllers. Resolves when nothing is under way that may not be carried out any more. */
+  changeAccess(change: AccessChange): Promise<void>;
+  /** What main has done to its namespaces goes through there. */
+  maintenance(reactors: ReactorPool, log: Logger): Maintenance;
 }
 
 /** nvmf_subsystem_get_controllers and nvmf_subsystem_get_qpairs read this. */
@@ -105,21 +115,37 @@ export interface QueuePairInfo {
   readonly vector: number;
 }
 
-/** One listener: a vfio-user socket, and the controller of the client connected to it. */
-export interface EndpointView {
-  readonly socketPath: string;
-  /** The connected client's controller, if one is connected. */
-  readonly controller: ControllerInfo | undefined;
+/** What the commands of a namespace may do has changed. */
+export interface AccessChange {
+  readonly namespace: Namespace;
+  /** The controller that has changed it, whose host knows; others are told of the namespace's attributes, if these have changed. */
+  readonly by: number;
+  readonly tell: boolean;
+  /** What is under way ends with this status, where it may not be carried out any more. */
+  readonly abort?: number;
+}
+
+/** Who has namespaces of a subsystem open in reactors. */
+export interface NamespaceUser {
   /** The guest gets a namespace-changed event. */
   addNamespace(namespace: Namespace): Promise<void>;
-  /** Whether the namespace is write protected was changed by a controller, which knows. */
-  protectNamespace(namespace: Namespace, by: number): Promise<void>;
-  /** NVM Subsystem Reset. */
-  resetController(): void;
+  /** Resolves when nothing is under way that may not be carried out any more. */
+  changeAccess(change: AccessChange): Promise<void>;
   /** The rate limits of the namespace's bdev were made, or lifted. */
   limitNamespace(nsid: number, limits: SharedArrayBuffer | undefined): Promise<void>;
   /** Resolves when no I/O uses the namespace any more; the guest gets a namespace-changed event. */
   removeNamespace(nsid: number): Promise<void>;
+}
+
+/** One listener: a vfio-user socket, and the controller of the client connected to it. */
+export interface EndpointView extends NamespaceUser {
+  readonly socketPath: string;
+  /** The connected client's controller, if one is connected. */
+  readonly controller: ControllerInfo | undefined;
+  /** NVM Subsystem Reset. */
+  resetController(): void;
+  /** The host is told. */
+  subsystemEvent(event: SubsystemEvent): void;
   /**
    * Moves an I/O completion queue with its submission queues to another reactor; resolves when they go on there, with the one
    * that had them. Rejects with InvalidError, ErrnoError (EBUSY) or FailedError; the queues go on where they were then.

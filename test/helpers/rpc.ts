@@ -19,7 +19,7 @@ import { RpcServer } from '../../src/rpc/server.ts';
 import { Endpoint } from '../../src/target/endpoint.ts';
 import type { Reactors } from '../../src/target/reactors.ts';
 import { Target, type TargetOptions } from '../../src/target/target.ts';
-import type { EndpointView, Namespace } from '../../src/target/types.ts';
+import type { AccessChange, EndpointView, Namespace } from '../../src/target/types.ts';
 import { LogControl } from '../../src/util/log.ts';
 
 export const log = pino({ level: 'silent' });
@@ -61,8 +61,12 @@ export class RecordingEndpoint implements EndpointView {
     return this.#call(`add ${namespace.nsid} ${namespace.bdev.name}`);
   }
 
-  protectNamespace(namespace: Namespace): Promise<void> {
-    return this.#call(`protect ${namespace.nsid}`);
+  changeAccess({ namespace }: AccessChange): Promise<void> {
+    return this.#call(`access ${namespace.nsid}`);
+  }
+
+  subsystemEvent(event: string): void {
+    this.calls.push(event);
   }
 
   resetController(): void {

@@ -53,7 +53,7 @@ t.test('controller', async (t) => {
     // Namespace Attribute Notices.
     oaes: 1 << 8,
     cntrltype: 1,
-    oacs: 4,
+    oacs: 4 | 2 | 16,
     acl: 3,
     aerl: 3,
     elpe: 63,

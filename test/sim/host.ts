@@ -5,6 +5,7 @@
 
 import { GuestMemory } from '../../src/memory/guest.ts';
 import { NO_COALESCING } from '../../src/nvme/features/coalescing.ts';
+import { FULL_ACCESS } from '../../src/nvme/namespace-state.ts';
 import type { NamespaceDescriptor, NvmeEvent } from '../../src/nvme/plane/messages.ts';
 import { IoQueues } from '../../src/target/queues.ts';
 import type { SimBdev } from './bdevs.ts';
@@ -128,7 +129,7 @@ export class Host {
     const use = { controller: this.#controller, nsid, bdev: bdev.descriptor.index };
     const row = this.#rows.get(nsid) ?? pool.rows.take(use);
     this.#rows.set(nsid, row);
-    return { nsid, row, limits: bdev.limits, bdev: bdev.descriptor };
+    return { nsid, row, limits: bdev.limits, access: FULL_ACCESS, bdev: bdev.descriptor };
   }
 
   #told(event: NvmeEvent): void {

@@ -1,6 +1,5 @@
 /** Waiting for some requests of one owner to end, and for no others. */
 
-import type { Result } from '../result.ts';
 import type { RequestQueue } from './owner.ts';
 import type { Share } from './share.ts';
 
@@ -11,7 +10,8 @@ export interface Scope {
   readonly ends: boolean;
   /** Those that may be left to themselves are: they complete with `result` at once. */
   readonly detaches: boolean;
-  readonly result: Result;
+  /** A Result. */
+  readonly result: number;
 }
 
 /** What waits. The slots it waits for are marked with its bit when it begins; each that ends counts down. */

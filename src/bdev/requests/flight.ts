@@ -181,7 +181,7 @@ export class Flight {
   }
 
   /** Leaves a request to itself, if its backend can. Its blocks are kept from others until a write is over. */
-  #detach(slot: number, queue: RequestQueue, share: Share, result: Result): boolean {
+  #detach(slot: number, queue: RequestQueue, share: Share, result: number): boolean {
     const slots = this.#slots;
     const op = slots.op(slot);
     this.#keepBlocks(slot, share);

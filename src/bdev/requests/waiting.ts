@@ -8,7 +8,6 @@ import { COMMAND_WORDS } from '../../limits.ts';
 import { PENDING } from '../backend.ts';
 import type { BackendContext } from '../context.ts';
 import { isRanged, Op } from '../op.ts';
-import type { Result } from '../result.ts';
 import type { RoundClock } from './clock.ts';
 import type { Owner, RequestQueue } from './owner.ts';
 import { NOBODY } from './parking.ts';
@@ -245,7 +244,7 @@ export class Waiting {
   }
 
   /** Ends the requests of an owner that wait, or those of one queue: see `endWaiting`. */
-  endWaitingOf(owner: Owner, queue: RequestQueue | undefined, result: Result): void {
+  endWaitingOf(owner: Owner, queue: RequestQueue | undefined, result: number): void {
     for (const share of this.#waiting) {
       if (share.owner === owner) {
         this.endWaiting(share, queue, result);
@@ -258,7 +257,7 @@ export class Waiting {
    * Those whose completions have no place now wait on, and end when they may go, as nothing is there for them any more; those of a queue
    * that goes are forgotten.
    */
-  endWaiting(share: Share, queue: RequestQueue | undefined, result: Result): void {
+  endWaiting(share: Share, queue: RequestQueue | undefined, result: number): void {
     const { parking } = share.owner;
     let before = NOBODY;
     for (let place = share.first; place !== NOBODY; ) {

@@ -3,10 +3,11 @@
  * log and docs/conformance.md are made of what is registered (`table.ts`), so nothing is advertised that is not carried out. Owned by main.
  */
 import type { CommandLayout, ParameterPlace, Parsed, SqeValues } from '../../spec/command.ts';
-import type { Oacs } from '../../spec/identify.ts';
+import type { IdentifyController, Oacs } from '../../spec/identify.ts';
 import type { Effects } from '../../spec/logs.ts';
 import { Status, StatusField } from '../../spec/nvme.ts';
 import type { BitValues } from '../../util/bits.ts';
+import type { StructValues } from '../../util/struct.ts';
 import type { AsyncEvents } from '../events.ts';
 import type { Features } from '../features/state.ts';
 import type { ControllerConfig, ControllerHost } from '../host.ts';
@@ -14,6 +15,7 @@ import type { ChangedNamespaces } from '../logs/changed.ts';
 import type { ErrorLog } from '../logs/errors.ts';
 import type { Health } from '../logs/smart.ts';
 import type { Telemetry } from '../logs/telemetry.ts';
+import type { SelfTests } from '../self-test.ts';
 import type { ShadowPages } from '../shadow.ts';
 import type { AdminData } from './data.ts';
 import type { AdminIoQueues } from './io-queues.ts';
@@ -59,6 +61,7 @@ export interface AdminContext {
   readonly health: Health;
   readonly changed: ChangedNamespaces;
   readonly telemetry: Telemetry;
+  readonly selfTests: SelfTests;
   /** Another one after each reset: what waited meanwhile must not touch the host's memory any more. */
   readonly epoch: number;
   readonly queues: AdminIoQueues;
@@ -78,6 +81,8 @@ export interface AdminCommand {
   readonly opcode: number;
   /** In the log of effects, beside CSUPP. */
   readonly effects: EffectsValues;
+  /** What Identify Controller says of it otherwise. */
+  readonly identify: Partial<StructValues<(typeof IdentifyController)['fields']>>;
   /** The bit of OACS that says that the command is supported. */
   readonly oacs: keyof (typeof Oacs)['fields'] | undefined;
   /** A controller of this kind has the command. */
@@ -97,9 +102,12 @@ export function adminCommand<C extends CommandLayout<any>>(
     context: AdminContext,
     command: Command,
   ) => Outcome | Promise<Outcome>,
-  options: Partial<Pick<AdminCommand, 'effects' | 'oacs' | 'offered' | 'needsSharedMemory'>> = {},
+  options: Partial<
+    Pick<AdminCommand, 'effects' | 'oacs' | 'offered' | 'needsSharedMemory' | 'identify'>
+  > = {},
 ): AdminCommand {
-  const { effects = {}, oacs, offered = () => true, needsSharedMemory = false } = options;
+  const { effects = {}, oacs, offered = () => true } = options;
+  const { needsSharedMemory = false, identify = {} } = options;
   return {
     name: layout.name,
     opcode: layout.opcode,
@@ -107,6 +115,7 @@ export function adminCommand<C extends CommandLayout<any>>(
     oacs,
     offered,
     needsSharedMemory,
+    identify,
     run: (context, command) => run(layout.parse(command) as Parsed<C>, context, command),
   };
 }

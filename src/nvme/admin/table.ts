@@ -5,9 +5,12 @@ import { CONTROLLER_COMMANDS } from './controller.ts';
 import { EVENT_COMMANDS } from './events.ts';
 import { FEATURE_COMMANDS } from './features.ts';
 import { FIRMWARE_COMMANDS } from './firmware.ts';
+import { FORMAT_COMMANDS } from './format.ts';
 import { IDENTIFY_COMMANDS } from './identify.ts';
 import { QUEUE_COMMANDS } from './io-queues.ts';
 import { LOG_COMMANDS } from './logs.ts';
+import { SANITIZE_COMMANDS } from './sanitize.ts';
+import { SELF_TEST_COMMANDS } from './self-test.ts';
 
 /** Of any controller. */
 export const ADMIN_COMMANDS: readonly AdminCommand[] = [
@@ -18,6 +21,9 @@ export const ADMIN_COMMANDS: readonly AdminCommand[] = [
   ...EVENT_COMMANDS,
   ...CONTROLLER_COMMANDS,
   ...FIRMWARE_COMMANDS,
+  ...SELF_TEST_COMMANDS,
+  ...FORMAT_COMMANDS,
+  ...SANITIZE_COMMANDS,
 ];
 
 /** Of a controller of this kind. */

@@ -32,6 +32,11 @@ export class Health {
     this.#unsafeShutdowns += 1;
   }
 
+  /** Hours that the controller has been there. */
+  get powerOnHours(): number {
+    return Math.floor((performance.now() - this.#started) / HOUR_MS);
+  }
+
   /** What the host is warned of: bits of CriticalWarning. */
   get warnings(): number {
     return CriticalWarning.encode({
@@ -68,7 +73,7 @@ export class Health {
       hostWrites: totals.numWriteOps,
       controllerBusyMinutes: Math.floor(this.#busyMs / MINUTE_MS),
       powerCycles: 1,
-      powerOnHours: Math.floor((now - this.#started) / HOUR_MS),
+      powerOnHours: this.powerOnHours,
       unsafeShutdowns: this.#unsafeShutdowns,
       mediaErrors: totals.errors,
       errorLogEntries: errors,

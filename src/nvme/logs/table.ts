@@ -52,6 +52,7 @@ export const LOG_PAGES: readonly LogPage[] = [
     lpa: 'commandEffects',
     page: ({ commands }) => commandEffects(commands, IO_COMMANDS),
   },
+  { lid: Lid.SELF_TEST, page: ({ selfTests }) => selfTests.page() },
   {
     lid: Lid.TELEMETRY_HOST,
     lpa: 'telemetry',
@@ -61,6 +62,7 @@ export const LOG_PAGES: readonly LogPage[] = [
   },
   { lid: Lid.TELEMETRY_CONTROLLER, page: ({ telemetry }) => telemetry.controllerPage() },
   { lid: Lid.FEATURE_EFFECTS, page: ({ features }) => featureEffects(features.all) },
+  { lid: Lid.SANITIZE, page: ({ host }) => host.sanitize.page() },
 ];
 
 export function findLogPage(lid: number): LogPage | undefined {

@@ -7,18 +7,21 @@
 import { Counters } from '../../bdev/counters.ts';
 import { Limiter } from '../../bdev/limiter.ts';
 import type { Scope } from '../../bdev/requests/drain.ts';
-import { Result } from '../../bdev/result.ts';
+import { protocolResult, Result } from '../../bdev/result.ts';
 import { UNHEARD } from '../../io/ring.ts';
 import type { PlaneParts } from '../../reactor/plane.ts';
 import { Status } from '../../spec/nvme.ts';
+import { findNamespace, placeNamespace, setAccess, takeNamespace } from './access.ts';
 import { ControllerQueues } from './controller-queues.ts';
-import { EVERYTHING, ofMemory, ofNamespace, ofQueue, ofWrites } from './drains.ts';
+import { EVERYTHING, ofAccess, ofMemory, ofNamespace, ofQueue, ofWrites } from './drains.ts';
+import { MainOperations } from './main-operations.ts';
 import type { NamespaceDescriptor, NvmeEvent, NvmeRequest } from './messages.ts';
 import { type CommandEngine, IoController, IoNamespace } from './view.ts';
 
 export interface ControllerState {
   readonly io: IoController;
   readonly queues: ControllerQueues;
+  readonly operations: MainOperations;
   readonly doorbells: Int32Array;
   /** The client cannot map the doorbells: each write that matters wakes the reactor. */
   readonly trapped: boolean;
@@ -38,6 +41,7 @@ export function listenData(id: number): number {
 const LATER = -1;
 
 const NEEDS_CONTROLLER = new Set<NvmeRequest['kind']>([
+  'operate',
   'create-cq',
   'create-sq',
   'release-queues',
@@ -127,14 +131,17 @@ export class Controllers {
         return this.#replaceNamespace(state, request.namespace, () =>
           this.#parts.answer(id, Status.SUCCESS),
         );
-      case 'protect':
-        return this.#protect(state, request, () => this.#parts.answer(id, Status.SUCCESS));
+      case 'access':
+        return this.#access(state, request, () => this.#parts.answer(id, Status.SUCCESS));
+      case 'operate':
+        state.operations.begin(id, request.nsid, request);
+        return LATER;
       case 'remove-namespace':
         return this.#removeNamespace(state, request.nsid, () =>
           this.#parts.answer(id, Status.SUCCESS),
         );
       case 'limit': {
-        const namespace = io.namespaces[request.nsid - 1];
+        const namespace = findNamespace(io, request.nsid);
         if (namespace !== undefined) {
           namespace.limiter = request.limits && new Limiter(request.limits);
           this.#parts.requests.waiting.lookAgain();
@@ -204,6 +211,7 @@ export class Controllers {
         request.shadow,
         progress,
       ),
+      operations: new MainOperations(io, context, this.#parts.requests, this.#parts.answer),
       doorbells,
       trapped: request.trapped,
       socket: request.socket,
@@ -237,7 +245,7 @@ export class Controllers {
 
   #forget(state: ControllerState): void {
     const { io } = state;
-    for (const namespace of io.namespaces) {
+    for (const namespace of [...io.namespaces, ...io.barred.values()]) {
       if (namespace !== undefined) {
         this.#parts.requests.close(namespace);
       }
@@ -287,21 +295,22 @@ export class Controllers {
 
   // --- namespaces ---------------------------------------------------------------------------------------------------
 
-  #openNamespace(io: IoController, { nsid, row, limits, bdev }: NamespaceDescriptor): IoNamespace {
+  #openNamespace(
+    io: IoController,
+    { nsid, row, limits, access, bdev }: NamespaceDescriptor,
+  ): IoNamespace {
     const { requests, counters } = this.#parts;
-    const { blockSize, numBlocks, readonly } = bdev;
+    const { blockSize, numBlocks } = bdev;
     const namespace = new IoNamespace(
-      { nsid, blockSize, numBlocks, readonly },
+      { nsid, blockSize, numBlocks },
       io,
       requests.channels.open(bdev),
       new Counters(counters, row),
       limits && new Limiter(limits),
+      access,
     );
     requests.open(namespace);
-    while (io.namespaces.length < nsid) {
-      io.namespaces.push(undefined);
-    }
-    io.namespaces[nsid - 1] = namespace;
+    placeNamespace(io, namespace);
     return namespace;
   }
 
@@ -312,7 +321,7 @@ export class Controllers {
     done: () => void,
   ): number {
     const { io } = state;
-    const before = io.namespaces[descriptor.nsid - 1];
+    const before = findNamespace(io, descriptor.nsid);
     if (before?.channel.generation === descriptor.bdev.generation) {
       before.numBlocks = descriptor.bdev.numBlocks;
       return Status.SUCCESS;
@@ -329,29 +338,35 @@ export class Controllers {
   }
 
   #removeNamespace(state: ControllerState, nsid: number, done: () => void): number {
-    const namespace = state.io.namespaces[nsid - 1];
+    const namespace = findNamespace(state.io, nsid);
     if (namespace === undefined) {
       return Status.SUCCESS;
     }
     // What waits for a rate limit was sent in time: it goes now, as far as there is room.
     this.#parts.requests.waiting.resumeAll(namespace);
-    state.io.namespaces[nsid - 1] = undefined;
+    takeNamespace(state.io, nsid);
     return this.#retire(state, namespace, done);
   }
 
-  /** Writes that wait are refused when their turn comes. */
-  #protect(
+  /** Commands that wait are refused when their turn comes, or at once. */
+  #access(
     state: ControllerState,
-    { nsid, readonly }: { readonly nsid: number; readonly readonly: boolean },
+    { nsid, access, abort }: NvmeRequest & { kind: 'access' },
     done: () => void,
   ): number {
-    const namespace = state.io.namespaces[nsid - 1];
+    const namespace = findNamespace(state.io, nsid);
     if (namespace === undefined) {
       return Status.SUCCESS;
     }
-    namespace.readonly = readonly;
-    const { slots } = this.#parts.requests;
-    return readonly ? this.#drain(state, ofWrites(slots, namespace), done) : Status.SUCCESS;
+    setAccess(state.io, namespace, access);
+    const { requests } = this.#parts;
+    if (abort !== undefined) {
+      requests.waiting.endWaiting(namespace, undefined, protocolResult(abort));
+    }
+    const reads = access.read !== Status.SUCCESS;
+    return namespace.readonly || abort !== undefined
+      ? this.#drain(state, ofAccess(requests.slots, namespace, reads, abort), done)
+      : Status.SUCCESS;
   }
 
   /** No command finds the namespace any more. */

@@ -4,6 +4,7 @@ import type { BdevChannel } from '../../bdev/requests/channel.ts';
 import { CopyDword12, CopySourceRange } from '../../spec/nvm.ts';
 import { Sqe, Status } from '../../spec/nvme.ts';
 import { COPY_FORMATS, mostBlocksOfCopy, mostBlocksOfRange } from '../copy-formats.ts';
+import { statusOfMissing } from './access.ts';
 import type { GuestFetch } from './guest-fetch.ts';
 import { isInRange } from './ranges.ts';
 import type { IoController, IoNamespace } from './view.ts';
@@ -67,7 +68,7 @@ export function prepareCopy(
     const at = (i * bytes) / 4;
     const source = hasNamespace ? controller.namespaces[fetched.words[at + SNSID] - 1] : namespace;
     if (source === undefined) {
-      return Status.INVALID_NAMESPACE;
+      return statusOfMissing(controller, fetched.words[at + SNSID]);
     }
     if (source.held) {
       return Status.NAMESPACE_NOT_READY;

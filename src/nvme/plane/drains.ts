@@ -3,9 +3,9 @@ import { changesBlocks } from '../../bdev/op.ts';
 import type { Scope } from '../../bdev/requests/drain.ts';
 import type { Share } from '../../bdev/requests/share.ts';
 import type { Slots } from '../../bdev/requests/slots.ts';
-import { Result } from '../../bdev/result.ts';
+import { protocolResult, Result } from '../../bdev/result.ts';
 import type { HostRanges } from '../../memory/host-ranges.ts';
-import type { IoQueue } from './view.ts';
+import { IoQueue } from './view.ts';
 
 /** All: the controller is reset, or goes. */
 export const EVERYTHING: Scope = {
@@ -45,18 +45,32 @@ export function ofMemory(
   return {
     includes: (queue, share, slot) =>
       share.channel.backendOf(slots.op(slot)).touches?.(slot, memory) === true ||
-      completesThere(queue as IoQueue),
+      (queue instanceof IoQueue && completesThere(queue)),
     ends: false,
     detaches: true,
     result: Result.BAD_MEMORY,
   };
 }
 
-/** Writes of all namespaces, or of this one, are to be over. They are carried out. */
-export function ofWrites(slots: Slots, to?: Share): Scope {
+/** What may not be done to a namespace any more: everything, or what changes blocks. `abort`: the status that it ends with; else it is carried out. */
+export function ofAccess(
+  slots: Slots,
+  to: Share,
+  reads: boolean,
+  abort: number | undefined,
+): Scope {
   return {
-    includes: (_queue, share, slot) =>
-      changesBlocks(slots.op(slot)) && (to === undefined || share === to),
+    includes: (_queue, share, slot) => share === to && (reads || changesBlocks(slots.op(slot))),
+    ends: abort !== undefined,
+    detaches: abort !== undefined,
+    result: abort === undefined ? Result.OK : protocolResult(abort),
+  };
+}
+
+/** What completes from now on is to be durable. */
+export function ofWrites(slots: Slots): Scope {
+  return {
+    includes: (_queue, _share, slot) => changesBlocks(slots.op(slot)),
     ends: false,
     detaches: false,
     result: Result.OK,

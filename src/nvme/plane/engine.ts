@@ -17,6 +17,7 @@ import { Cdw0, NSID_ALL, Sqe, Status } from '../../spec/nvme.ts';
 import { NO_OP, OP_OF_OPCODE } from '../io-commands.ts';
 import { mapPrps } from '../prp.ts';
 import { SQE_WORDS } from '../queue.ts';
+import { statusOfMissing } from './access.ts';
 import { FlushAll } from './flush-all.ts';
 import type { Publisher } from './publisher.ts';
 import { RareCommands } from './rare.ts';
@@ -149,7 +150,7 @@ export class IoEngine implements CommandEngine {
       return this.#executeOther(queue, namespace, words, base, cdw0, nsid, resumed);
     }
     if (namespace === undefined) {
-      return Status.INVALID_NAMESPACE;
+      return statusOfMissing(controller, nsid);
     }
     const op = opcode === NvmOpcode.READ ? Op.READ : Op.WRITE;
     const lbaLo = words[base + SLBA];
@@ -165,7 +166,7 @@ export class IoEngine implements CommandEngine {
       return Status.INVALID_FIELD;
     }
     if (op === Op.WRITE && namespace.readonly) {
-      return Status.NAMESPACE_WRITE_PROTECTED;
+      return namespace.writeStatus;
     }
     const mapped = mapPrps(
       controller.memory,
@@ -208,7 +209,7 @@ export class IoEngine implements CommandEngine {
         const result = flushes.begin(words, base);
         return result <= Result.OK ? result : statusOf(result);
       }
-      return Status.INVALID_NAMESPACE;
+      return statusOfMissing(queue.controller, nsid);
     }
     const op = found as Op;
     if (op !== Op.FLUSH) {

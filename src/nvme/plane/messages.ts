@@ -1,8 +1,10 @@
 /** What main and the NVMe plane of a reactor tell each other: messages, and words of memory that both see, each with one writer. */
 import type { BdevDescriptor } from '../../bdev/bdev.ts';
+import type { Op } from '../../bdev/op.ts';
 import { MAX_IO_QUEUE_PAIRS } from '../../limits.ts';
 import type { GuestRegion } from '../../memory/guest.ts';
 import type { Coalescing } from '../features/coalescing.ts';
+import type { Access } from '../namespace-state.ts';
 import type { ShadowPages } from '../shadow.ts';
 import type { IoFailure } from './failure.ts';
 
@@ -49,7 +51,25 @@ export interface NamespaceDescriptor {
   readonly row: number;
   /** Rate limits of its bdev, if there are any. See `bdev/limiter.ts`. */
   readonly limits: SharedArrayBuffer | undefined;
+  readonly access: Access;
   readonly bdev: BdevDescriptor;
+}
+
+/** What commands may do to a namespace. `abort`: what those end with, a status, that are under way and may not be carried out any more. */
+export interface NamespaceAccess {
+  readonly nsid: number;
+  readonly access: Access;
+  readonly abort?: number;
+}
+
+/** What main has done to a namespace. Bytes. `deallocate`: see `Request`. */
+export interface Operation {
+  readonly op: Op;
+  readonly offset: number;
+  readonly length: number;
+  readonly deallocate?: boolean;
+  /** What a write writes: 32 bits, over and over. */
+  readonly pattern?: number;
 }
 
 /** A completion queue, as a reactor makes it. */
@@ -161,13 +181,20 @@ export type NvmeRequest =
       readonly nsid: number;
       readonly limits: SharedArrayBuffer | undefined;
     }
-  /** A namespace is write protected, or not any more. Answered when no write of this controller is under way there that was sent before. */
-  | {
-      readonly kind: 'protect';
+  /**
+   * What commands may do to a namespace, from now on. Answered when none of this controller is under way there that may not be carried out any
+   * more. With `abort` those end with that status, as far as they need not be waited for.
+   */
+  | ({ readonly kind: 'access'; readonly controller: number } & NamespaceAccess)
+  /**
+   * Main's own: an operation without data on bytes of a namespace, which need not be for its commands to have. Answered with the status that it
+   * ends with.
+   */
+  | ({
+      readonly kind: 'operate';
       readonly controller: number;
       readonly nsid: number;
-      readonly readonly: boolean;
-    }
+    } & Operation)
   | { readonly kind: 'remove-namespace'; readonly controller: number; readonly nsid: number }
   /** The host writes its doorbells there, too. */
   | { readonly kind: 'shadow'; readonly controller: number; readonly shadow: ShadowPages }

@@ -9,7 +9,7 @@ import type { NvmeEvent, NvmeRequest } from './messages.ts';
 import { PageWatches } from './page-watch.ts';
 import { Publisher } from './publisher.ts';
 import { type Turn, Turns } from './turns.ts';
-import type { IoQueue } from './view.ts';
+import { IoQueue } from './view.ts';
 
 /** Polls on clients' sockets that are armed at a time. */
 const MAX_LISTENING = 1024;
@@ -170,7 +170,8 @@ export class NvmePlane implements Plane {
   }
 
   #reportInflight(queue: RequestQueue): void {
-    const { sq, controller } = queue as IoQueue;
-    this.#controllers.get(controller.id)?.queues.reportInflight(sq);
+    if (queue instanceof IoQueue) {
+      this.#controllers.get(queue.controller.id)?.queues.reportInflight(queue.sq);
+    }
   }
 }

@@ -68,7 +68,7 @@ export class RareCommands {
       return Status.INVALID_FIELD;
     }
     if (changesBlocks(op) && namespace.readonly) {
-      return Status.NAMESPACE_WRITE_PROTECTED;
+      return namespace.writeStatus;
     }
     request.offset[0] = ((lbaHi >>> 0) * TWO_32 + (lbaLo >>> 0)) * (1 << namespace.blockShift);
     request.length = length;
@@ -102,7 +102,7 @@ export class RareCommands {
       return Status.INVALID_FIELD;
     }
     if (namespace.readonly) {
-      return Status.NAMESPACE_WRITE_PROTECTED;
+      return namespace.writeStatus;
     }
     const mapped = this.#map(controller, words, base, copyEntryBytes(words, base));
     if (mapped !== Status.SUCCESS) {
@@ -123,7 +123,7 @@ export class RareCommands {
     const count = (words[base + CDW10] & NR) + 1;
     const deallocates = (words[base + CDW11] & AD) !== 0;
     if (deallocates && namespace.readonly) {
-      return Status.NAMESPACE_WRITE_PROTECTED;
+      return namespace.writeStatus;
     }
     const mapped = this.#map(controller, words, base, count * DsmRange.size);
     if (mapped !== Status.SUCCESS) {

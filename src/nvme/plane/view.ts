@@ -10,6 +10,8 @@ import { Share } from '../../bdev/requests/share.ts';
 import { Result } from '../../bdev/result.ts';
 import { GuestMemory } from '../../memory/guest.ts';
 import type { System } from '../../native/system.ts';
+import { Status } from '../../spec/nvme.ts';
+import type { Access } from '../namespace-state.ts';
 import type { SubmissionQueue } from '../queue.ts';
 import type { IoFailure } from './failure.ts';
 import { statusOf } from './status.ts';
@@ -19,7 +21,6 @@ export interface NamespaceGeometry {
   /** Bytes. */
   readonly blockSize: number;
   readonly numBlocks: number;
-  readonly readonly: boolean;
 }
 
 /** A namespace of one controller. */
@@ -28,6 +29,9 @@ export class IoNamespace extends Share {
   readonly blockShift: number;
   numBlocks: number;
   readonly: boolean;
+  /** See Access. `readonly` is that `writeStatus` is one of refusal. */
+  readStatus: number;
+  writeStatus: number;
   readonly #controller: IoController;
 
   constructor(
@@ -36,13 +40,16 @@ export class IoNamespace extends Share {
     channel: BdevChannel,
     counters: Counters,
     limiter: Limiter | undefined,
+    access: Access,
   ) {
     super(controller, channel, counters, limiter);
     this.#controller = controller;
     this.nsid = geometry.nsid;
     this.blockShift = Math.log2(geometry.blockSize);
     this.numBlocks = geometry.numBlocks;
-    this.readonly = geometry.readonly;
+    this.readStatus = access.read;
+    this.writeStatus = access.write;
+    this.readonly = access.write !== Status.SUCCESS;
   }
 
   override failed(op: Op, errno: number, offset: number, count: number, result: number): void {
@@ -72,6 +79,8 @@ export interface ControllerOptions {
 
 export class IoController extends Owner {
   readonly memory: GuestMemory;
+  /** By NSID; see `access.ts`. */
+  readonly barred = new Map<number, IoNamespace>();
   /** By NSID − 1. */
   readonly namespaces: (IoNamespace | undefined)[] = [];
   readonly maxTransferBytes: number;

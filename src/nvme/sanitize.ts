@@ -1,0 +1,154 @@
+/**
+ * Sanitize: all namespaces of a subsystem are erased, in the background, and no command is carried out on them until that is over. It goes on
+ * when the controller that it was asked of is reset, or gone. NVMe Base 2.0 §5.24, §5.16.1.25, §8.21. Owned by main.
+ */
+import { SanitizeAction } from '../spec/admin.ts';
+import {
+  SANITIZE_IDLE,
+  SANITIZE_UNKNOWN,
+  SanitizeLog,
+  SanitizeStateCode,
+  SanitizeStatus,
+} from '../spec/logs.ts';
+import { Status } from '../spec/nvme.ts';
+import { type Eraser, eraseNamespace } from './erase.ts';
+import type { ControllerHost, Operate } from './host.ts';
+
+const WHOLE = 0x1_0000;
+
+/** What is to be done. */
+export interface SanitizeRequest {
+  readonly action: number;
+  /** What was asked for, as the log repeats it. */
+  readonly dw10: number;
+  /** A failure may be left by Exit Failure Mode. */
+  readonly unrestricted: boolean;
+  readonly noDeallocate: boolean;
+  readonly passes: number;
+  readonly invert: boolean;
+  readonly pattern: number;
+}
+
+/** Of a subsystem, for all its controllers. */
+export class SanitizeState {
+  #state: number = SanitizeStateCode.NEVER;
+  #request: SanitizeRequest | undefined;
+  /** From 0 to 1. */
+  #progress = 0;
+  #passes = 0;
+
+  get isRunning(): boolean {
+    return this.#state === SanitizeStateCode.IN_PROGRESS;
+  }
+
+  get hasFailed(): boolean {
+    return this.#state === SanitizeStateCode.FAILED;
+  }
+
+  /** The failure of the last may be left without success. */
+  get canExit(): boolean {
+    return this.#request?.unrestricted === true;
+  }
+
+  /** The status of commands that are not carried out now, but for Success. */
+  get refusal(): number {
+    if (this.isRunning) {
+      return Status.SANITIZE_IN_PROGRESS;
+    }
+    return this.hasFailed ? Status.SANITIZE_FAILED : Status.SUCCESS;
+  }
+
+  /** Resolves when namespaces are no more for commands to have; then it goes on by itself. */
+  async start(host: ControllerHost, request: SanitizeRequest): Promise<void> {
+    this.#state = SanitizeStateCode.IN_PROGRESS;
+    this.#request = request;
+    this.#progress = 0;
+    this.#passes = 0;
+    const nsids = [...host.namespaces.keys()];
+    await host.occupyNamespaces(nsids, Status.SANITIZE_IN_PROGRESS);
+    void this.#run(host, request, nsids);
+  }
+
+  async #run(
+    host: ControllerHost,
+    request: SanitizeRequest,
+    nsids: readonly number[],
+  ): Promise<void> {
+    const status = await host
+      .maintain((operate) => this.#erase(host, operate, request, nsids))
+      .catch((error: unknown) => {
+        host.log.error({ err: error }, 'a sanitize operation could not go on');
+        return Status.INTERNAL_ERROR;
+      });
+    const { COMPLETED, COMPLETED_NO_DEALLOCATE, FAILED } = SanitizeStateCode;
+    const completed = request.noDeallocate ? COMPLETED_NO_DEALLOCATE : COMPLETED;
+    this.#state = status === Status.SUCCESS ? completed : FAILED;
+    await this.#settle(host, nsids);
+    host.tellHosts('sanitized');
+  }
+
+  /** What commands may do now. */
+  async #settle(host: ControllerHost, nsids: readonly number[]): Promise<void> {
+    try {
+      await host.occupyNamespaces(nsids, this.refusal);
+    } catch (error) {
+      host.log.error(
+        { err: error },
+        'a reactor could not be told of the end of a sanitize operation',
+      );
+    }
+  }
+
+  /** Exit Failure Mode. */
+  async exit(host: ControllerHost): Promise<void> {
+    if (this.hasFailed) {
+      this.#state = SanitizeStateCode.NEVER;
+      await this.#settle(host, [...host.namespaces.keys()]);
+    }
+  }
+
+  async #erase(
+    host: ControllerHost,
+    operate: Operate,
+    request: SanitizeRequest,
+    nsids: readonly number[],
+  ): Promise<number> {
+    const { action, passes, invert, pattern, noDeallocate } = request;
+    const isOverwrite = action === SanitizeAction.OVERWRITE;
+    const rounds = isOverwrite ? passes : 1;
+    const parts = rounds * nsids.length;
+    for (let round = 0; round < rounds; round++) {
+      const inverted = invert && (passes - round) % 2 === 0;
+      const written = (inverted ? ~pattern : pattern) >>> 0;
+      const eraser: Eraser = isOverwrite ? { pattern: written } : { deallocate: !noDeallocate };
+      for (const [i, nsid] of nsids.entries()) {
+        const status = await eraseNamespace(host, operate, nsid, eraser, (done) => {
+          this.#progress = (round * nsids.length + i + done) / parts;
+        });
+        // One that was taken away is not the subsystem's any more.
+        if (status !== Status.SUCCESS && host.namespaces.has(nsid)) {
+          return status;
+        }
+      }
+      this.#passes = isOverwrite ? round + 1 : 0;
+    }
+    return Status.SUCCESS;
+  }
+
+  /** LID 81h. */
+  page(): Uint8Array {
+    return SanitizeLog.encode({
+      sprog: this.isRunning
+        ? Math.min(WHOLE - 2, Math.floor(WHOLE * this.#progress))
+        : SANITIZE_IDLE,
+      sstat: SanitizeStatus.encode({ state: this.#state, passes: this.#passes }),
+      scdw10: this.#request?.dw10 ?? 0,
+      etOverwrite: SANITIZE_UNKNOWN,
+      etBlockErase: SANITIZE_UNKNOWN,
+      etCryptoErase: SANITIZE_UNKNOWN,
+      etOverwriteNoDeallocate: SANITIZE_UNKNOWN,
+      etBlockEraseNoDeallocate: SANITIZE_UNKNOWN,
+      etCryptoEraseNoDeallocate: SANITIZE_UNKNOWN,
+    });
+  }
+}
