@@ -182,9 +182,9 @@ export class BdevChanges {
 
   /** Flushes of an NBD bdev may succeed again. */
   reopenNbd(name: string): Promise<void> {
-    return this.#run(this.#bdevOf(name, 'nbd'), (bdev) => {
+    return this.#run(this.#bdevOf(name, 'nbd'), async (bdev) => {
       if (bdev instanceof NbdBdev) {
-        bdev.reopen();
+        await bdev.reopen();
         this.#log.info({ bdev: bdev.name }, 'bdev reopened');
         this.#parts.events.emit({ type: 'bdev-reopened', bdev: bdev.name });
       }

@@ -22,29 +22,39 @@ const PATIENCE_MS = 10_000;
 /** A server on a UNIX socket. It can be killed, and started again in its place. */
 export class NbdServer {
   readonly socket: string;
-  readonly #arguments: readonly string[];
+  readonly #argsOf: (socket: string, last: readonly string[]) => readonly string[];
+  #arguments: readonly string[];
   #child: ChildProcess;
 
-  private constructor(socket: string, args: readonly string[]) {
+  private constructor(
+    socket: string,
+    last: readonly string[],
+    argsOf: (socket: string, last: readonly string[]) => readonly string[],
+  ) {
     this.socket = socket;
-    this.#arguments = args;
+    this.#argsOf = argsOf;
+    this.#arguments = argsOf(socket, last);
     this.#child = this.#spawn();
   }
 
   /** `nbdkit` with these arguments: plugin, filters, parameters. Ends with the test. */
   static nbdkit(t: Test, ...args: readonly string[]): Promise<NbdServer> {
-    return NbdServer.#start(t, (socket) => ['nbdkit', '-f', '-U', socket, ...args]);
+    return NbdServer.#start(t, args, (socket, last) => ['nbdkit', '-f', '-U', socket, ...last]);
   }
 
   /** `qemu-nbd` with these arguments: the image last. */
   static qemuNbd(t: Test, ...args: readonly string[]): Promise<NbdServer> {
-    return NbdServer.#start(t, (socket) => ['qemu-nbd', '-t', '-k', socket, ...args]);
+    return NbdServer.#start(t, args, (socket, last) => ['qemu-nbd', '-t', '-k', socket, ...last]);
   }
 
-  static async #start(t: Test, argsOf: (socket: string) => readonly string[]): Promise<NbdServer> {
+  static async #start(
+    t: Test,
+    last: readonly string[],
+    argsOf: (socket: string, last: readonly string[]) => readonly string[],
+  ): Promise<NbdServer> {
     const folder = mkdtempSync(join(tmpdir(), 'db-nbd-'));
     const socket = join(folder, 'nbd.sock');
-    const server = new NbdServer(socket, argsOf(socket));
+    const server = new NbdServer(socket, last, argsOf);
     t.teardown(async () => {
       await server.kill();
       rmSync(folder, { recursive: true });
@@ -71,9 +81,12 @@ export class NbdServer {
     }
   }
 
-  /** Another one in its place. */
-  async restart(): Promise<void> {
+  /** Another one in its place, with these arguments if there are any. */
+  async restart(...last: readonly string[]): Promise<void> {
     await this.kill();
+    if (last.length > 0) {
+      this.#arguments = this.#argsOf(this.socket, last);
+    }
     rmSync(this.socket, { force: true });
     this.#child = this.#spawn();
     await this.#listens();

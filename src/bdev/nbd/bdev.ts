@@ -186,8 +186,9 @@ export class NbdBdev extends Disk {
     return this.#words.lost !== 0;
   }
 
-  /** Flushes may succeed again: what was lost is gone. */
-  reopen(): void {
+  /** All connections are made anew, and flushes may succeed again: what was lost is gone. */
+  async reopen(): Promise<void> {
+    await this.#connections.renew();
     this.#words.forgive();
   }
 

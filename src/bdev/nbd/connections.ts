@@ -65,6 +65,8 @@ export class NbdConnections {
   #down = false;
   #attempts = 0;
   #retry: NodeJS.Timeout | undefined;
+  /** Who waits for all to be let go of, which an operator asked for. */
+  #renewing: (() => void)[] = [];
   #closing: Promise<void> | undefined;
   #closed: (() => void) | undefined;
   /** Connections made after one was lost. */
@@ -104,7 +106,7 @@ export class NbdConnections {
       }
     }
     if (lost !== undefined && !this.#draining && this.#closing === undefined) {
-      this.#lose(lost);
+      this.#lose(reasonOf(lost));
     }
     if (this.#draining && this.count === 0) {
       this.#drained();
@@ -116,12 +118,12 @@ export class NbdConnections {
     }
   }
 
-  #lose(reason: number): void {
+  #lose(reason: string): void {
     this.#draining = true;
     this.#down = true;
     this.#attempts = 0;
     this.#dropSpare();
-    this.#options.notices.lost(reasonOf(reason));
+    this.#options.notices.lost(reason);
     this.#words.nextRound();
     for (const wake of this.wakes) {
       native.eventfdSignal(wake);
@@ -131,7 +133,16 @@ export class NbdConnections {
   /** No reactor uses a connection: all that was answered is known. */
   #drained(): void {
     this.#draining = false;
-    if (this.#options.forgets && this.#words.dirty && this.#words.lose(constants.errno.EIO)) {
+    const renewed = this.#renewing.splice(0);
+    if (renewed.length > 0) {
+      for (const resolve of renewed) {
+        resolve();
+      }
+    } else if (
+      this.#options.forgets &&
+      this.#words.dirty &&
+      this.#words.lose(constants.errno.EIO)
+    ) {
       this.#options.notices.dataLost();
     }
   }
@@ -198,6 +209,32 @@ export class NbdConnections {
     }
   }
 
+  /**
+   * Ends all connections, whatever is under way; new ones are made, and what was not answered is sent again. Resolves when all are let go of. Nothing is concluded of
+   * it.
+   */
+  renew(): Promise<void> {
+    if (this.count === 0 || this.#closing !== undefined) {
+      return Promise.resolve();
+    }
+    const renewed = new Promise<void>((resolve) => this.#renewing.push(resolve));
+    this.#shutDown();
+    if (!this.#draining) {
+      this.#lose('an operator asked for new ones');
+    }
+    this.#step();
+    return renewed;
+  }
+
+  /** What waits for a server that hangs ends. */
+  #shutDown(): void {
+    for (const { fd } of this.#rows) {
+      if (fd !== NO_FD) {
+        native.socketShutdown(fd);
+      }
+    }
+  }
+
   #offer(reactor: number, { fd, told }: NbdConnection): void {
     const { structured, maximum } = told;
     const row = this.#rows[reactor];
@@ -224,11 +261,7 @@ export class NbdConnections {
       });
       clearTimeout(this.#retry);
       this.#dropSpare();
-      for (const { fd } of this.#rows) {
-        if (fd !== NO_FD) {
-          native.socketShutdown(fd);
-        }
-      }
+      this.#shutDown();
       this.#step();
     }
     return this.#closing;

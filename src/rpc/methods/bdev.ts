@@ -119,7 +119,7 @@ export function bdevMethods(target: Target) {
     method({
       name: 'bdev_nbd_reopen',
       summary:
-        'Has flushes succeed again after a server was lost that may have forgotten what it had acknowledged: what was lost is gone for good.',
+        'Makes all connections of an NBD bdev anew, and has flushes succeed again after a server was lost that may have forgotten what it had acknowledged: what was lost is gone for good. What the server has not answered is sent again, or given up if nobody waits for it.',
       params: Name,
       result: DONE,
       call: async ({ name }) => {
