@@ -44,6 +44,11 @@ export const MAX_IOVA = Number.MAX_SAFE_INTEGER;
 /** Messages by which one client's memory is reached that are not answered, and as many that wait; data bytes of those sent. */
 export const MAX_DMA_MESSAGES = 256;
 export const MAX_DMA_BYTES = 1024 * 1024;
+/**
+ * What the replies to those sent may take of the client's socket buffer, which has 212,992 bytes where nobody raised it: QEMU 11.1 loses its device
+ * when a reply does not fit. Bytes, as the kernel counts them.
+ */
+export const MAX_DMA_REPLY_BYTES = 192 * 1024;
 /** How long a client may take to answer one: it is given up then. Milliseconds. */
 export const DMA_MESSAGE_PATIENCE_MS = 5000;
 /** A controller whose host's memory is reached by messages: I/O commands taken and not completed, and entries fetched by one message. */

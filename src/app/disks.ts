@@ -30,6 +30,8 @@ export interface DiskOptions {
   readonly trapDoorbells?: boolean | undefined;
   /** Guest memory is mapped whatever file is behind it. */
   readonly mapFileMemory?: boolean | undefined;
+  /** A guest whose memory is not shared is refused. */
+  readonly requireSharedMemory?: boolean | undefined;
   readonly direct: boolean;
   readonly readonly: boolean;
   readonly blockSize?: number | undefined;

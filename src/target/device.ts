@@ -171,6 +171,8 @@ export class NvmeDevice implements PciEvents {
       log: this.#log,
       memory: this.pci.memory,
       messages: client.messages,
+      answersDma: client.answersDma,
+      required: transport.requireSharedMemory,
       queues: this.#queues,
       doorbells: this.#doorbells.buffer,
       vectors,

@@ -19,14 +19,19 @@ import { IOVA_END } from '../spec/vfio-user.ts';
 import type { Logger } from '../util/log.ts';
 import type { DmaMessages } from '../vfio-user/dma-messages.ts';
 import type { IoQueues } from './queues.ts';
+import { SharedMemory } from './shared-memory.ts';
 
 export interface RemoteModeParts {
   readonly log: Logger;
   readonly memory: DeviceMemory;
   readonly messages: DmaMessages;
+  /** The client is known to answer these. */
+  readonly answersDma: boolean;
   readonly queues: IoQueues;
   /** The host's doorbell page. */
   readonly doorbells: SharedArrayBuffer;
+  /** A host whose memory is not shared is refused. */
+  readonly required: boolean;
   /** Vectors that queues may have. */
   readonly vectors: number;
   readonly maxTransferBytes: number;
@@ -51,6 +56,7 @@ interface Stand {
 
 export class RemoteMode {
   readonly #parts: RemoteModeParts;
+  readonly #shared: SharedMemory;
   readonly #doorbells: Int32Array;
   #stand: Stand | undefined;
   /** Queues are where the relay has them. */
@@ -64,6 +70,7 @@ export class RemoteMode {
 
   constructor(parts: RemoteModeParts) {
     this.#parts = parts;
+    this.#shared = new SharedMemory(parts.memory, parts.messages, parts.answersDma);
     this.#doorbells = new Int32Array(parts.doorbells);
   }
 
@@ -90,19 +97,40 @@ export class RemoteMode {
   /** See ControllerHost. */
   reach(registers: AdminRegisters): AdminRegisters | Promise<AdminRegisters> {
     const place = new AdminPlace(registers);
-    const remote = this.#isUnshared(place);
+    if (!this.#isThere(place)) {
+      // The controller says what is wrong with it.
+      return this.#located ? this.#move(false, place, registers) : registers;
+    }
+    const shared = !this.#isUnshared(place) && this.#shared.check(place);
+    return shared === true && !this.#located ? registers : this.#decide(shared, place, registers);
+  }
+
+  async #decide(
+    shared: boolean | Promise<boolean>,
+    place: AdminPlace,
+    registers: AdminRegisters,
+  ): Promise<AdminRegisters> {
+    const attempt = this.#attempt;
+    const remote = !(await shared);
+    if (attempt !== this.#attempt) {
+      return registers;
+    }
     return remote || this.#located ? this.#move(remote, place, registers) : registers;
   }
 
-  /** The host has memory for its admin queues, and not all of that is mapped. What it has not, the controller refuses. */
-  #isUnshared({ asq, acq, sqSize, cqSize }: AdminPlace): boolean {
+  /** The host has memory for its admin queues, mapped or not. */
+  #isThere({ asq, acq, sqSize, cqSize }: AdminPlace): boolean {
     const { memory } = this.#parts;
     return (
       Math.min(sqSize, cqSize) >= 2 &&
-      (memory.isUnshared(asq) || memory.isUnshared(acq)) &&
       memory.holds(asq, sqSize * SQE_SIZE, false) &&
       memory.holds(acq, cqSize * CQE_SIZE, true)
     );
+  }
+
+  #isUnshared({ asq, acq }: AdminPlace): boolean {
+    const { memory } = this.#parts;
+    return memory.isUnshared(asq) || memory.isUnshared(acq);
   }
 
   async #move(
@@ -162,10 +190,15 @@ export class RemoteMode {
   /** Where the controller finds its admin queues from now on. */
   #begin(place: AdminPlace): AdminRegisters {
     const { messages, memory, queues } = this.#parts;
-    const { staging, doorbells } = this.#stand!;
+    const { staging, doorbells, seen } = this.#stand!;
     if (messages.maxBytes < MIN_REMOTE_MESSAGE_BYTES) {
       throw new Error(
         `the VM does not share its memory, and takes ${messages.maxBytes} bytes in a message only`,
+      );
+    }
+    if (this.#parts.required) {
+      throw new Error(
+        'the VM does not share its memory (QEMU: memory-backend-memfd with share=on; Cloud Hypervisor: --memory shared=on), and such VMs are refused here (require_shared_memory)',
       );
     }
     this.#tell();
@@ -182,6 +215,11 @@ export class RemoteMode {
         staging,
         doorbells: this.#doorbells,
         stagedDoorbells,
+        clearDoorbell: (index) => {
+          // What was seen there last is the value of a queue that is gone: the same value would not be told of.
+          Atomics.store(this.#doorbells, index, 0);
+          Atomics.store(seen, index, 0);
+        },
         ring: (qid) => {
           if (qid === 0) {
             this.#parts.ringAdmin();

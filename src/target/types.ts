@@ -35,6 +35,8 @@ export interface TransportOptions {
   readonly disableMappableBar0: boolean;
   /** Guest memory is mapped whatever file is behind it: one on a FUSE file system, or a device, can hold up a reactor. */
   readonly mapFileMemory: boolean;
+  /** A guest whose memory is not shared is refused, and not served by messages. */
+  readonly requireSharedMemory: boolean;
   /** Offers shadow doorbells. Of use only where the page is not mapped. */
   readonly shadowDoorbells: boolean;
   /** Does not interrupt a host that is still busy with the last interrupt. */

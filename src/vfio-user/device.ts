@@ -51,6 +51,8 @@ export interface Client {
   readonly close: (fds: readonly number[]) => void;
   /** Its memory, by messages. No reply to a command of its may wait for that: a client that waits may answer nothing meanwhile. */
   readonly messages: DmaMessages;
+  /** It is known to answer these. */
+  readonly answersDma: boolean;
 }
 
 /** Which pages of the client's memory the device writes without the client seeing it. */

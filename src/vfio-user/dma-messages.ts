@@ -7,7 +7,12 @@
  * QEMU 10 has a layout of its own, with a count of 32 bits. Which one a client speaks is found out before the first write, by one of no bytes:
  * the reply to that tells the layouts apart, and harms neither.
  */
-import { DMA_MESSAGE_PATIENCE_MS, MAX_DMA_BYTES, MAX_DMA_MESSAGES } from '../limits.ts';
+import {
+  DMA_MESSAGE_PATIENCE_MS,
+  MAX_DMA_BYTES,
+  MAX_DMA_MESSAGES,
+  MAX_DMA_REPLY_BYTES,
+} from '../limits.ts';
 import {
   DmaAccess,
   DmaAccessShort,
@@ -20,6 +25,10 @@ import { Refusal } from './refusal.ts';
 
 const MAX_ID = 0xffff;
 const NO_BYTES = new Uint8Array(0);
+
+/** What the kernel counts for a message in a socket's buffer, beside its bytes; those of a small message it rounds up to a power of two. */
+const SOCKET_OVERHEAD = 768;
+const LARGE_BYTES = 32 * 1024;
 
 export type DmaLayout = 'specified' | 'short';
 
@@ -45,8 +54,12 @@ export class DmaMessages {
   readonly #pending = new Map<number, Pending>();
   readonly #waiting: Pending[] = [];
   /** Ids of messages that were given up and not answered. */
-  readonly #quarantine = new Set<number>();
+  readonly #quarantine = new Map<number, Pending>();
+  /** Data of writes; and what replies may take of the client's socket buffer, also those that may come late. */
   #bytes = 0;
+  #replyBytes = 0;
+  /** Runs while messages wait, and nothing is under way but late replies. */
+  #stalled: NodeJS.Timeout | undefined;
   #nextId = 0;
   #closed = false;
 
@@ -110,11 +123,15 @@ export class DmaMessages {
     const { messageId: id, command, flags, error } = reply.header;
     const pending = this.#pending.get(id);
     if (pending === undefined) {
-      const late = this.#quarantine.delete(id);
+      const late = this.#quarantine.get(id);
+      if (late === undefined) return false;
+      this.#quarantine.delete(id);
+      this.#replyBytes -= replyCost(late);
       this.#sendNext();
-      return late;
+      return true;
     }
     this.#remove(id);
+    this.#replyBytes -= replyCost(pending);
     if (command !== pending.command) {
       pending.reject(new Refusal('EIO', `command ${command} answers command ${pending.command}`));
     } else if ((flags & HeaderFlag.ERROR) !== 0) {
@@ -170,12 +187,13 @@ export class DmaMessages {
     while (
       this.#waiting.length > 0 &&
       this.#pending.size + this.#quarantine.size < MAX_DMA_MESSAGES &&
-      (this.#bytes === 0 || this.#bytes + this.#waiting[0].data.length <= MAX_DMA_BYTES)
+      this.#hasRoom(this.#waiting[0])
     ) {
       const pending = this.#waiting.shift()!;
       const id = this.#allocateId();
       this.#pending.set(id, pending);
-      this.#bytes += pending.data.length;
+      this.#bytes += bytesOf(pending);
+      this.#replyBytes += replyCost(pending);
       pending.deadline = setTimeout(
         () => this.#giveUp(id, new Refusal('ETIMEDOUT', 'the client answers no DMA message')),
         this.#patienceMs,
@@ -183,10 +201,35 @@ export class DmaMessages {
       pending.deadline.unref();
       this.#send(encodeCommand(id, pending.command, this.#encode(pending)));
     }
-    if (this.#quarantine.size >= MAX_DMA_MESSAGES) {
-      for (const { reject } of this.#waiting.splice(0)) {
-        reject(new Refusal('ETIMEDOUT', 'the client answers no DMA message'));
-      }
+    if (this.#quarantine.size >= MAX_DMA_MESSAGES) this.#giveUpWaiting();
+    this.#watchStall();
+  }
+
+  #hasRoom(next: Pending): boolean {
+    return (
+      (this.#bytes === 0 || this.#bytes + bytesOf(next) <= MAX_DMA_BYTES) &&
+      (this.#replyBytes === 0 || this.#replyBytes + replyCost(next) <= MAX_DMA_REPLY_BYTES)
+    );
+  }
+
+  /** Only late replies can make room for what waits: they have as long as any reply. */
+  #watchStall(): void {
+    const stalled = this.#waiting.length > 0 && this.#pending.size === 0;
+    if (!stalled) {
+      clearTimeout(this.#stalled);
+      this.#stalled = undefined;
+    } else if (this.#stalled === undefined) {
+      this.#stalled = setTimeout(() => {
+        this.#stalled = undefined;
+        this.#giveUpWaiting();
+      }, this.#patienceMs);
+      this.#stalled.unref();
+    }
+  }
+
+  #giveUpWaiting(): void {
+    for (const { reject } of this.#waiting.splice(0)) {
+      reject(new Refusal('ETIMEDOUT', 'the client answers no DMA message'));
     }
   }
 
@@ -200,13 +243,13 @@ export class DmaMessages {
     const pending = this.#pending.get(id)!;
     clearTimeout(pending.deadline);
     this.#pending.delete(id);
-    this.#bytes -= pending.data.length;
+    this.#bytes -= bytesOf(pending);
   }
 
   #giveUp(id: number, error: Error): void {
     const pending = this.#pending.get(id)!;
     this.#remove(id);
-    this.#quarantine.add(id);
+    this.#quarantine.set(id, pending);
     pending.reject(error);
     this.#sendNext();
   }
@@ -244,4 +287,15 @@ export class DmaMessages {
       throw new Refusal('EIO', 'the reply to a DMA_WRITE is that of another');
     }
   }
+}
+
+/** Data that is sent. */
+function bytesOf({ command, data }: Pending): number {
+  return command === VfioUserCommand.DMA_WRITE ? data.length : 0;
+}
+
+/** What the reply to a message takes of the client's socket buffer. */
+function replyCost({ command, data }: Pending): number {
+  const bytes = command === VfioUserCommand.DMA_READ ? data.length : 0;
+  return SOCKET_OVERHEAD + (bytes > LARGE_BYTES ? 1.25 * bytes : 2 * bytes);
 }

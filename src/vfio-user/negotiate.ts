@@ -18,6 +18,11 @@ export interface Terms {
   readonly clientMaxData: number;
   /** REGION_WRITE_MULTI may be used. */
   readonly writeMultiple: boolean;
+  /**
+   * The client is known to answer messages about its memory: it says how many regions, or what pages, it would have, as QEMU does. Others may lose
+   * their place in the stream over a command that comes from the server (Cloud Hypervisor, SPDK's host), and are not asked without need.
+   */
+  readonly answersDma: boolean;
 }
 
 /** Descriptors that clients are told to send in one message at most. More are accepted: Cloud Hypervisor sends 16 whatever it is told. */
@@ -65,6 +70,7 @@ export function negotiate(request: Message): { terms: Terms; payload: Uint8Array
       clientMaxMsgFds,
       clientMaxData,
       writeMultiple: reply.keys.includes('write_multiple'),
+      answersDma: offer.max_dma_maps !== undefined || offer.pgsizes !== undefined,
     },
     payload: out,
   };

@@ -220,6 +220,7 @@ export class Session {
     );
     this.#device = this.#options.accept({
       messages: this.#messages,
+      answersDma: terms.answersDma,
       socket: this.#socket,
       close: (fds) => this.#closer.close(fds),
     });

@@ -133,6 +133,7 @@ export const change: fc.Arbitrary<Change> = fc.oneof(
     max_io_size: optional(fc.constantFrom(4096, 131072)),
     disable_mappable_bar0: optional(fc.boolean()),
     map_file_memory: optional(fc.boolean()),
+    require_shared_memory: optional(fc.boolean()),
     disable_adaptive_irq: optional(fc.boolean()),
     disable_shadow_doorbells: optional(fc.boolean()),
     max_aq_depth: optional(fc.constantFrom(32, 64)),

@@ -32,6 +32,7 @@ const TRANSPORT: TransportOptions = {
   maxIoSize: MAX_TRANSFER_BYTES,
   disableMappableBar0: false,
   mapFileMemory: false,
+  requireSharedMemory: false,
   shadowDoorbells: false,
   adaptiveInterrupts: true,
 };

@@ -44,6 +44,8 @@ export interface VmOptions {
   readonly pluggableMiB?: number;
   /** An IOMMU between the guest's devices and its memory, which the guest uses: mappings come and go as its driver says. */
   readonly iommu?: boolean;
+  /** The guest's memory is not shared: no file at all, or one that QEMU maps for itself alone. */
+  readonly privateMemory?: 'anonymous' | 'memfd' | 'file';
   readonly devices: readonly Device[];
   readonly drives?: readonly Drive[];
   /** More words for the kernel's command line. */
@@ -65,9 +67,7 @@ function qemuArguments(options: VmOptions, kernel: string, initrd: string, folde
     ...['-no-user-config', '-nodefaults', '-display', 'none'],
     ...['-accel', accelerator, '-cpu', 'max', '-smp', `${options.cpus ?? 1}`],
     ...['-m', pluggableMiB > 0 ? `${memory},slots=1,maxmem=${memoryMiB + pluggableMiB}M` : memory],
-    // Shared with the vfio-user server, which maps the guest's memory by its file descriptor.
-    ...['-object', `memory-backend-memfd,id=memory,size=${memory},share=on`],
-    ...['-machine', 'q35,memory-backend=memory'],
+    ...memoryArguments(options, memory, folder),
     ...(pluggableMiB > 0
       ? [
           ...['-object', `memory-backend-memfd,id=pluggable,size=${pluggableMiB}M,share=on`],
@@ -90,6 +90,17 @@ function qemuArguments(options: VmOptions, kernel: string, initrd: string, folde
     ),
     ...options.devices.flatMap((device) => json('-device', device)),
   ];
+}
+
+/** By default shared with the vfio-user server, which maps the guest's memory by its file descriptor. */
+function memoryArguments({ privateMemory }: VmOptions, size: string, folder: string): string[] {
+  if (privateMemory === 'anonymous') {
+    return ['-machine', 'q35'];
+  }
+  const kind = privateMemory === 'file' ? `file,mem-path=${join(folder, 'memory')}` : 'memfd';
+  const share = privateMemory === undefined ? 'on' : 'off';
+  const object = `memory-backend-${kind},id=memory,size=${size},share=${share}`;
+  return ['-object', object, '-machine', 'q35,memory-backend=memory'];
 }
 
 function kernelCommandLine({ iommu, pluggableMiB, kernelArgs }: VmOptions): string {

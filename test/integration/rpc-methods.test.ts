@@ -369,6 +369,7 @@ t.test('the transport', async (t) => {
       max_aq_depth: 64,
       disable_mappable_bar0: true,
       map_file_memory: true,
+      require_shared_memory: true,
       some_future_key: 1,
     }),
     true,
@@ -397,6 +398,7 @@ t.test('the transport', async (t) => {
     maxIoSize: 262144,
     disableMappableBar0: true,
     mapFileMemory: true,
+    requireSharedMemory: true,
     shadowDoorbells: true,
     adaptiveInterrupts: true,
   });

@@ -91,6 +91,7 @@ const form = fc.oneof(
     vms: fc.dictionary(fc.constantFrom('only', 'vm.1', '2nd', 'disk'), vm),
     'trap-doorbells': maybe(fc.boolean()),
     'map-file-memory': maybe(fc.boolean()),
+    'require-shared-memory': maybe(fc.boolean()),
   }),
 );
 
@@ -135,6 +136,7 @@ cores: 1-2
 http: 9000
 trap-doorbells: true
 map-file-memory: true
+require-shared-memory: true
 vms:
   web:
     disks: [{ file: /web.img, size: 20G }]
@@ -142,11 +144,12 @@ vms:
   t.strictSame(losses, [
     ':2:1: cores: left out: it is for the command line of doorbell serve',
     ':3:1: http: left out: it is for the command line of doorbell serve',
-    ':8:31: vms.web.disks[0].size: left out: /web.img is not made any more (doorbell disk create makes one of 21474836480 bytes)',
+    ':9:31: vms.web.disks[0].size: left out: /web.img is not made any more (doorbell disk create makes one of 21474836480 bytes)',
   ]);
   t.match(plan(text).transport, {
     disable_mappable_bar0: true,
     map_file_memory: true,
+    require_shared_memory: true,
     max_io_size: 1048576,
   });
 });

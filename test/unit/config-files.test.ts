@@ -79,6 +79,7 @@ spin-us: 7
 max-sleep-us: 8
 trap-doorbells: true
 map-file-memory: true
+require-shared-memory: true
 rpc-socket: rpc.sock
 rpc-socket-mode: "660"
 http: { address: 9000, token-file: token, origins: ["https://disks.example"] }
@@ -114,6 +115,7 @@ vms:
     maxSleepUs: 8,
     trapDoorbells: true,
     mapFileMemory: true,
+    requireSharedMemory: true,
     http: {
       address: { host: '127.0.0.1', port: 9000 },
       tokenFile: '/etc/doorbell/token',
@@ -124,6 +126,7 @@ vms:
     disable_mappable_bar0: true,
     disable_shadow_doorbells: false,
     map_file_memory: true,
+    require_shared_memory: true,
   });
   t.strictSame([...plan.bdevs.keys()], ['web/a.img', 'web/ram1', 'scratch', 'web/null1']);
   t.match(plan.bdevs.get('web/a.img'), {

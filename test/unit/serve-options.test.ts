@@ -36,6 +36,7 @@ t.test('without any disk', async (t) => {
     ...OPTIONS,
     ['--trap-doorbells', { trapDoorbells: true }],
     ['--map-file-memory', { mapFileMemory: true }],
+    ['--require-shared-memory', { requireSharedMemory: true }],
   ] as const;
   for (const [flag, option] of without) {
     const options = { ...NOTHING, ...option };

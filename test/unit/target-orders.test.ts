@@ -12,6 +12,7 @@ const TRANSPORT = {
     maxIoSize: 8192,
     disableMappableBar0: false,
     mapFileMemory: false,
+    requireSharedMemory: false,
     shadowDoorbells: false,
     adaptiveInterrupts: true,
   },

@@ -17,6 +17,7 @@ const TRANSPORT = {
     maxIoSize: 4096,
     disableMappableBar0: false,
     mapFileMemory: false,
+    requireSharedMemory: false,
     shadowDoorbells: false,
     adaptiveInterrupts: true,
   },

@@ -45,6 +45,7 @@ export interface ConfigurationOptions {
   /** Whatever the files say. */
   readonly trapDoorbells?: boolean | undefined;
   readonly mapFileMemory?: boolean | undefined;
+  readonly requireSharedMemory?: boolean | undefined;
   readonly socketDir?: string | undefined;
   readonly methods: MethodTable;
   readonly log: Logger;

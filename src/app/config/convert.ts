@@ -28,7 +28,7 @@ export interface Converted {
 /** Keys of the short form that say what there is, and not how the process runs. */
 const CONTENT = [
   ...['vms', 'disks', 'socket', 'sockets', 'serial', 'model', 'nqn', 'max-disks'],
-  ...['trap-doorbells', 'map-file-memory'],
+  ...['trap-doorbells', 'map-file-memory', 'require-shared-memory'],
 ];
 
 /** Rejects with ConfigError with all that is wrong with the file. The same form again is the same content in another format. */

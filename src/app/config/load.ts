@@ -117,6 +117,7 @@ export function readConfig(
     const transport = largestTransport({
       trapDoorbells: choices.trapDoorbells ?? settings.trapDoorbells,
       mapFileMemory: choices.mapFileMemory ?? settings.mapFileMemory,
+      requireSharedMemory: choices.requireSharedMemory ?? settings.requireSharedMemory,
     });
     calls.unshift({
       method: 'nvmf_create_transport',

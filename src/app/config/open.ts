@@ -18,6 +18,7 @@ export async function openConfiguration<T extends ConfigOptions & DiskOptions>(
   log: Logger,
 ): Promise<{ readonly configuration: Configuration | undefined; readonly options: T }> {
   const { config = [], stateDir, given, trapDoorbells, mapFileMemory, socketDir } = options;
+  const { requireSharedMemory } = options;
   refuseUnusable(options);
   if (config.length === 0 && stateDir === undefined) {
     return { configuration: undefined, options };
@@ -32,6 +33,7 @@ export async function openConfiguration<T extends ConfigOptions & DiskOptions>(
     stateDir,
     trapDoorbells,
     mapFileMemory,
+    requireSharedMemory,
     socketDir,
     methods: methodTable(),
     log: componentLogger(log, 'app'),

@@ -202,6 +202,11 @@ const file = (disk: TSchema, http: TSchema) =>
           'map guest memory whatever file is behind it, and not only memfds and files on tmpfs and hugetlbfs; default: false',
         ),
       ),
+      'require-shared-memory': Optional(
+        Bool(
+          'refuse VMs whose memory is not shared, instead of serving them slowly; default: false',
+        ),
+      ),
       'rpc-socket': Optional(FilePath('path of the JSON-RPC socket')),
       'rpc-socket-mode': Optional(
         text('its mode, octal, in quotes', '^0?[0-7]{3}$', 'an octal mode in quotes, like "660"'),

@@ -17,6 +17,7 @@ export interface Settings {
   readonly maxSleepUs?: number;
   readonly trapDoorbells?: boolean;
   readonly mapFileMemory?: boolean;
+  readonly requireSharedMemory?: boolean;
   readonly http?: {
     readonly address: HttpAddress;
     readonly tokenFile?: string;
@@ -70,6 +71,9 @@ export function compileSettings(form: ShortForm, source: Source, problems: Probl
     ...(form['max-sleep-us'] !== undefined && { maxSleepUs: form['max-sleep-us'] }),
     ...(form['trap-doorbells'] !== undefined && { trapDoorbells: form['trap-doorbells'] }),
     ...(form['map-file-memory'] !== undefined && { mapFileMemory: form['map-file-memory'] }),
+    ...(form['require-shared-memory'] !== undefined && {
+      requireSharedMemory: form['require-shared-memory'],
+    }),
     ...(parsed.address !== undefined && {
       http: {
         address: parsed.address,

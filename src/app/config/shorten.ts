@@ -77,7 +77,7 @@ class Shortener {
 
   form(): ShortForm {
     const { plan, calls } = this.#loaded;
-    const { trapDoorbells, mapFileMemory } = this.#transport(plan.transport);
+    const { trapDoorbells, mapFileMemory, requireSharedMemory } = this.#transport(plan.transport);
     const vms = [...plan.subsystems].map(
       ([nqn, subsystem]) => [this.#name(nqn), subsystem] as const,
     );
@@ -102,6 +102,7 @@ class Shortener {
     return {
       ...(trapDoorbells && { 'trap-doorbells': true }),
       ...(mapFileMemory && { 'map-file-memory': true }),
+      ...(requireSharedMemory && { 'require-shared-memory': true }),
       ...(only !== undefined ? entries[0][1] : { vms: Object.fromEntries(entries) }),
     };
   }
@@ -122,6 +123,7 @@ class Shortener {
     const choices = {
       trapDoorbells: transport.disable_mappable_bar0 === true,
       mapFileMemory: transport.map_file_memory === true,
+      requireSharedMemory: transport.require_shared_memory === true,
     };
     const ours = transportParams(largestTransport(choices));
     const others = Object.keys(transport).filter((key) => !same(transport[key], ours[key]));

@@ -29,6 +29,11 @@ const OF_DISKS: readonly {
 const OF_TRANSPORT: readonly (readonly [string, (options: Options) => boolean, string])[] = [
   ['--trap-doorbells', ({ trapDoorbells }) => trapDoorbells === true, 'disable_mappable_bar0'],
   ['--map-file-memory', ({ mapFileMemory }) => mapFileMemory === true, 'map_file_memory'],
+  [
+    '--require-shared-memory',
+    ({ requireSharedMemory }) => requireSharedMemory === true,
+    'require_shared_memory',
+  ],
 ];
 
 /** Of those alone. Throws InvalidError. */

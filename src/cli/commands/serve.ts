@@ -31,6 +31,7 @@ interface ServeFlags {
   readonly maxSleepUs: number;
   readonly trapDoorbells?: true;
   readonly mapFileMemory?: true;
+  readonly requireSharedMemory?: true;
   readonly direct?: true;
   readonly readonly?: true;
   readonly blockSize?: string;
@@ -131,6 +132,10 @@ export function addServe(program: Command): void {
       '--map-file-memory',
       'map guest memory that is neither a memfd nor on tmpfs or hugetlbfs, too (NVDIMMs, memory-backend-file): trust the VMMs then',
     )
+    .option(
+      '--require-shared-memory',
+      'refuse VMs whose memory is not shared; else they are served by messages, which is slow',
+    )
     .option('--direct', 'bypass the page cache (O_DIRECT)')
     .option('--readonly', 'write protect the disks')
     .addOption(
@@ -201,6 +206,7 @@ Ctrl-C stops cleanly; a second one at once.`,
           maxSleepUs: flags.maxSleepUs,
           trapDoorbells: flags.trapDoorbells,
           mapFileMemory: flags.mapFileMemory,
+          requireSharedMemory: flags.requireSharedMemory,
           stopTimeout: flags.stopTimeout,
           direct: flags.direct ?? false,
           readonly: flags.readonly ?? false,
@@ -253,6 +259,7 @@ function givenOptions(command: Command): Set<string> {
     maxSleepUs: ['maxSleepUs'],
     trapDoorbells: ['trapDoorbells'],
     mapFileMemory: ['mapFileMemory'],
+    requireSharedMemory: ['requireSharedMemory'],
     http: ['http'],
   };
   const given = Object.keys(names).filter((flag) =>

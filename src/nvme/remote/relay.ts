@@ -36,6 +36,8 @@ export interface RelayParts {
   /** Doorbells as 32-bit words: the host's, and the controller's, which the relay rings. */
   readonly doorbells: Int32Array;
   readonly stagedDoorbells: Int32Array;
+  /** A new queue of the host's begins at 0. */
+  readonly clearDoorbell: (index: number) => void;
   /** Largest transfer of a command. Bytes. */
   readonly maxTransferBytes: number;
   /** Of a namespace; undefined if there is none of that id. */
@@ -79,7 +81,7 @@ export class Relay implements QueueChanges {
     const { qid, size } = request;
     const { doorbells } = this.#parts;
     const staged = this.staging.cq(qid, stagedSize(qid, size));
-    Atomics.store(doorbells, 2 * qid + 1, 0);
+    this.#parts.clearDoorbell(2 * qid + 1);
     this.cqs.set(qid, new RemoteCq({ ...request, doorbells, staged }));
   }
 
@@ -89,7 +91,7 @@ export class Relay implements QueueChanges {
     if (cq !== undefined) {
       const { doorbells } = this.#parts;
       const staged = this.staging.sq(qid, stagedSize(qid, size));
-      Atomics.store(doorbells, 2 * qid, 0);
+      this.#parts.clearDoorbell(2 * qid);
       this.sqs.set(qid, new RemoteSq({ ...request, cq, doorbells, staged }));
     }
   }

@@ -52,6 +52,11 @@ const CreateTransport = Type.Object({
       'map guest memory whatever file is behind it, and not only memfds and files on tmpfs and hugetlbfs: a VMM with a file system of its own can hold up every VM then',
     ),
   ),
+  require_shared_memory: Optional(
+    Bool(
+      'refuse a VM whose memory is not shared: its controller fails, and says why; without this it is served by messages, which is slow',
+    ),
+  ),
   max_aq_depth: Optional(
     Uint('shown by nvmf_get_transports, and has no effect', MAX_ADMIN_QUEUE_ENTRIES, 2),
   ),

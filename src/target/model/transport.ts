@@ -18,6 +18,7 @@ export interface TransportParams {
   readonly max_io_size?: number;
   readonly disable_mappable_bar0?: boolean;
   readonly map_file_memory?: boolean;
+  readonly require_shared_memory?: boolean;
   readonly disable_shadow_doorbells?: boolean;
   readonly disable_adaptive_irq?: boolean;
   readonly max_aq_depth?: number;
@@ -47,6 +48,7 @@ export function planTransport(params: TransportParams): Transport {
     max_io_size = 131072,
     disable_mappable_bar0 = false,
     map_file_memory = false,
+    require_shared_memory = false,
     disable_shadow_doorbells = false,
     disable_adaptive_irq = false,
   } = params;
@@ -65,6 +67,7 @@ export function planTransport(params: TransportParams): Transport {
       maxIoSize: max_io_size,
       disableMappableBar0: disable_mappable_bar0,
       mapFileMemory: map_file_memory,
+      requireSharedMemory: require_shared_memory,
       shadowDoorbells: disable_mappable_bar0 && !disable_shadow_doorbells,
       adaptiveInterrupts: !disable_adaptive_irq,
     },
@@ -95,6 +98,7 @@ export function transportParams({ options, report }: Transport): Params {
     ...report,
     disable_mappable_bar0: options.disableMappableBar0,
     ...(options.mapFileMemory && { map_file_memory: true }),
+    ...(options.requireSharedMemory && { require_shared_memory: true }),
     disable_adaptive_irq: !options.adaptiveInterrupts,
     disable_shadow_doorbells: options.disableMappableBar0 && !options.shadowDoorbells,
   };
@@ -106,6 +110,8 @@ export interface TransportChoices {
   readonly trapDoorbells?: boolean | undefined;
   /** See `map_file_memory`. */
   readonly mapFileMemory?: boolean | undefined;
+  /** See `require_shared_memory`. */
+  readonly requireSharedMemory?: boolean | undefined;
 }
 
 /** The transport that `doorbell serve` makes: as large as the controller can do. */
@@ -113,6 +119,7 @@ export function largestTransport(choices: TransportChoices): Transport {
   return planTransport({
     disable_mappable_bar0: choices.trapDoorbells ?? false,
     map_file_memory: choices.mapFileMemory ?? false,
+    require_shared_memory: choices.requireSharedMemory ?? false,
     trtype: 'VFIOUSER',
     max_queue_depth: 1024,
     max_io_qpairs_per_ctrlr: MAX_IO_QUEUE_PAIRS,
