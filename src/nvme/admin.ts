@@ -4,7 +4,7 @@
  * The commands themselves are in `admin/`, by subject; the pages of the logs in `logs/`, the features in `features/`.
  */
 
-import { AsyncEventType, AsyncSmartInfo } from '../spec/events.ts';
+import { AsyncCommandSetInfo, AsyncEventType, AsyncSmartInfo } from '../spec/events.ts';
 import { CriticalWarning, Lid } from '../spec/logs.ts';
 import { Cdw0, Status } from '../spec/nvme.ts';
 import {
@@ -20,9 +20,10 @@ import { waitsForSanitize } from './admin/sanitize.ts';
 import { adminCommands } from './admin/table.ts';
 import type { AsyncEvents } from './events.ts';
 import { Features } from './features/state.ts';
-import type { ControllerConfig, ControllerHost } from './host.ts';
+import type { ControllerConfig, ControllerHost, SubsystemEvent } from './host.ts';
 import { ChangedNamespaces } from './logs/changed.ts';
 import { ErrorLog } from './logs/errors.ts';
+import { ReservationNotices } from './logs/reservations.ts';
 import { Health } from './logs/smart.ts';
 import { Telemetry } from './logs/telemetry.ts';
 import { SelfTests } from './self-test.ts';
@@ -40,6 +41,7 @@ export class Admin implements AdminContext {
   readonly health: Health;
   readonly changed = new ChangedNamespaces();
   readonly telemetry: Telemetry;
+  readonly reservations = new ReservationNotices();
   readonly selfTests: SelfTests;
   readonly queues: AdminIoQueues;
   readonly data: AdminData;
@@ -86,7 +88,28 @@ export class Admin implements AdminContext {
     this.events.reset();
     this.features.reset();
     this.changed.clear();
+    this.reservations.reset();
     this.selfTests.reset();
+  }
+
+  /** The host hears of a reservation, if it is its own and it wants to. */
+  reservationNotice(event: SubsystemEvent & { kind: 'reservation' }): void {
+    const { nsid, notice, hosts } = event;
+    if (hosts.includes(this.host.hostName) && this.features.reservationMask.lets(nsid, notice)) {
+      this.reservations.add(nsid, notice);
+      this.tellReservations();
+    }
+  }
+
+  /** There is a notice about reservations to be read. */
+  tellReservations(): void {
+    if (this.reservations.any) {
+      this.events.add({
+        type: AsyncEventType.COMMAND_SET,
+        info: AsyncCommandSetInfo.RESERVATION_LOG,
+        logPage: Lid.RESERVATION,
+      });
+    }
   }
 
   /** Carries a command out: at once, unless it has to wait for a reactor. Each ends in one outcome. */

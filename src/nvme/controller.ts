@@ -13,7 +13,7 @@ import {
   AsyncNoticeInfo,
 } from '../spec/events.ts';
 import { Lid, SelfTestEnd } from '../spec/logs.ts';
-import { CQE_SHIFT, SQE_SHIFT } from '../spec/nvme.ts';
+import { CQE_SHIFT, SQE_SHIFT, Sqe } from '../spec/nvme.ts';
 import { Aqa, Cc, CommandSets, Csts, NSSR_RESET, Register, Shn, Shst } from '../spec/registers.ts';
 import { describeError } from '../util/errors.ts';
 import { Admin } from './admin.ts';
@@ -24,6 +24,7 @@ import type { Coalescing } from './features/coalescing.ts';
 import type { AdminRegisters, ControllerConfig, ControllerHost, SubsystemEvent } from './host.ts';
 import type { IoFailure } from './plane/failure.ts';
 import { Registers } from './registers.ts';
+import { executeReservation, type MainResult } from './reservation-commands.ts';
 
 export class Controller {
   readonly #host: ControllerHost;
@@ -286,6 +287,7 @@ export class Controller {
     await this.#host.resetQueues();
     await this.#host.setWriteThrough(this.writeThrough);
     await this.#host.setCoalescing(this.coalescing);
+    await this.#host.nameHost(this.#admin.features.hostIdentity.id);
     await this.#host.setCopyFormats(this.copyFormats);
   }
 
@@ -380,7 +382,9 @@ export class Controller {
 
   /** Something happened to the subsystem. */
   subsystemEvent(event: SubsystemEvent): void {
-    if (event === 'sanitized') {
+    if (event.kind === 'reservation') {
+      this.#admin.reservationNotice(event);
+    } else {
       this.#events.add({
         type: AsyncEventType.COMMAND_SET,
         info: AsyncCommandSetInfo.SANITIZE_COMPLETED,
@@ -388,6 +392,12 @@ export class Controller {
       });
     }
     this.#queue.ring();
+  }
+
+  /** A command of an I/O queue that main carries out. */
+  ioCommand(words: Int32Array, data: Uint8Array): Promise<MainResult> {
+    const command = Sqe.read(new DataView(words.buffer, words.byteOffset));
+    return executeReservation(command, data, this.#host.hostName, this.#host);
   }
 
   /** The Keep Alive timer (§3.9): off unless the host sets it. */

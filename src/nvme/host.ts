@@ -3,6 +3,7 @@ import type { GuestMemory } from '../memory/guest.ts';
 import type { Logger } from '../util/log.ts';
 import type { Coalescing } from './features/coalescing.ts';
 import type { Namespace } from './namespace.ts';
+import type { NamespaceState } from './namespace-state.ts';
 import type { Operation } from './plane/messages.ts';
 import type { Registers } from './registers.ts';
 import type { RemoteMemory } from './remote/memory.ts';
@@ -52,8 +53,16 @@ export interface IoTotals {
   readonly errors: number;
 }
 
-/** What all hosts of a subsystem are told. */
-export type SubsystemEvent = 'sanitized';
+/** What hosts of a subsystem are told. */
+export type SubsystemEvent =
+  | { readonly kind: 'sanitized' }
+  /** `hosts`: their names; `notice`: one of ReservationNotice. */
+  | {
+      readonly kind: 'reservation';
+      readonly nsid: number;
+      readonly notice: number;
+      readonly hosts: readonly string[];
+    };
 
 /** Carries out an operation on a namespace, after those that reactors have under way. Resolves with a status. */
 export type Operate = (nsid: number, operation: Operation) => Promise<number>;
@@ -108,6 +117,19 @@ export interface ControllerHost {
   setFormatLeft(nsid: number, percent: number): void;
   /** Of the subsystem. */
   readonly sanitize: SanitizeState;
+  namespaceState(nsid: number): NamespaceState | undefined;
+  /** The host has told its identifier, 8 or 16 bytes. Resolves when its commands may do what it may. */
+  nameHost(id: Uint8Array): Promise<void>;
+  /** Its name; see `hostKey`. */
+  readonly hostName: string;
+  /** Controllers of the host of this name. */
+  controllersOf(name: string): readonly number[];
+  /** Commands of all hosts may do what the reservation lets them. Those under way of these hosts are aborted. Resolves when none is left. */
+  reservationChanged(nsid: number, aborted: readonly string[]): Promise<void>;
+  /** Reservations can be kept through power loss. */
+  readonly keepsReservations: boolean;
+  /** Resolves when those of these namespaces that are to be kept are on stable storage. */
+  keepReservations(nsids: readonly number[]): Promise<void>;
   /** Tells the hosts of all controllers of the subsystem. */
   tellHosts(event: SubsystemEvent): void;
   /** Resets all controllers of the subsystem, this one among them. */

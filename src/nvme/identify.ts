@@ -30,6 +30,7 @@ import {
 import { CQE_SHIFT, SQE_SHIFT } from '../spec/nvme.ts';
 import { NVME_PCI_IDENTITY } from '../spec/nvme-pci.ts';
 import { NVME_VERSION } from '../spec/registers.ts';
+import { Rescap } from '../spec/reservations.ts';
 import type { BitFields, Word } from '../util/bits.ts';
 import type { AdminContext } from './admin/command.ts';
 import {
@@ -41,6 +42,7 @@ import {
 import { NOTICES } from './events.ts';
 import { WARNING_TEMPERATURE } from './features/temperature.ts';
 import { KEEP_ALIVE_GRANULARITY } from './features/time.ts';
+import { FORWARDED_COMMANDS } from './forwarded.ts';
 import { IO_COMMANDS } from './io-commands.ts';
 import { LOG_PAGES } from './logs/table.ts';
 import type { Namespace } from './namespace.ts';
@@ -76,7 +78,7 @@ function bitsOf<F extends BitFields>(
 export function identifyController({ config, host, commands, features }: AdminContext): Uint8Array {
   const shared = host.shared;
   const registered = [...features.all, ...commands].map(({ identify }) => identify);
-  const oncs = [...IO_COMMANDS, ...features.all].map((each) => each.oncs);
+  const oncs = [...IO_COMMANDS, ...FORWARDED_COMMANDS, ...features.all].map((each) => each.oncs);
   return IdentifyController.encode({
     vid: NVME_PCI_IDENTITY.vendorId,
     ssvid: NVME_PCI_IDENTITY.subsystemVendorId,
@@ -126,6 +128,19 @@ function hex(digits: string): Uint8Array {
   return new Uint8Array(Buffer.from(digits, 'hex'));
 }
 
+/** All types; whether they persist. */
+const rescap = ({ keepsReservations: ptpl }: Namespace): number =>
+  Rescap.encode({
+    ptpl,
+    writeExclusive: true,
+    exclusiveAccess: true,
+    writeExclusiveRegistrants: true,
+    exclusiveAccessRegistrants: true,
+    writeExclusiveAll: true,
+    exclusiveAccessAll: true,
+    iekey13: true,
+  });
+
 /** An NSID without a namespace gives zeros. `shared`: other controllers have it, too. */
 export function identifyNamespace(namespace: Namespace | undefined, shared: boolean): Uint8Array {
   if (namespace === undefined) {
@@ -138,6 +153,7 @@ export function identifyNamespace(namespace: Namespace | undefined, shared: bool
     nuse: namespace.numBlocks,
     nsfeat: Nsfeat.encode({ optperf: true }),
     nmic: Nmic.encode({ shared }),
+    rescap: rescap(namespace),
     fpi: Fpi.encode({ supported: true, left: namespace.formatLeft }),
     dlfeat: namespace.readsZeroes
       ? Dlfeat.encode({ value: DlfeatValue.ZEROES, writeZeroes: true })
@@ -170,6 +186,7 @@ export function identifyNamespaceIndependent(
   }
   return IdentifyNamespaceIndependent.encode({
     nmic: Nmic.encode({ shared }),
+    rescap: rescap(namespace),
     fpi: Fpi.encode({ supported: true, left: namespace.formatLeft }),
     nsattr: Nsattr.encode({ writeProtected: namespace.readonly }),
     nstat: Nstat.encode({ nrdy: true }),

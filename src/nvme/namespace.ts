@@ -9,6 +9,10 @@ export interface Namespace {
   readonly readonly: boolean;
   /** A format or a sanitize operation has it for itself, or has failed. */
   readonly occupied: boolean;
+  /** A reservation keeps this controller's host from writing. */
+  readonly conflicts: boolean;
+  /** Reservations can be kept through power loss. */
+  readonly keepsReservations: boolean;
   /** What is left of a format that is under way. Percent. */
   readonly formatLeft: number;
   /** One of WriteProtectionState. */

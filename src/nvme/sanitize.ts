@@ -84,7 +84,7 @@ export class SanitizeState {
     const completed = request.noDeallocate ? COMPLETED_NO_DEALLOCATE : COMPLETED;
     this.#state = status === Status.SUCCESS ? completed : FAILED;
     await this.#settle(host, nsids);
-    host.tellHosts('sanitized');
+    host.tellHosts({ kind: 'sanitized' });
   }
 
   /** What commands may do now. */

@@ -19,6 +19,8 @@ export const Fid = {
   HOST_BEHAVIOR_SUPPORT: 0x16,
   IO_COMMAND_SET_PROFILE: 0x19,
   HOST_IDENTIFIER: 0x81,
+  RESERVATION_NOTIFICATION_MASK: 0x82,
+  RESERVATION_PERSISTENCE: 0x83,
   NAMESPACE_WRITE_PROTECTION: 0x84,
 } as const;
 
@@ -97,6 +99,15 @@ export const IoCommandSetProfile = word('IoCommandSetProfile', { iocsci: bits(0,
 export const HostIdentifier = word('HostIdentifier', { exhid: flag(0) });
 export const HOST_ID_BYTES = 8;
 export const EXTENDED_HOST_ID_BYTES = 16;
+
+/** Notices that the host does not want. §5.27.1.26. */
+export const ReservationMask = word('ReservationMask', {
+  regpre: flag(1),
+  resrel: flag(2),
+  respre: flag(3),
+});
+/** §5.27.1.27. */
+export const ReservationPersistence = word('ReservationPersistence', { ptpl: flag(0) });
 
 /** Namespace Write Protection states. §5.27.1.24. */
 export const WriteProtection = word('WriteProtection', { wps: bits(0, 3) });

@@ -14,6 +14,7 @@ export const Lid = {
   TELEMETRY_HOST: 0x07,
   TELEMETRY_CONTROLLER: 0x08,
   FEATURE_EFFECTS: 0x12,
+  RESERVATION: 0x80,
   SANITIZE: 0x81,
 } as const;
 

@@ -89,6 +89,10 @@ export const Status = {
   /** Retryable: no DNR. */
   SANITIZE_IN_PROGRESS: StatusField.encode({ sc: 0x1d }),
   NAMESPACE_WRITE_PROTECTED: generic(0x20),
+  HOST_IDENTIFIER_INCONSISTENT_FORMAT: generic(0x18),
+  /** Retryable: no DNR. */
+  ABORTED_BY_PREEMPTION: StatusField.encode({ sc: 0x1b }),
+  RESERVATION_CONFLICT: generic(0x83),
   LBA_OUT_OF_RANGE: generic(0x80),
   CAPACITY_EXCEEDED: generic(0x81),
   /** Retryable: no DNR. */

@@ -11,7 +11,9 @@ import type {
   SqRequest,
   SubsystemEvent,
 } from '../nvme/host.ts';
+import { hostKey } from '../nvme/host-key.ts';
 import type { Namespace as NvmeNamespace } from '../nvme/namespace.ts';
+import type { NamespaceState } from '../nvme/namespace-state.ts';
 import { AdminWord, NOT_WAITING } from '../nvme/plane/messages.ts';
 import type { RemoteMemory } from '../nvme/remote/memory.ts';
 import type { SanitizeState } from '../nvme/sanitize.ts';
@@ -25,6 +27,9 @@ import type { NewEvent } from './events.ts';
 import type { IoQueues } from './queues.ts';
 import type { RemoteMode } from './remote-mode.ts';
 import type { SubsystemView } from './types.ts';
+
+/** No identifier. */
+const NOBODY = new Uint8Array(8);
 
 export interface DeviceHostParts {
   readonly log: Logger;
@@ -173,6 +178,50 @@ export class DeviceHost implements ControllerHost {
     if (namespace !== undefined) {
       namespace.state.formatLeft = percent;
     }
+  }
+
+  namespaceState(nsid: number): NamespaceState | undefined {
+    return this.#parts.subsystem.namespaces.get(nsid)?.state;
+  }
+
+  get hostName(): string {
+    const { subsystem, cntlid } = this.#parts;
+    return subsystem.hostNames.get(cntlid) ?? hostKey(NOBODY, cntlid);
+  }
+
+  async nameHost(id: Uint8Array): Promise<void> {
+    const { subsystem, cntlid, queues, namespaces } = this.#parts;
+    const name = hostKey(id, cntlid);
+    if (name === this.hostName) {
+      return;
+    }
+    subsystem.hostNames.set(cntlid, name);
+    for (const namespace of subsystem.namespaces.values()) {
+      const { nsid, access } = namespaces.describe(namespace);
+      await queues.changeAccess({ nsid, access });
+    }
+  }
+
+  controllersOf(name: string): readonly number[] {
+    const { cntlids, hostNames } = this.#parts.subsystem;
+    return cntlids.filter((cntlid) => (hostNames.get(cntlid) ?? hostKey(NOBODY, cntlid)) === name);
+  }
+
+  async reservationChanged(nsid: number, hosts: readonly string[]): Promise<void> {
+    const { subsystem, cntlid: by } = this.#parts;
+    const namespace = subsystem.namespaces.get(nsid);
+    if (namespace !== undefined) {
+      const abort = { hosts, status: Status.ABORTED_BY_PREEMPTION };
+      await subsystem.changeAccess({ namespace, by, tell: false, abort });
+    }
+  }
+
+  get keepsReservations(): boolean {
+    return this.#parts.subsystem.keepsReservations;
+  }
+
+  keepReservations(nsids: readonly number[]): Promise<void> {
+    return this.#parts.subsystem.keepReservations(nsids);
   }
 
   get sanitize(): SanitizeState {

@@ -13,12 +13,20 @@ export class DeviceNamespaces {
   readonly #controller: number;
   readonly #subsystem: SubsystemView;
   readonly #reactors: ReactorPool;
+  readonly #hostName: () => string | undefined;
   /** Counter rows by NSID. */
   readonly #rows = new Map<number, number>();
   /** The counter row of commands that were refused before a namespace was asked. */
   readonly refusedRow: number;
 
-  constructor(controller: number, subsystem: SubsystemView, reactors: ReactorPool) {
+  /** `hostName`: of the controller's host; undefined: it is the target itself. */
+  constructor(
+    controller: number,
+    subsystem: SubsystemView,
+    reactors: ReactorPool,
+    hostName: () => string | undefined,
+  ) {
+    this.#hostName = hostName;
     this.#controller = controller;
     this.#subsystem = subsystem;
     this.#reactors = reactors;
@@ -35,7 +43,7 @@ export class DeviceNamespaces {
       nsid,
       row,
       limits: bdev.limits,
-      access: state.access(readonly),
+      access: state.access(readonly, this.#hostName()),
       bdev: { index, generation, blockSize, numBlocks, readonly, backend, stale, blocks },
     };
   }
@@ -46,7 +54,11 @@ export class DeviceNamespaces {
 
   /** What the host sees of them, by NSID. */
   presented(): Map<number, NvmeNamespace> {
-    return new Map([...this.#subsystem.namespaces].map(([nsid, each]) => [nsid, present(each)]));
+    const { namespaces, keepsReservations } = this.#subsystem;
+    const host = this.#hostName() ?? '';
+    return new Map(
+      [...namespaces].map(([nsid, each]) => [nsid, present(each, host, keepsReservations)]),
+    );
   }
 
   /** No reactor uses the namespace any more. */
@@ -92,12 +104,18 @@ export class DeviceNamespaces {
   }
 }
 
-function present({ nsid, bdev, uuid, nguid, eui64, state }: Namespace): NvmeNamespace {
+function present(
+  { nsid, bdev, uuid, nguid, eui64, state }: Namespace,
+  host: string,
+  keepsReservations: boolean,
+): NvmeNamespace {
+  const { write } = state.reservations.access(host);
   const { blockSize, numBlocks, hints } = bdev;
   const { writeProtection, formatLeft } = state;
   const readonly = bdev.readonly || state.isProtected;
   return {
     ...{ nsid, blockSize, numBlocks, readonly, writeProtection, formatLeft },
+    ...{ keepsReservations, conflicts: write !== Status.SUCCESS },
     occupied: state.busy !== Status.SUCCESS,
     ...hints,
     ...{ uuid, nguid, eui64 },

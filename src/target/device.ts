@@ -65,6 +65,7 @@ export class NvmeDevice implements PciEvents {
   readonly #remote: RemoteMode;
   readonly #namespaces: DeviceNamespaces;
   readonly #controller: Controller;
+  readonly #host: DeviceHost;
   /** What its client had done when it went. */
   done: Tally | undefined;
   /** The client was told by the log that some of its memory is not mapped. */
@@ -96,10 +97,15 @@ export class NvmeDevice implements PciEvents {
       told: (message) => this.#told(message as NvmeEvent),
       reactorLost: (reactor, left) => this.#reactorLost(reactor, left),
     });
-    this.#namespaces = new DeviceNamespaces(this.#id, subsystem, reactors);
+    this.#namespaces = new DeviceNamespaces(
+      this.#id,
+      subsystem,
+      reactors,
+      () => this.#host.hostName,
+    );
     this.#queues = this.#makeQueues();
     this.#remote = this.#makeRemoteMode(vectors);
-    const host = new DeviceHost({
+    this.#host = new DeviceHost({
       log: this.#log,
       subsystem,
       cntlid: this.#cntlid,
@@ -117,7 +123,7 @@ export class NvmeDevice implements PciEvents {
         return this.info.diagnose();
       },
     });
-    this.#controller = new Controller(configOf(this.#cntlid, subsystem, transport), host);
+    this.#controller = new Controller(configOf(this.#cntlid, subsystem, transport), this.#host);
     this.#queues.socket = client.socket;
   }
 
@@ -246,6 +252,7 @@ export class NvmeDevice implements PciEvents {
     this.#namespaces.close();
     this.#options.reactors.unregister(this.#id);
     this.#doorbells.close();
+    this.#options.subsystem.hostNames.delete(this.#cntlid);
     this.#options.subsystem.releaseCntlid(this.#cntlid);
   }
 
@@ -313,7 +320,8 @@ export class NvmeDevice implements PciEvents {
 
   async changeAccess({ namespace, by, tell, abort }: AccessChange): Promise<void> {
     const { nsid, access } = this.#namespaces.describe(namespace);
-    await this.#queues.changeAccess({ nsid, access, ...(abort !== undefined && { abort }) });
+    const aborted = abort?.hosts.includes(this.#host.hostName) ? { abort: abort.status } : {};
+    await this.#queues.changeAccess({ nsid, access, ...aborted });
     if (tell && by !== this.#cntlid) {
       this.#controller.namespaceChanged(nsid);
     }
@@ -357,6 +365,9 @@ export class NvmeDevice implements PciEvents {
       case 'rung':
         this.#remote.toldOfPage();
         break;
+      case 'command':
+        void this.#carryOut(event);
+        break;
       case 'bad-doorbell':
         this.#log.debug({ qid: event.qid }, 'doorbell value outside the queue');
         this.#controller.badDoorbell();
@@ -364,6 +375,15 @@ export class NvmeDevice implements PciEvents {
       case 'io-failed':
         this.#ioFailed(event.failure);
         break;
+    }
+  }
+
+  async #carryOut({ id, qid, words, data }: NvmeEvent & { kind: 'command' }): Promise<void> {
+    try {
+      await this.#queues.complete(qid, id, await this.#controller.ioCommand(words, data));
+    } catch (error) {
+      this.#log.error({ err: error, qid }, 'a command of an I/O queue failed');
+      this.#controller.fail('a command of an I/O queue could not be completed');
     }
   }
 

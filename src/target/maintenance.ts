@@ -60,7 +60,7 @@ export class Maintenance implements NamespaceUser {
       told: () => {},
       reactorLost: (reactor, left) => attachments?.lose(reactor, left),
     });
-    const namespaces = new DeviceNamespaces(id, this.#subsystem, reactors);
+    const namespaces = new DeviceNamespaces(id, this.#subsystem, reactors, () => undefined);
     attachments = new Attachments(
       {
         controller: id,

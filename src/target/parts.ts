@@ -3,6 +3,7 @@ import type { Logger } from '../util/log.ts';
 import type { Bdevs } from './bdevs.ts';
 import type { Changes } from './changes.ts';
 import type { TargetEvents } from './events.ts';
+import type { KeptReservations } from './kept-reservations.ts';
 import type { Model } from './model/model.ts';
 import type { Subsystem } from './subsystem.ts';
 
@@ -13,5 +14,6 @@ export interface Parts {
   readonly subsystems: Map<string, Subsystem>;
   readonly changes: Changes;
   readonly events: TargetEvents;
+  readonly keptReservations: KeptReservations;
   readonly log: Logger;
 }

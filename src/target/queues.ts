@@ -9,6 +9,7 @@ import type {
   NvmeRequest,
   SqDescriptor,
 } from '../nvme/plane/messages.ts';
+import type { MainResult } from '../nvme/reservation-commands.ts';
 import type { ShadowPages } from '../nvme/shadow.ts';
 import { Status } from '../spec/nvme.ts';
 import { ErrnoError } from '../util/errors.ts';
@@ -317,6 +318,14 @@ export class IoQueues {
       { kind: 'write-through', enabled },
       'change the write cache',
     );
+  }
+
+  /** A command that came by this queue was carried out on main. */
+  async complete(qid: number, id: number, result: MainResult): Promise<void> {
+    const reactor = this.#table.sq(qid)?.reactor;
+    if (reactor !== undefined) {
+      await this.#attachments.tell(reactor, { kind: 'complete', id, ...result });
+    }
   }
 
   async setCoalescing(coalescing: Coalescing): Promise<void> {

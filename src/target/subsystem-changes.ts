@@ -22,14 +22,14 @@ export class SubsystemChanges {
   }
 
   async create(options: SubsystemOptions): Promise<void> {
-    const { model, subsystems, changes, events, log } = this.#parts;
+    const { model, subsystems, changes, events, keptReservations, log } = this.#parts;
     const { nqn } = options;
     const before = subsystems.get(nqn);
     if (before?.leaving === true) {
       await changes.orders.settled(before);
     }
     await changes.run(() => {
-      subsystems.set(nqn, new Subsystem(model.createSubsystem(options)));
+      subsystems.set(nqn, new Subsystem(model.createSubsystem(options), keptReservations));
       log.info({ nqn }, 'subsystem created');
       events.emit({ type: 'subsystem-created', nqn });
     });
@@ -105,6 +105,7 @@ export class SubsystemChanges {
         bdev,
         state: new NamespaceState(),
       };
+      this.#parts.keptReservations.restore(namespace.uuid, namespace.state.reservations);
       // In the map first: a client that connects meanwhile finds it there, and a guest that is told looks there.
       subsystem.namespaces.set(namespace.nsid, namespace);
       try {

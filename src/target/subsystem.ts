@@ -10,6 +10,7 @@ import { SanitizeState } from '../nvme/sanitize.ts';
 import type { ReactorPool } from '../reactor/pool.ts';
 import { ErrnoError } from '../util/errors.ts';
 import type { Logger } from '../util/log.ts';
+import type { KeptReservations } from './kept-reservations.ts';
 import { Maintenance } from './maintenance.ts';
 import type { ListenAddress } from './model/plan.ts';
 import { SOCKET_NAME, type SubsystemModel } from './model/subsystem.ts';
@@ -51,10 +52,13 @@ export class Subsystem implements SubsystemView {
   #left = this.#nextLeaving();
   readonly #cntlids = new Set<number>();
   readonly sanitize = new SanitizeState();
+  readonly hostNames = new Map<number, string>();
+  readonly #kept: KeptReservations;
   #maintenance: Maintenance | undefined;
   #nextCntlid: number;
 
-  constructor(model: SubsystemModel) {
+  constructor(model: SubsystemModel, kept: KeptReservations) {
+    this.#kept = kept;
     this.model = model;
     this.nqn = model.nqn;
     this.serialNumber = model.serialNumber;
@@ -103,6 +107,15 @@ export class Subsystem implements SubsystemView {
   /** The listener at a folder; or at the path of its socket, if that was passed to the process. */
   listenerAt(traddr: string): Listener | undefined {
     return this.listeners.get(join(traddr, SOCKET_NAME)) ?? this.listeners.get(traddr);
+  }
+
+  get keepsReservations(): boolean {
+    return this.#kept.isDurable;
+  }
+
+  keepReservations(nsids: readonly number[]): Promise<void> {
+    const namespaces = nsids.flatMap((nsid) => this.namespaces.get(nsid) ?? []);
+    return this.#kept.keep(namespaces.map(({ uuid, state }) => [uuid, state.reservations]));
   }
 
   tellHosts(event: SubsystemEvent): void {

@@ -19,6 +19,7 @@ import { Bdevs } from './bdevs.ts';
 import { Changes } from './changes.ts';
 import { Closing } from './closing.ts';
 import { TargetEvents } from './events.ts';
+import { KeptReservations } from './kept-reservations.ts';
 import { Listeners } from './listeners.ts';
 import { found, Model } from './model/model.ts';
 import type { ListenAddress } from './model/plan.ts';
@@ -66,6 +67,8 @@ export class Target {
   readonly failedFiles = new FailedFiles((failure) => this.#bdevChanges.writeBackFailed(failure));
   /** Files of bdevs, now or earlier, with blocks that guests have marked uncorrectable. */
   readonly uncorrectableFiles = new UncorrectableFiles();
+  /** Reservations that persist through power loss. */
+  readonly keptReservations = new KeptReservations();
   readonly model = new Model();
   readonly bdevs: Bdevs;
   readonly events: TargetEvents;
@@ -92,6 +95,7 @@ export class Target {
       subsystems: this.#subsystems,
       changes: this.#changes,
       events: this.events,
+      keptReservations: this.keptReservations,
       log: componentLogger(log, 'target'),
     };
     this.#parts = parts;

@@ -60,6 +60,11 @@ export interface SubsystemView {
   allocateCntlid(): number;
   releaseCntlid(cntlid: number): void;
   readonly sanitize: SanitizeState;
+  /** Names of hosts by controller. */
+  readonly hostNames: Map<number, string>;
+  readonly keepsReservations: boolean;
+  /** Resolves when the reservations of these namespaces that are to be kept are on stable storage. */
+  keepReservations(nsids: readonly number[]): Promise<void>;
   /** Tells the hosts of all controllers. */
   tellHosts(event: SubsystemEvent): void;
   /** Resets all controllers (NVM Subsystem Reset). */
@@ -123,8 +128,8 @@ export interface AccessChange {
   /** The controller that has changed it, whose host knows; others are told of the namespace's attributes, if these have changed. */
   readonly by: number;
   readonly tell: boolean;
-  /** What is under way ends with this status, where it may not be carried out any more. */
-  readonly abort?: number;
+  /** Hosts of which all that is under way is aborted, and the status that it ends with. */
+  readonly abort?: { readonly hosts: readonly string[]; readonly status: number };
 }
 
 /** Who has namespaces of a subsystem open in reactors. */

@@ -6,6 +6,7 @@ import { IDENTIFY_DATA } from '../../src/nvme/admin/identify.ts';
 import { ADMIN_COMMANDS } from '../../src/nvme/admin/table.ts';
 import { NOTICES } from '../../src/nvme/events.ts';
 import { Features } from '../../src/nvme/features/state.ts';
+import { FORWARDED_COMMANDS } from '../../src/nvme/forwarded.ts';
 import { IO_COMMANDS } from '../../src/nvme/io-commands.ts';
 import { LOG_PAGES } from '../../src/nvme/logs/table.ts';
 import { Cns } from '../../src/spec/admin.ts';
@@ -59,11 +60,9 @@ export function conformanceText(): string {
       'Of the NVM command set.',
       table(
         ['opcode', 'command', 'bit of ONCS'],
-        byNumber(IO_COMMANDS, ({ opcode }) => opcode).map(({ opcode, name, oncs }) => [
-          hex(opcode),
-          spaced(name),
-          oncs ?? '',
-        ]),
+        byNumber([...IO_COMMANDS, ...FORWARDED_COMMANDS], ({ opcode }) => opcode).map(
+          ({ opcode, name, oncs }) => [hex(opcode), spaced(name), oncs ?? ''],
+        ),
       ),
     ],
     [
@@ -88,7 +87,7 @@ export function conformanceText(): string {
     ],
     [
       'Features',
-      'Get Features takes Select; no feature can be saved, and a controller reset brings the defaults back, but for the write protection of a namespace.',
+      'Get Features takes Select; no feature can be saved, and a controller reset brings the defaults back, but for the write protection of a namespace, and whether its reservation persists.',
       table(
         ['FID', 'feature', 'of'],
         features.map(({ fid, perNamespace }) => [

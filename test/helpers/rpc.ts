@@ -8,6 +8,7 @@ import { pino } from 'pino';
 import { COLUMNS } from '../../src/bdev/counters.ts';
 import { Tally } from '../../src/bdev/tally.ts';
 import { native } from '../../src/native/index.ts';
+import type { SubsystemEvent } from '../../src/nvme/host.ts';
 import { ReactorPool } from '../../src/reactor/pool.ts';
 import { callRpc } from '../../src/rpc/client.ts';
 import { Dispatcher, type RpcMethod } from '../../src/rpc/dispatcher.ts';
@@ -65,8 +66,8 @@ export class RecordingEndpoint implements EndpointView {
     return this.#call(`access ${namespace.nsid}`);
   }
 
-  subsystemEvent(event: string): void {
-    this.calls.push(event);
+  subsystemEvent({ kind }: SubsystemEvent): void {
+    this.calls.push(kind);
   }
 
   resetController(): void {

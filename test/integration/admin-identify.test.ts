@@ -66,6 +66,7 @@ t.test('controller', async (t) => {
     oncs: Oncs.encode({
       compare: true,
       writeUncorrectable: true,
+      reservations: true,
       datasetManagement: true,
       writeZeroes: true,
       verify: true,

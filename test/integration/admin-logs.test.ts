@@ -52,7 +52,12 @@ t.test('features and their effects', async (t) => {
   const { data } = await admin.log(Lid.FEATURE_EFFECTS, 1024);
   for (let fid = 0; fid < 256; fid++) {
     const effects = view(data).getUint32(4 * fid, true);
-    const ofNamespaces: number[] = [Fid.ERROR_RECOVERY, Fid.NAMESPACE_WRITE_PROTECTION];
+    const ofNamespaces: number[] = [
+      Fid.ERROR_RECOVERY,
+      Fid.RESERVATION_NOTIFICATION_MASK,
+      Fid.RESERVATION_PERSISTENCE,
+      Fid.NAMESPACE_WRITE_PROTECTION,
+    ];
     const nsid = ofNamespaces.includes(fid) ? 1 : 0;
     const { code } = await admin.call(GetFeatures.fields({ fid, nsid }));
     t.equal(effects & 1, code === '0/00' ? 1 : 0, `feature ${fid}`);

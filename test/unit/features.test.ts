@@ -35,6 +35,7 @@ class Host {
       host: {
         setWriteThrough: async () => {},
         setCoalescing: async () => {},
+        nameHost: async () => {},
       } as Partial<ControllerHost> as ControllerHost,
       keepAlive: () => {},
       checkHealth: () => {},

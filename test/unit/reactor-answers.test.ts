@@ -21,9 +21,7 @@ async function start(refuse: readonly string[] = [], regions: readonly GuestRegi
   let next = 0;
   const pool = {
     alive: true,
-    place: () => next++ % REACTORS,
-    unload: () => {},
-    countQueuePair: () => {},
+    placement: { place: () => next++ % REACTORS, unload: () => {}, count: () => {} },
     request: async (reactor: number, { kind }: PlaneMessage) => {
       asked.push({ reactor, kind });
       // The second one is the one that cannot.

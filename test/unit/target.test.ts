@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { MAX_BDEVS } from '../../src/limits.ts';
+import { KeptReservations } from '../../src/target/kept-reservations.ts';
 import { MAX_LISTENERS, SubsystemModel } from '../../src/target/model/subsystem.ts';
 import { Subsystem } from '../../src/target/subsystem.ts';
 import { Target, type TargetOptions } from '../../src/target/target.ts';
@@ -173,7 +174,8 @@ t.test('close: everybody is disconnected, data is synced, nothing more is done',
 });
 
 t.test('controller ids go round and are unique', async (t) => {
-  const subsystem = new Subsystem(new SubsystemModel({ nqn: NQN, minCntlid: 5, maxCntlid: 7 }));
+  const model = new SubsystemModel({ nqn: NQN, minCntlid: 5, maxCntlid: 7 });
+  const subsystem = new Subsystem(model, new KeptReservations());
   t.throws(() => subsystem.allocateCntlid(), { code: 'EACCES' });
   subsystem.model.allowAnyHost = true;
   t.strictSame(

@@ -6,6 +6,7 @@
 import type { FailedFile } from '../../bdev/failed-files.ts';
 import type { UncorrectableFile as MarkedFile } from '../../bdev/uncorrectable-files.ts';
 import type { RpcMethod } from '../../rpc/dispatcher.ts';
+import type { KeptNamespace } from '../../target/kept-reservations.ts';
 import { DEFAULT_MAX_SUBSYSTEMS } from '../../target/model/model.ts';
 import {
   type ConfigCall,
@@ -29,6 +30,7 @@ import { prepareHost, type Sizes } from './host.ts';
 import { type LoadedConfig, loadConfig, type Reading } from './load.ts';
 import { mergePlans } from './merge.ts';
 import { type Place, type Problem, refuse } from './problem.ts';
+import { ReservationFile } from './reservation-file.ts';
 import type { Settings } from './settings.ts';
 import type { MethodTable } from './spdk.ts';
 import { type State, StateFile } from './state.ts';
@@ -81,6 +83,9 @@ export class Configuration {
   #failed: readonly FailedFile[] = [];
   /** Blocks that guests have marked uncorrectable; and in earlier runs. */
   readonly #uncorrectable: UncorrectableFile | undefined;
+  /** Reservations that persist; and those of earlier runs. */
+  readonly #reservations: ReservationFile | undefined;
+  #reserved: readonly KeptNamespace[] = [];
   #marked: readonly MarkedFile[] = [];
   #closed = false;
   readonly #reloads = new Serial();
@@ -103,6 +108,7 @@ export class Configuration {
     try {
       configuration.#failed = configuration.#failures?.read() ?? [];
       configuration.#marked = configuration.#uncorrectable?.read() ?? [];
+      configuration.#reserved = configuration.#reservations?.read() ?? [];
       const kept = state?.read(methods);
       configuration.#restores = kept !== undefined;
       configuration.#start = await configuration.#plan(kept, problems);
@@ -126,6 +132,7 @@ export class Configuration {
     if (stateDir !== undefined) {
       this.#failures = new FailureFile(stateDir, this.#log);
       this.#uncorrectable = new UncorrectableFile(stateDir, this.#log);
+      this.#reservations = new ReservationFile(stateDir, this.#log);
     }
     if (state !== undefined) {
       state.content = () => this.#content();
@@ -170,7 +177,8 @@ export class Configuration {
   }
 
   /** Before the target has any bdevs: what failed in earlier runs is still to fail. */
-  adopt({ failedFiles, uncorrectableFiles }: Target): void {
+  adopt({ failedFiles, uncorrectableFiles, keptReservations }: Target): void {
+    this.#reservations?.follow(keptReservations, this.#reserved);
     failedFiles.restore(this.#failed);
     this.#failures?.follow(failedFiles);
     uncorrectableFiles.restore(this.#marked);
@@ -323,6 +331,7 @@ export class Configuration {
       this.#closed = true;
       await this.#failures?.settled();
       await this.#uncorrectable?.settled();
+      await this.#reservations?.settled();
       await this.#state?.close();
     }
   }

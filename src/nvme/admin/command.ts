@@ -13,6 +13,7 @@ import type { Features } from '../features/state.ts';
 import type { ControllerConfig, ControllerHost } from '../host.ts';
 import type { ChangedNamespaces } from '../logs/changed.ts';
 import type { ErrorLog } from '../logs/errors.ts';
+import type { ReservationNotices } from '../logs/reservations.ts';
 import type { Health } from '../logs/smart.ts';
 import type { Telemetry } from '../logs/telemetry.ts';
 import type { SelfTests } from '../self-test.ts';
@@ -61,6 +62,8 @@ export interface AdminContext {
   readonly health: Health;
   readonly changed: ChangedNamespaces;
   readonly telemetry: Telemetry;
+  readonly reservations: ReservationNotices;
+  readonly tellReservations: () => void;
   readonly selfTests: SelfTests;
   /** Another one after each reset: what waited meanwhile must not touch the host's memory any more. */
   readonly epoch: number;

@@ -69,6 +69,9 @@ export const FORMAT_COMMANDS: readonly AdminCommand[] = [
         return refuse(FormatNvm, 'ses');
       }
       const busy = nsids.map((nsid) => host.namespaces.get(nsid)!);
+      if (busy.some(({ conflicts }) => conflicts)) {
+        return done(Status.RESERVATION_CONFLICT);
+      }
       if (busy.some(({ readonly }) => readonly)) {
         return done(Status.NAMESPACE_WRITE_PROTECTED);
       }

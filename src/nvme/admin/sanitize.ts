@@ -51,6 +51,9 @@ export const SANITIZE_COMMANDS: readonly AdminCommand[] = [
         return done(Status.SANITIZE_FAILED);
       }
       const all = [...namespaces.values()];
+      if (all.some(({ conflicts }) => conflicts)) {
+        return done(Status.RESERVATION_CONFLICT);
+      }
       if (all.some(({ readonly }) => readonly)) {
         return done(Status.NAMESPACE_WRITE_PROTECTED);
       }

@@ -3,6 +3,7 @@
  * §5.27.1.25. Owned by main.
  */
 import { EXTENDED_HOST_ID_BYTES, Fid, HOST_ID_BYTES, HostIdentifier } from '../../spec/features.ts';
+import type { ControllerHost } from '../host.ts';
 import { type Feature, type FeatureResult, ok, refused } from './feature.ts';
 
 const isExtended = (value: number): boolean => HostIdentifier.decode(value).exhid;
@@ -13,6 +14,11 @@ export class HostIdentity implements Feature {
     isExtended(value) ? EXTENDED_HOST_ID_BYTES : HOST_ID_BYTES;
   /** As the host gave it: of 8 bytes or of 16. */
   #id = new Uint8Array(HOST_ID_BYTES);
+
+  /** Of 8 or 16 bytes. */
+  get id(): Uint8Array {
+    return this.#id;
+  }
 
   /** In the length that the host asks for; one that is longer cannot be given in 8 bytes. */
   get(which: 'current' | 'default', value: number): FeatureResult {
@@ -29,12 +35,18 @@ export class HostIdentity implements Feature {
     return { ...ok(), data };
   }
 
-  set(value: number, _nsid: number, data: Uint8Array): FeatureResult {
+  set(
+    value: number,
+    _nsid: number,
+    data: Uint8Array,
+    host: ControllerHost,
+  ): FeatureResult | Promise<FeatureResult> {
     if ((value & ~HostIdentifier.mask.exhid) !== 0) {
       return refused();
     }
     this.#id = Uint8Array.from(data);
-    return ok();
+    // What the host may do goes by its name.
+    return host.nameHost(this.#id).then(() => ok());
   }
 
   reset(): void {

@@ -16,6 +16,7 @@ import { DwordFeature, type Feature } from './feature.ts';
 import { HostBehaviorSupport } from './host-behavior.ts';
 import { HostIdentity } from './host-identifier.ts';
 import { QueueCount } from './queues.ts';
+import { NotificationMask, PersistenceFeature } from './reservations.ts';
 import { TemperatureThresholds } from './temperature.ts';
 import { HostTimestamp, KeepAliveTimer } from './time.ts';
 import { NamespaceWriteProtection } from './write-protection.ts';
@@ -37,6 +38,8 @@ export class Features {
   readonly temperature = new TemperatureThresholds();
   readonly keepAlive = new KeepAliveTimer();
   readonly timestamp = new HostTimestamp();
+  readonly hostIdentity = new HostIdentity();
+  readonly reservationMask = new NotificationMask();
   readonly hostBehavior = new HostBehaviorSupport();
   readonly #writeCache = new DwordFeature(
     Fid.VOLATILE_WRITE_CACHE,
@@ -67,7 +70,9 @@ export class Features {
       this.keepAlive,
       this.hostBehavior,
       new DwordFeature(Fid.IO_COMMAND_SET_PROFILE, NONE),
-      new HostIdentity(),
+      this.hostIdentity,
+      this.reservationMask,
+      new PersistenceFeature(),
       new NamespaceWriteProtection(),
     ];
   }

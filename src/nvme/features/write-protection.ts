@@ -46,6 +46,9 @@ export class NamespaceWriteProtection implements Feature {
       return refused();
     }
     const nsids = nsid === NSID_ALL ? [...host.namespaces.keys()] : [nsid];
+    if (nsids.some((each) => host.namespaces.get(each)?.conflicts)) {
+      return refused(Status.RESERVATION_CONFLICT);
+    }
     if (nsids.some((each) => isSettled(each, host))) {
       return refused(Status.FEATURE_NOT_CHANGEABLE);
     }

@@ -2,6 +2,7 @@
 import type { Lpa } from '../../spec/identify.ts';
 import { Afi, FirmwareSlotLog, Lid, TELEMETRY_CREATE } from '../../spec/logs.ts';
 import type { AdminContext } from '../admin/command.ts';
+import { FORWARDED_COMMANDS } from '../forwarded.ts';
 import { IO_COMMANDS } from '../io-commands.ts';
 import { padded } from '../text.ts';
 import { commandEffects, featureEffects, supportedLogs } from './supported.ts';
@@ -50,7 +51,7 @@ export const LOG_PAGES: readonly LogPage[] = [
   {
     lid: Lid.COMMAND_EFFECTS,
     lpa: 'commandEffects',
-    page: ({ commands }) => commandEffects(commands, IO_COMMANDS),
+    page: ({ commands }) => commandEffects(commands, [...IO_COMMANDS, ...FORWARDED_COMMANDS]),
   },
   { lid: Lid.SELF_TEST, page: ({ selfTests }) => selfTests.page() },
   {
@@ -62,6 +63,14 @@ export const LOG_PAGES: readonly LogPage[] = [
   },
   { lid: Lid.TELEMETRY_CONTROLLER, page: ({ telemetry }) => telemetry.controllerPage() },
   { lid: Lid.FEATURE_EFFECTS, page: ({ features }) => featureEffects(features.all) },
+  {
+    lid: Lid.RESERVATION,
+    page: ({ reservations }) => reservations.page(),
+    read: (context) => {
+      context.reservations.read();
+      context.tellReservations();
+    },
+  },
   { lid: Lid.SANITIZE, page: ({ host }) => host.sanitize.page() },
 ];
 

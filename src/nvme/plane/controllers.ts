@@ -14,6 +14,7 @@ import { Status } from '../../spec/nvme.ts';
 import { findNamespace, placeNamespace, setAccess, takeNamespace } from './access.ts';
 import { ControllerQueues } from './controller-queues.ts';
 import { EVERYTHING, ofAccess, ofMemory, ofNamespace, ofQueue, ofWrites } from './drains.ts';
+import { MainCommands } from './main-commands.ts';
 import { MainOperations } from './main-operations.ts';
 import type { NamespaceDescriptor, NvmeEvent, NvmeRequest } from './messages.ts';
 import { type CommandEngine, IoController, IoNamespace } from './view.ts';
@@ -22,6 +23,7 @@ export interface ControllerState {
   readonly io: IoController;
   readonly queues: ControllerQueues;
   readonly operations: MainOperations;
+  readonly forwarded: MainCommands;
   readonly doorbells: Int32Array;
   /** The client cannot map the doorbells: each write that matters wakes the reactor. */
   readonly trapped: boolean;
@@ -159,6 +161,9 @@ export class Controllers {
         return this.#drain(state, ofWrites(this.#parts.requests.slots), () =>
           this.#parts.answer(id, Status.SUCCESS),
         );
+      case 'complete':
+        state.forwarded.answered(request.id, request.status, request.data);
+        return Status.SUCCESS;
       case 'coalesce':
         queues.coalesce(request.coalescing);
         return Status.SUCCESS;
@@ -199,6 +204,8 @@ export class Controllers {
         tell(event);
       },
     });
+    const forwarded = new MainCommands(io, context, tell);
+    io.forward = (queue, words, base) => forwarded.forward(queue, words, base);
     const doorbells = new Int32Array(request.doorbells);
     const progress = new Int32Array(request.progress);
     this.#states.set(controller, {
@@ -211,6 +218,7 @@ export class Controllers {
         request.shadow,
         progress,
       ),
+      forwarded,
       operations: new MainOperations(io, context, this.#parts.requests, this.#parts.answer),
       doorbells,
       trapped: request.trapped,
@@ -363,7 +371,7 @@ export class Controllers {
     if (abort !== undefined) {
       requests.waiting.endWaiting(namespace, undefined, protocolResult(abort));
     }
-    const reads = access.read !== Status.SUCCESS;
+    const reads = access.read !== Status.SUCCESS || abort !== undefined;
     return namespace.readonly || abort !== undefined
       ? this.#drain(state, ofAccess(requests.slots, namespace, reads, abort), done)
       : Status.SUCCESS;

@@ -201,7 +201,7 @@ export class IoEngine implements CommandEngine {
   ): number {
     const found = OP_OF_OPCODE[cdw0 & 0xff];
     if (found === NO_OP) {
-      return Status.INVALID_OPCODE;
+      return queue.controller.forward(queue, words, base);
     }
     if (namespace === undefined) {
       if (found === Op.FLUSH && nsid >>> 0 === NSID_ALL) {
@@ -212,6 +212,9 @@ export class IoEngine implements CommandEngine {
       return statusOfMissing(queue.controller, nsid);
     }
     const op = found as Op;
+    if (op === Op.FLUSH && namespace.writeStatus === Status.RESERVATION_CONFLICT) {
+      return Status.RESERVATION_CONFLICT;
+    }
     if (op !== Op.FLUSH) {
       const status = this.#rare.prepare(op, queue.controller, namespace, words, base);
       if (status !== Status.SUCCESS || this.#context.request.span[0] === 0) {

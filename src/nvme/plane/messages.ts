@@ -198,6 +198,14 @@ export type NvmeRequest =
   | { readonly kind: 'remove-namespace'; readonly controller: number; readonly nsid: number }
   /** The host writes its doorbells there, too. */
   | { readonly kind: 'shadow'; readonly controller: number; readonly shadow: ShadowPages }
+  /** Main has carried out a command that was passed on to it. */
+  | {
+      readonly kind: 'complete';
+      readonly controller: number;
+      readonly id: number;
+      readonly status: number;
+      readonly data?: Uint8Array;
+    }
   /** When hosts are interrupted, from now on. */
   | {
       readonly kind: 'coalesce';
@@ -209,6 +217,15 @@ export type NvmeRequest =
 
 /** What the plane tells a controller. */
 export type NvmeEvent =
+  /** A command that main carries out, and its data. To be answered by `complete`. */
+  | {
+      readonly kind: 'command';
+      readonly controller: number;
+      readonly id: number;
+      readonly qid: number;
+      readonly words: Int32Array;
+      readonly data: Uint8Array;
+    }
   /** The host rang an admin doorbell. */
   | { readonly kind: 'admin'; readonly controller: number }
   /** The host has written doorbells of a page that is watched. */

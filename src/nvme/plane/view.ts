@@ -90,6 +90,9 @@ export class IoController extends Owner {
   writeThrough: boolean;
   readonly counters: Counters;
   readonly failed: (failure: IoFailure) => void;
+  /** Commands that this reactor does not carry out itself: PENDING, BUSY or an NVMe status. */
+  forward: (queue: IoQueue, words: Int32Array, base: number) => number = () =>
+    Status.INVALID_OPCODE;
 
   constructor(options: ControllerOptions) {
     const { id, system, maxTransferBytes, writeThrough, copyFormats, counters, failed } = options;

@@ -3,6 +3,12 @@
 import type { SqeValues } from '../../spec/command.ts';
 import { CopyDword12, DatasetDword10, DsmRange, NvmOpcode, RangeDword12 } from '../../spec/nvm.ts';
 import { Cdw0 } from '../../spec/nvme.ts';
+import {
+  RELEASE_BYTES,
+  ReservationKeys,
+  ReservationOpcode,
+  ReservationReport,
+} from '../../spec/reservations.ts';
 import { COPY_FORMATS } from '../copy-formats.ts';
 
 /** Bytes of a command's data. `blockSize`: of its namespace. */
@@ -19,6 +25,10 @@ const LENGTHS: ReadonlyMap<number, Length> = new Map<number, Length>([
     NvmOpcode.DATASET_MANAGEMENT,
     ({ cdw10 }) => (DatasetDword10.decode(cdw10).nrZ + 1) * DsmRange.size,
   ],
+  [ReservationOpcode.REGISTER, () => ReservationKeys.size],
+  [ReservationOpcode.ACQUIRE, () => ReservationKeys.size],
+  [ReservationOpcode.RELEASE, () => RELEASE_BYTES],
+  [ReservationOpcode.REPORT, (command) => 4 * (ReservationReport.parse(command).numdZ + 1)],
   [
     NvmOpcode.COPY,
     ({ cdw12 }) => {

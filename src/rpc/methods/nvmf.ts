@@ -59,7 +59,9 @@ const AddNamespace = Type.Object({
       eui64: Optional(Hex('default: none', 16)),
       no_auto_visible: Optional(Unsupported(false)),
       anagrpid: Optional(Uint(`there are no ANA groups; ${IGNORED}`, U32_MAX)),
-      ptpl_file: Optional(Text(`there are no reservations to keep; ${IGNORED}`)),
+      ptpl_file: Optional(
+        Text(`reservations are kept in the state folder, if there is one; ${IGNORED}`),
+      ),
       hide_metadata: Optional(Bool(`there is no metadata to hide; ${IGNORED}`)),
     },
     { additionalProperties: false },
