@@ -53,16 +53,16 @@ export function knowsIoData(opcode: number): boolean {
 }
 
 /**
- * Bytes, and whether the device writes them. Undefined: it has none, or the controller refuses it without a look at its data (it is fused, has
- * SGLs, no namespace, or a format that there is not).
+ * Bytes, and whether the device writes them. Undefined: it has none, or the controller refuses it without a look at its data (it has SGLs, no
+ * namespace, or a format that there is not).
  */
 export function ioDataOf(
   command: SqeValues,
   blockSize: number | undefined,
 ): { readonly length: number; readonly toHost: boolean } | undefined {
-  const { fuse, psdt } = Cdw0.decode(command.cdw0);
+  const { psdt } = Cdw0.decode(command.cdw0);
   const known = LENGTHS.get(command.opcode);
-  if (known === undefined || blockSize === undefined || fuse !== 0 || psdt !== 0) {
+  if (known === undefined || blockSize === undefined || psdt !== 0) {
     return undefined;
   }
   const length = known(command, blockSize);

@@ -5,35 +5,28 @@
 import { MAX_IO_QUEUE_PAIRS, MAX_IOVA, MAX_QUEUE_ENTRIES, PAGE_SIZE } from '../../limits.ts';
 import { AdminOpcode, CreateIoCq, CreateIoSq, DeleteIoCq, DeleteIoSq } from '../../spec/admin.ts';
 import { CQE_SIZE, SQE_SIZE, Sqe, Status } from '../../spec/nvme.ts';
-import type { CqRequest, SqRequest } from '../host.ts';
 import type { RemoteCommand } from './command.ts';
 import type { RemoteMemory } from './memory.ts';
-import type { RemoteCq, RemoteSq } from './queues.ts';
+import type { QueueSet } from './queue-set.ts';
 import { NOWHERE, type Staging } from './staging.ts';
 
 const PRP1 = Sqe.word('prp1');
 const CDW11 = Sqe.word('cdw11');
 const TWO_32 = 0x1_0000_0000;
 
-/** The queues of a relay. */
-export interface QueueChanges {
-  readonly memory: RemoteMemory;
-  readonly staging: Staging;
-  readonly sqs: Map<number, RemoteSq>;
-  readonly cqs: Map<number, RemoteCq>;
-  addCq(request: CqRequest): void;
-  addSq(request: SqRequest): void;
-  removeCq(qid: number): void;
-}
-
 /** Makes an admin command one for the controller, if it is about queues. A status: what it ends with at once, if not Success. */
-export function prepareQueueCommand(command: RemoteCommand, queues: QueueChanges): number {
+export function prepareQueueCommand(
+  command: RemoteCommand,
+  memory: RemoteMemory,
+  staging: Staging,
+  queues: QueueSet,
+): number {
   switch (command.opcode) {
     case AdminOpcode.CREATE_IO_CQ:
-      createCq(command, queues);
+      createCq(command, memory, staging, queues);
       break;
     case AdminOpcode.CREATE_IO_SQ:
-      createSq(command, queues);
+      createSq(command, memory, staging, queues);
       break;
     case AdminOpcode.DELETE_IO_SQ:
       deleteSq(command, queues);
@@ -69,7 +62,12 @@ function place(command: RemoteCommand, isThere: boolean, iova: number): void {
   command.words[PRP1 + 1] = (isThere ? iova : NOWHERE) / TWO_32;
 }
 
-function createCq(command: RemoteCommand, queues: QueueChanges): void {
+function createCq(
+  command: RemoteCommand,
+  memory: RemoteMemory,
+  staging: Staging,
+  queues: QueueSet,
+): void {
   const { values } = command;
   const parameters = CreateIoCq.parse(values);
   const { qid, sizeZ, ien, iv } = parameters;
@@ -78,11 +76,7 @@ function createCq(command: RemoteCommand, queues: QueueChanges): void {
     return;
   }
   const size = sizeZ + 1;
-  place(
-    command,
-    queues.memory.holds(iova, size * CQE_SIZE, true),
-    queues.staging.cq(qid, size).iova,
-  );
+  place(command, memory.holds(iova, size * CQE_SIZE, true), staging.cq(qid, size).iova);
   // The relay is told of each completion, whether the host wants to be or not.
   command.words[CDW11] = CreateIoCq.fields({ ...parameters, ien: true }).cdw11 ?? 0;
   command.after = (status) => {
@@ -93,7 +87,12 @@ function createCq(command: RemoteCommand, queues: QueueChanges): void {
   };
 }
 
-function createSq(command: RemoteCommand, queues: QueueChanges): void {
+function createSq(
+  command: RemoteCommand,
+  memory: RemoteMemory,
+  staging: Staging,
+  queues: QueueSet,
+): void {
   const { values } = command;
   const { qid, sizeZ, cqid } = CreateIoSq.parse(values);
   const iova = values.prp1;
@@ -101,11 +100,7 @@ function createSq(command: RemoteCommand, queues: QueueChanges): void {
     return;
   }
   const size = sizeZ + 1;
-  place(
-    command,
-    queues.memory.holds(iova, size * SQE_SIZE, false),
-    queues.staging.sq(qid, size).iova,
-  );
+  place(command, memory.holds(iova, size * SQE_SIZE, false), staging.sq(qid, size).iova);
   command.after = (status) => {
     if (status === Status.SUCCESS) {
       queues.addSq({ qid, size, iova, cqid });
@@ -115,7 +110,7 @@ function createSq(command: RemoteCommand, queues: QueueChanges): void {
 }
 
 /** The host learns of it after the last command of the queue. */
-function deleteSq(command: RemoteCommand, queues: QueueChanges): void {
+function deleteSq(command: RemoteCommand, queues: QueueSet): void {
   const { qid } = DeleteIoSq.parse(command.values);
   const sq = qid === 0 ? undefined : queues.sqs.get(qid);
   if (sq !== undefined) {
@@ -134,7 +129,7 @@ function deleteSq(command: RemoteCommand, queues: QueueChanges): void {
     const isOver = (): boolean => {
       const over = gone.commands.size === 0 && !gone.fetching;
       if (over) {
-        queues.sqs.delete(qid);
+        queues.removeSq(qid);
       }
       return over;
     };

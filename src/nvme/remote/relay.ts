@@ -8,40 +8,26 @@
  *
  * A client answers when it likes, or never: each command waits for its own messages, and all that is kept is bounded.
  */
-import { MAX_REMOTE_COMMANDS, MAX_REMOTE_FETCH, REMOTE_ADMIN_ENTRIES } from '../../limits.ts';
+import { MAX_REMOTE_COMMANDS, MAX_REMOTE_FETCH } from '../../limits.ts';
 import { AdminOpcode } from '../../spec/admin.ts';
-import { SQE_SIZE, Sqe, Status } from '../../spec/nvme.ts';
+import { SQE_SIZE, Status } from '../../spec/nvme.ts';
 import { describeError } from '../../util/errors.ts';
 import type { AdminPlace } from '../admin-pair.ts';
-import type { CqRequest, SqRequest } from '../host.ts';
 import { SQE_WORDS } from '../queue.ts';
-import { type CommandData, RemoteCommand } from './command.ts';
-import { ioDataOf } from './io-data.ts';
+import { RemoteCommand } from './command.ts';
+import { IoTransfers, type IoTransfersParts } from './io-transfers.ts';
 import type { RemoteMemory } from './memory.ts';
-import { findPieces } from './prps.ts';
-import { prepareQueueCommand, type QueueChanges } from './queue-commands.ts';
-import { RemoteCq, RemoteSq, type StagedCompletion } from './queues.ts';
-import { StagedPages, type Staging } from './staging.ts';
+import { prepareQueueCommand } from './queue-commands.ts';
+import { QueueSet, type QueueSetParts } from './queue-set.ts';
+import type { RemoteCq, RemoteSq, StagedCompletion } from './queues.ts';
 
-const PRP1 = Sqe.word('prp1');
-const PRP2 = Sqe.word('prp2');
-const TWO_32 = 0x1_0000_0000;
 /** Errors of messages that say only that the memory is not there at the moment, or that the function may not reach it. */
 const ABSENT = new Set(['EFAULT', 'ECANCELED', 'ENODEV', 'EPERM']);
 
 /** What a relay needs of the place that it is in. */
-export interface RelayParts {
-  readonly memory: RemoteMemory;
-  readonly staging: Staging;
-  /** Doorbells as 32-bit words: the host's, and the controller's, which the relay rings. */
-  readonly doorbells: Int32Array;
+export interface RelayParts extends IoTransfersParts, QueueSetParts {
+  /** The doorbells of the controller's queues, which the relay rings. */
   readonly stagedDoorbells: Int32Array;
-  /** A new queue of the host's begins at 0. */
-  readonly clearDoorbell: (index: number) => void;
-  /** Largest transfer of a command. Bytes. */
-  readonly maxTransferBytes: number;
-  /** Of a namespace; undefined if there is none of that id. */
-  readonly blockSize: (nsid: number) => number | undefined;
   /** A doorbell of the controller's queue was written. */
   readonly ring: (qid: number) => void;
   /** Interrupts the host. */
@@ -51,13 +37,11 @@ export interface RelayParts {
   readonly fail: (code: string) => void;
 }
 
-export class Relay implements QueueChanges {
-  readonly staging: Staging;
+export class Relay {
   readonly memory: RemoteMemory;
-  readonly sqs = new Map<number, RemoteSq>();
-  readonly cqs = new Map<number, RemoteCq>();
   readonly #parts: RelayParts;
-  readonly #pages = new StagedPages();
+  readonly #queues: QueueSet;
+  readonly #transfers: IoTransfers;
   /** I/O commands taken and not completed. */
   #commands = 0;
   /** The controller takes commands; the host has left. */
@@ -70,35 +54,12 @@ export class Relay implements QueueChanges {
   /** `place`: the host's admin queues. */
   constructor(parts: RelayParts, place: AdminPlace) {
     this.#parts = parts;
-    this.staging = parts.staging;
     this.memory = parts.memory;
-    this.staging.clear();
-    this.addCq({ qid: 0, size: place.cqSize, iova: place.acq, interrupts: true, vector: 0 });
-    this.addSq({ qid: 0, size: place.sqSize, iova: place.asq, cqid: 0 });
-  }
-
-  addCq(request: CqRequest): void {
-    const { qid, size } = request;
-    const { doorbells } = this.#parts;
-    const staged = this.staging.cq(qid, stagedSize(qid, size));
-    this.#parts.clearDoorbell(2 * qid + 1);
-    this.cqs.set(qid, new RemoteCq({ ...request, doorbells, staged }));
-  }
-
-  addSq(request: SqRequest): void {
-    const { qid, size, cqid } = request;
-    const cq = this.cqs.get(cqid);
-    if (cq !== undefined) {
-      const { doorbells } = this.#parts;
-      const staged = this.staging.sq(qid, stagedSize(qid, size));
-      this.#parts.clearDoorbell(2 * qid);
-      this.sqs.set(qid, new RemoteSq({ ...request, cq, doorbells, staged }));
-    }
-  }
-
-  removeCq(qid: number): void {
-    this.cqs.delete(qid);
-    this.staging.clearCq(qid);
+    this.#transfers = new IoTransfers(parts);
+    this.#queues = new QueueSet(parts);
+    const { asq, acq, sqSize, cqSize } = place;
+    this.#queues.addCq({ qid: 0, size: cqSize, iova: acq, interrupts: true, vector: 0 });
+    this.#queues.addSq({ qid: 0, size: sqSize, iova: asq, cqid: 0 });
   }
 
   /** The controller takes commands from now on. */
@@ -111,13 +72,12 @@ export class Relay implements QueueChanges {
   stop(): void {
     this.#stopped = true;
     this.memory.close();
-    this.sqs.clear();
-    this.cqs.clear();
+    this.#queues.clear();
   }
 
   /** The host has rung, or may have. */
   rung(): void {
-    for (const sq of this.sqs.values()) {
+    for (const sq of this.#queues.sqs.values()) {
       sq.stopped = false;
     }
     this.#schedule();
@@ -125,7 +85,7 @@ export class Relay implements QueueChanges {
 
   /** The host's memory came or went. */
   memoryChanged(): void {
-    for (const cq of this.cqs.values()) {
+    for (const cq of this.#queues.cqs.values()) {
       cq.stopped = false;
     }
     this.rung();
@@ -138,7 +98,7 @@ export class Relay implements QueueChanges {
 
   /** Vectors were connected or unmasked: interrupts the host once more for what it has not seen. */
   signalPending(): void {
-    for (const { host } of this.cqs.values()) {
+    for (const { host } of this.#queues.cqs.values()) {
       if (host.interrupts && host.pending) {
         this.#parts.signal(host.vector);
       }
@@ -159,10 +119,10 @@ export class Relay implements QueueChanges {
   }
 
   #look(): void {
-    for (const cq of this.cqs.values()) {
+    for (const cq of this.#queues.cqs.values()) {
       this.#takeCompletions(cq);
     }
-    for (const cq of this.cqs.values()) {
+    for (const cq of this.#queues.cqs.values()) {
       while (cq.late.length > 0 && cq.host.room(1) > 0) {
         this.#complete(cq.late.shift()!);
       }
@@ -176,7 +136,7 @@ export class Relay implements QueueChanges {
   /** Another queue comes first each time. */
   #fetchAll(): void {
     if (this.#open && !this.#stopped) {
-      const sqs = [...this.sqs.values()];
+      const sqs = [...this.#queues.sqs.values()];
       this.#first = (this.#first + 1) % sqs.length;
       for (let i = 0; i < sqs.length; i++) {
         this.#fetch(sqs[(this.#first + i) % sqs.length]);
@@ -263,7 +223,9 @@ export class Relay implements QueueChanges {
   async #prepare(command: RemoteCommand): Promise<void> {
     try {
       command.status =
-        command.sq.qid === 0 ? prepareQueueCommand(command, this) : await this.#prepareIo(command);
+        command.sq.qid === 0
+          ? prepareQueueCommand(command, this.memory, this.#parts.staging, this.#queues)
+          : await this.#transfers.prepare(command);
     } catch {
       command.status = Status.DATA_TRANSFER_ERROR;
     }
@@ -271,34 +233,6 @@ export class Relay implements QueueChanges {
     if (!this.#stopped) {
       this.#give(command.sq);
     }
-  }
-
-  /** A status. The command's PRPs are those of our pages then. */
-  async #prepareIo(command: RemoteCommand): Promise<number> {
-    const { values } = command;
-    const { maxTransferBytes, blockSize } = this.#parts;
-    const wanted = ioDataOf(values, blockSize(values.nsid));
-    command.words.fill(0, PRP1, PRP2 + 2);
-    if (wanted === undefined || wanted.length > maxTransferBytes) {
-      return Status.SUCCESS;
-    }
-    const { length, toHost } = wanted;
-    // In the order of the queue: whoever has pages is never behind one that waits for some.
-    const page = await this.#pages.take(length);
-    const data: CommandData = { pieces: [], page, length, toHost };
-    command.data = data;
-    const pieces = await findPieces(this.memory, values.prp1, values.prp2, length, toHost);
-    if (typeof pieces === 'number') {
-      return pieces;
-    }
-    command.data = { ...data, pieces };
-    if (!toHost) {
-      await this.memory.readPieces(pieces, this.staging.data(page, length));
-    }
-    const { prp1, prp2 } = this.staging.prps(page, length);
-    putAddress(command.words, PRP1, prp1);
-    putAddress(command.words, PRP2, prp2);
-    return Status.SUCCESS;
   }
 
   /** Gives the controller what is ready, in the order that the host gave it. */
@@ -344,20 +278,19 @@ export class Relay implements QueueChanges {
   }
 
   #carriedOut({ sqid, cid, status, dw0 }: StagedCompletion): void {
-    const command = this.sqs.get(sqid)?.commands.get(cid);
+    const command = this.#queues.sqs.get(sqid)?.commands.get(cid);
     if (command === undefined || !command.given || command.over) {
       return;
     }
     command.over = true;
     command.status = status;
     command.dw0 = dw0;
-    const { data } = command;
-    if (data === undefined || !data.toHost || status !== Status.SUCCESS) {
+    const delivery = this.#transfers.deliver(command);
+    if (delivery === undefined) {
       this.#end(command);
       return;
     }
-    this.memory
-      .writePieces(data.pieces, this.staging.data(data.page, data.length))
+    delivery
       .catch(() => {
         command.status = Status.DATA_TRANSFER_ERROR;
       })
@@ -369,11 +302,7 @@ export class Relay implements QueueChanges {
     if (this.#stopped) {
       return;
     }
-    const { data } = command;
-    if (data !== undefined) {
-      this.#pages.give(data.page, data.length);
-      command.data = undefined;
-    }
+    this.#transfers.release(command);
     const { after } = command;
     command.after = undefined;
     if (after?.(command.status, () => this.#complete(command)) ?? true) {
@@ -448,14 +377,4 @@ export class Relay implements QueueChanges {
       this.#parts.badDoorbell();
     }
   }
-}
-
-/** Entries of the controller's queue: the admin queues' are as many as the relay needs. */
-function stagedSize(qid: number, size: number): number {
-  return qid === 0 ? REMOTE_ADMIN_ENTRIES : size;
-}
-
-function putAddress(words: Int32Array, at: number, address: number): void {
-  words[at] = address;
-  words[at + 1] = address / TWO_32;
 }
