@@ -15,6 +15,7 @@ import { fileURLToPath } from 'node:url';
 import { ensureAddon } from './addon.mjs';
 import { ensureBrowser } from './browser.mjs';
 import { ensureGuest } from './guest.mjs';
+import { ensureNbd } from './nbd.mjs';
 import { ensureNodeModules } from './node-modules.mjs';
 import { ensurePrebuilt, isPrebuilt } from './prebuilt.mjs';
 import { ensurePromtool } from './promtool.mjs';
@@ -49,6 +50,7 @@ const modes = {
     build();
     ensureGuest(root);
     ensurePromtool(root);
+    ensureNbd(root);
     ensureBrowser(root);
   },
 };

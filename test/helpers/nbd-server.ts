@@ -1,7 +1,7 @@
 /** NBD servers of others, as Debian has them: nbdkit and qemu-nbd, each a process on a socket of its own. */
 import { type ChildProcess, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,12 +9,55 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { Test } from './target.ts';
 import { spawnTied } from './tied.ts';
 
+/** What the set-up has found or fetched (src/setup/nbd.mjs). */
+interface Servers {
+  readonly nbdkit: readonly string[];
+  readonly qemuNbd: readonly string[];
+  /** Where nbdkit's plugins and filters are, if not where it looks for them. */
+  readonly modules?: string;
+  readonly unavailable?: undefined;
+}
+
+const OUTCOME = new URL('../../nbd.json', import.meta.url);
+
 const has = (program: string): boolean =>
   spawnSync(program, ['--version'], { stdio: 'ignore' }).status === 0;
 
+function findServers(): Servers | { readonly unavailable: string } {
+  if (existsSync(OUTCOME)) {
+    return JSON.parse(readFileSync(OUTCOME, 'utf8'));
+  }
+  return has('nbdkit') && has('qemu-nbd')
+    ? { nbdkit: ['nbdkit'], qemuNbd: ['qemu-nbd'] }
+    : {
+        unavailable: 'nbdkit or qemu-nbd is not installed, and the set-up of the tests was not run',
+      };
+}
+
+const servers = findServers();
+
 /** Why there are no such servers here; false if there are. */
-export const noNbdkit: string | false = has('nbdkit') ? false : 'nbdkit is not installed';
-export const noQemuNbd: string | false = has('qemu-nbd') ? false : 'qemu-nbd is not installed';
+export const noNbdkit: string | false = servers.unavailable ?? false;
+export const noQemuNbd = noNbdkit;
+
+function nbdkitCommand(socket: string, args: readonly string[]): readonly string[] {
+  const { nbdkit, modules } = servers as Servers;
+  const command = [...nbdkit, '-f', '-U', socket];
+  if (modules === undefined) {
+    return [...command, ...args];
+  }
+  const plugin = args.find((arg) => !arg.startsWith('-'));
+  const found = args.map((arg) =>
+    arg === plugin
+      ? `${modules}/plugins/nbdkit-${arg}-plugin.so`
+      : arg.replace(/^--filter=(.*)$/, `--filter=${modules}/filters/nbdkit-$1-filter.so`),
+  );
+  return [...command, ...found];
+}
+
+function qemuNbdCommand(socket: string, args: readonly string[]): readonly string[] {
+  return [...(servers as Servers).qemuNbd, '-t', '-k', socket, ...args];
+}
 
 /** How long a server may take to listen. Milliseconds. */
 const PATIENCE_MS = 10_000;
@@ -39,12 +82,12 @@ export class NbdServer {
 
   /** `nbdkit` with these arguments: plugin, filters, parameters. Ends with the test. */
   static nbdkit(t: Test, ...args: readonly string[]): Promise<NbdServer> {
-    return NbdServer.#start(t, args, (socket, last) => ['nbdkit', '-f', '-U', socket, ...last]);
+    return NbdServer.#start(t, args, nbdkitCommand);
   }
 
   /** `qemu-nbd` with these arguments: the image last. */
   static qemuNbd(t: Test, ...args: readonly string[]): Promise<NbdServer> {
-    return NbdServer.#start(t, args, (socket, last) => ['qemu-nbd', '-t', '-k', socket, ...last]);
+    return NbdServer.#start(t, args, qemuNbdCommand);
   }
 
   static async #start(
