@@ -11,12 +11,14 @@ import type { BdevKindRules } from './kind-rules.ts';
 /** Parameters of the method that makes it, checked against its schema. */
 export type BdevParams = Readonly<Record<string, unknown>>;
 
-/** Something that an operator should know of a bdev, as it happens: an event of the target. */
-export interface BdevNotice {
-  readonly type: 'bdev-connected' | 'bdev-disconnected' | 'write-back-failed' | 'error';
-  readonly bdev: string;
-  readonly message?: string;
-}
+/** Something that an operator should know of a bdev, as it happens: an event of the target. Or that its disk has become larger. */
+export type BdevNotice =
+  | {
+      readonly type: 'bdev-connected' | 'bdev-disconnected' | 'write-back-failed' | 'error';
+      readonly bdev: string;
+      readonly message?: string;
+    }
+  | { readonly type: 'grown'; readonly bdev: string; readonly numBlocks: number };
 export type NoticeSink = (notice: BdevNotice) => void;
 
 /** What a bdev may need to be made. */

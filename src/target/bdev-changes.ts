@@ -118,6 +118,10 @@ export class BdevChanges {
 
   /** Something has happened to a bdev by itself. */
   notice(notice: BdevNotice): void {
+    if (notice.type === 'grown') {
+      this.#grow(notice.bdev, notice.numBlocks);
+      return;
+    }
     const { type, bdev, message = '' } = notice;
     if (type === 'write-back-failed') {
       this.#log.error({ bdev, reason: message }, 'data that was written may be lost');
@@ -130,6 +134,16 @@ export class BdevChanges {
       this.#log.warn({ bdev, reason: message }, words);
       this.#parts.events.emit({ type, bdev, message });
     }
+  }
+
+  #grow(name: string, numBlocks: number): void {
+    const bdev = this.#parts.bdevs.find(name);
+    if (bdev === undefined) {
+      return;
+    }
+    this.#run(bdev, () => this.#resize(bdev, numBlocks)).catch((error: unknown) =>
+      this.#log.warn({ bdev: name, reason: describeError(error) }, 'not resized'),
+    );
   }
 
   // --- files ------------------------------------------------------------------------------------------------------
@@ -202,14 +216,14 @@ export class BdevChanges {
 
   // --- size, limits, latencies ------------------------------------------------------------------------------------
 
-  async rescan(name: string, module: 'aio' | 'uring', force: boolean): Promise<void> {
+  async rescan(name: string, module: 'aio' | 'uring' | 'nbd', force: boolean): Promise<void> {
     const making = this.#parts.bdevs.making(name);
     if (making !== undefined) {
       await making;
     }
     const bdev = this.#bdevOf(name, module);
-    if (bdev instanceof FileBdev) {
-      // Not in the bdev's order: where the file system does not answer, the bdev can be deleted all the same.
+    if (bdev instanceof FileBdev || bdev instanceof NbdBdev) {
+      // Not in the bdev's order: where the file system, or the server, does not answer, the bdev can be deleted all the same.
       const blocks = await bdev.currentBlocks();
       await this.#run(bdev, () => {
         this.#checkShrink(bdev, blocks, force);

@@ -216,7 +216,7 @@ export class Target {
    * Takes over the size that the file has now. Guests that use it are told. Rejects with EBUSY if it is in use and would shrink, unless
    * forced.
    */
-  rescan(name: string, module: 'aio' | 'uring', force = false): Promise<void> {
+  rescan(name: string, module: 'aio' | 'uring' | 'nbd', force = false): Promise<void> {
     return this.#bdevChanges.rescan(name, module, force);
   }
 

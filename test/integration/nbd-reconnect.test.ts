@@ -227,12 +227,20 @@ t.test('an operator gives up a server that hangs', { skip: noNbdkit }, async (t)
 });
 
 t.test('an export that has shrunk is not used', { skip: noNbdkit }, async (t) => {
-  const { server, guest, told } = await start(t, { timeout: 2 });
+  const { server, target, guest, told } = await start(t, { timeout: 2, on_reconnect: 'trust' });
   await server.restart('memory', `${DISK / 2}`);
   t.equal(await guest.run(READ), PATH_ERROR);
   t.ok(told('error') >= 1);
   await server.restart('memory', `${2 * DISK}`);
   t.equal(await guest.run(READ), '0/00', 'a larger one is');
+  const bdev = target.target.bdevs.get('n');
+  while (bdev.numBlocks !== (2 * DISK) / 512) {
+    await pause(10);
+  }
+  t.equal(await guest.run(READ, DISK / 512), '0/00', 'in its new size');
+  await server.restart('memory', `${3 * DISK}`);
+  await target.target.rescan('n', 'nbd');
+  t.equal(bdev.numBlocks, (3 * DISK) / 512);
 });
 
 t.test(

@@ -172,6 +172,12 @@ export class NbdBdev extends Disk {
         tell({ type: 'bdev-disconnected', bdev: name, message: `${at}: ${reason}` }),
       failing: (reason) => tell({ type: 'error', bdev: name, message: reason }),
       restored: () => tell({ type: 'bdev-connected', bdev: name }),
+      told: ({ size }) => {
+        const numBlocks = Math.floor(size / this.blockSize);
+        if (numBlocks > this.numBlocks) {
+          tell({ type: 'grown', bdev: name, numBlocks });
+        }
+      },
       dataLost: () =>
         tell({
           type: 'write-back-failed',
@@ -179,6 +185,17 @@ export class NbdBdev extends Disk {
           message: `the server at ${at} may have forgotten what it acknowledged: no flush succeeds until bdev_nbd_reopen`,
         }),
     };
+  }
+
+  /** The size that the export has now, in blocks, asked over a connection of its own. Rejects as `NbdDialer.dial` does. */
+  async currentBlocks(): Promise<number> {
+    const { fd, told } = await this.#dialer.dial(DIAL_MS);
+    this.#dialer.close(fd, true);
+    const numBlocks = Math.floor(told.size / this.blockSize);
+    if (numBlocks < 1) {
+      throw new ErrnoError('EINVAL', `${this.options.uri} is shorter than a block`);
+    }
+    return numBlocks;
   }
 
   /** Whether a Flush can succeed. */

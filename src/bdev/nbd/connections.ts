@@ -16,6 +16,8 @@ import { Ask, NbdWords } from './words.ts';
 export const DIAL_MS = 5000;
 /** Before the second attempt; twice as long before each that follows. */
 const FIRST_DELAY_MS = 100;
+/** A connection that was lost sooner does not end the row of attempts: the next comes later. Milliseconds. */
+const STABLE_MS = 1000;
 const NO_FD = -1;
 
 /** What is told of connections. */
@@ -24,6 +26,8 @@ export interface NbdNotices {
   /** It does not come back at once. */
   failing(reason: string): void;
   restored(): void;
+  /** The export, as it is now. */
+  told(now: NbdExport): void;
   /** Data that was acknowledged may be gone. */
   dataLost(): void;
 }
@@ -64,6 +68,8 @@ export class NbdConnections {
   /** There is none, since one was lost. */
   #down = false;
   #attempts = 0;
+  /** When the last connection was made, in ms. */
+  #madeAt = Number.NEGATIVE_INFINITY;
   #retry: NodeJS.Timeout | undefined;
   /** Who waits for all to be let go of, which an operator asked for. */
   #renewing: (() => void)[] = [];
@@ -121,7 +127,11 @@ export class NbdConnections {
   #lose(reason: string): void {
     this.#draining = true;
     this.#down = true;
-    this.#attempts = 0;
+    if (performance.now() - this.#madeAt >= STABLE_MS) {
+      this.#attempts = 0;
+    } else {
+      this.#pause();
+    }
     this.#dropSpare();
     this.#options.notices.lost(reason);
     this.#words.nextRound();
@@ -185,8 +195,9 @@ export class NbdConnections {
         dialer.close(connection.fd, true);
         return;
       }
-      this.#attempts = 0;
+      this.#madeAt = performance.now();
       this.#spare = connection;
+      notices.told(connection.told);
       if (this.#down) {
         this.#down = false;
         this.reconnects += 1;
@@ -196,17 +207,23 @@ export class NbdConnections {
       if (this.#attempts === 1) {
         notices.failing(describeError(error));
       }
-      const delay = Math.min(
-        this.#options.reconnectDelayMs,
-        FIRST_DELAY_MS * 2 ** Math.min(this.#attempts, 16),
-      );
-      this.#attempts += 1;
-      this.#retry = setTimeout(() => {
-        this.#retry = undefined;
-        this.#step();
-      }, delay);
-      this.#retry.unref();
+      this.#pause();
     }
+  }
+
+  /** The next attempt is not to come at once. */
+  #pause(): void {
+    const delay = Math.min(
+      this.#options.reconnectDelayMs,
+      FIRST_DELAY_MS * 2 ** Math.min(this.#attempts, 16),
+    );
+    this.#attempts += 1;
+    clearTimeout(this.#retry);
+    this.#retry = setTimeout(() => {
+      this.#retry = undefined;
+      this.#step();
+    }, delay);
+    this.#retry.unref();
   }
 
   /**

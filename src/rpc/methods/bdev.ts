@@ -68,11 +68,10 @@ const BdevInfo = Type.Object({
 });
 
 export function bdevMethods(target: Target) {
-  const rescan = <const M extends 'aio' | 'uring'>(module: M) =>
+  const rescan = <const M extends 'aio' | 'uring' | 'nbd'>(module: M, what = 'file') =>
     method({
       name: `bdev_${module}_rescan`,
-      summary:
-        'Takes over the size that the file has now; guests that use it are told. -16 if it is in use and would shrink.',
+      summary: `Takes over the size that the ${what} has now; guests that use it are told. -16 if it is in use and would shrink.`,
       params: Type.Object({ name: Text('name or UUID of the bdev'), force: Force }),
       result: DONE,
       call: async ({ name, force }) => {
@@ -116,6 +115,7 @@ export function bdevMethods(target: Target) {
     reopen('aio'),
     rescan('uring'),
     reopen('uring'),
+    rescan('nbd', 'export'),
     method({
       name: 'bdev_nbd_reopen',
       summary:
