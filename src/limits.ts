@@ -28,6 +28,8 @@ export const DEFAULT_NAMESPACES = 32;
 export const MAX_NAMESPACES = 256;
 /** Asynchronous Event Requests a controller holds (AERL + 1). */
 export const MAX_ASYNC_EVENT_REQUESTS = 4;
+/** Abort commands a controller has under way (ACL + 1). */
+export const MAX_ABORTS = 4;
 /** Admin commands of a controller that wait for reactors, the most there can be of use: to create or delete each of its queues. */
 export const MAX_ADMIN_COMMANDS = 2 * MAX_IO_QUEUE_PAIRS;
 /** Entries of the error log page. */

@@ -43,6 +43,7 @@ export class Admin implements AdminContext {
   readonly telemetry: Telemetry;
   readonly reservations = new ReservationNotices();
   readonly selfTests: SelfTests;
+  readonly aborts = { count: 0 };
   readonly queues: AdminIoQueues;
   readonly data: AdminData;
   readonly keepAlive: AdminParts['keepAlive'];

@@ -96,6 +96,8 @@ export interface ControllerHost {
   createSq(request: SqRequest): Promise<number>;
   deleteCq(qid: number): Promise<number>;
   deleteSq(qid: number): Promise<number>;
+  /** Ends a command of an I/O queue that has not begun. Resolves with whether there was one, when its completion was posted. */
+  abort(sqid: number, cid: number): Promise<boolean>;
   /** Drops all I/O queues; commands in flight end without completion. */
   resetQueues(): Promise<void>;
   /** I/O queues find their doorbells in these pages, until `resetQueues`. */

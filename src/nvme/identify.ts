@@ -1,5 +1,5 @@
 /** The Identify command's data structures. NVMe Base 2.0 §5.17. Owned by main. */
-import { MAX_ASYNC_EVENT_REQUESTS, MAX_ERROR_LOG_ENTRIES } from '../limits.ts';
+import { MAX_ABORTS, MAX_ASYNC_EVENT_REQUESTS, MAX_ERROR_LOG_ENTRIES } from '../limits.ts';
 import { Csi } from '../spec/admin.ts';
 import {
   Cmic,
@@ -99,7 +99,7 @@ export function identifyController({ config, host, commands, features }: AdminCo
       Oacs,
       commands.map((command) => command.oacs),
     ),
-    acl: 3,
+    acl: MAX_ABORTS - 1,
     aerl: MAX_ASYNC_EVENT_REQUESTS - 1,
     frmw: FRMW,
     // Get Log Page takes offsets.

@@ -103,6 +103,7 @@ export const Status = {
   COMPLETION_QUEUE_INVALID: specific(0x00),
   INVALID_QUEUE_IDENTIFIER: specific(0x01),
   INVALID_QUEUE_SIZE: specific(0x02),
+  ABORT_LIMIT_EXCEEDED: specific(0x03),
   ASYNC_EVENT_REQUEST_LIMIT: specific(0x05),
   INVALID_FIRMWARE_SLOT: specific(0x06),
   INVALID_FIRMWARE_IMAGE: specific(0x07),

@@ -117,6 +117,10 @@ export class DeviceHost implements ControllerHost {
     return this.#parts.queues.deleteSq(qid);
   }
 
+  abort(sqid: number, cid: number): Promise<boolean> {
+    return this.#parts.queues.abort(sqid, cid);
+  }
+
   resetQueues(): Promise<void> {
     this.#parts.remote.stop();
     return this.#parts.queues.reset();

@@ -320,6 +320,15 @@ export class IoQueues {
     );
   }
 
+  /** Ends a command that waits. Resolves with whether there was one. */
+  async abort(qid: number, cid: number): Promise<boolean> {
+    const reactor = this.#table.sq(qid)?.reactor;
+    return (
+      reactor !== undefined &&
+      (await this.#attachments.ask(reactor, { kind: 'abort', qid, cid })) === Status.SUCCESS
+    );
+  }
+
   /** A command that came by this queue was carried out on main. */
   async complete(qid: number, id: number, result: MainResult): Promise<void> {
     const reactor = this.#table.sq(qid)?.reactor;

@@ -278,6 +278,25 @@ export class Waiting {
     }
   }
 
+  /** Ends the request of a queue that waits under this id: it completes with `result`. False if none does, or its completion has no place now. */
+  endOne(queue: RequestQueue, cid: number, result: number): boolean {
+    for (const share of this.#waiting) {
+      const { parking } = share.owner;
+      let before = NOBODY;
+      for (let place = share.first; place !== NOBODY; place = parking.next[place]) {
+        const its = parking.queue[place]!;
+        if (its.line === queue && parking.cid[place] === cid && !its.stopped && !its.discarded) {
+          this.#unpark(share, place, before);
+          share.countError(result);
+          its.completed(cid, result);
+          return true;
+        }
+        before = place;
+      }
+    }
+    return false;
+  }
+
   /** The queue of each request that waits: a queue as often as it has requests. For diagnosis. */
   queues(): RequestQueue[] {
     const owners = new Set(this.#waiting.map(({ owner }) => owner));

@@ -65,6 +65,8 @@ export interface AdminContext {
   readonly reservations: ReservationNotices;
   readonly tellReservations: () => void;
   readonly selfTests: SelfTests;
+  /** Abort commands under way. */
+  readonly aborts: { count: number };
   /** Another one after each reset: what waited meanwhile must not touch the host's memory any more. */
   readonly epoch: number;
   readonly queues: AdminIoQueues;

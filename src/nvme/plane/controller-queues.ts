@@ -80,6 +80,11 @@ export class ControllerQueues {
       .filter(({ closing, sq }) => !closing && !this.#leaving.has(sq.cq.qid));
   }
 
+  /** The submission queue of this id, if it is here. */
+  find(qid: number): IoQueue | undefined {
+    return this.#sqs.get(qid)?.queue;
+  }
+
   /** The queue of this id takes no more commands: it is about to go. */
   close(qid: number): IoQueue | undefined {
     const queue = this.#sqs.get(qid)?.queue;

@@ -13,10 +13,23 @@ import type { PlaneParts } from '../../reactor/plane.ts';
 import { Status } from '../../spec/nvme.ts';
 import { findNamespace, placeNamespace, setAccess, takeNamespace } from './access.ts';
 import { ControllerQueues } from './controller-queues.ts';
-import { EVERYTHING, ofAccess, ofMemory, ofNamespace, ofQueue, ofWrites } from './drains.ts';
+import {
+  EVERYTHING,
+  NOTHING,
+  ofAccess,
+  ofMemory,
+  ofNamespace,
+  ofQueue,
+  ofWrites,
+} from './drains.ts';
 import { MainCommands } from './main-commands.ts';
 import { MainOperations } from './main-operations.ts';
-import type { NamespaceDescriptor, NvmeEvent, NvmeRequest } from './messages.ts';
+import {
+  type NamespaceDescriptor,
+  NOT_ABORTED,
+  type NvmeEvent,
+  type NvmeRequest,
+} from './messages.ts';
 import { type CommandEngine, IoController, IoNamespace } from './view.ts';
 
 export interface ControllerState {
@@ -161,6 +174,8 @@ export class Controllers {
         return this.#drain(state, ofWrites(this.#parts.requests.slots), () =>
           this.#parts.answer(id, Status.SUCCESS),
         );
+      case 'abort':
+        return this.#abort(state, request, (status) => this.#parts.answer(id, status));
       case 'complete':
         state.forwarded.answered(request.id, request.status, request.data);
         return Status.SUCCESS;
@@ -299,6 +314,17 @@ export class Controllers {
       this.#parts.reclaim();
       done();
     });
+  }
+
+  #abort(
+    state: ControllerState,
+    { qid, cid }: { readonly qid: number; readonly cid: number },
+    done: (status: number) => void,
+  ): number {
+    const queue = state.queues.find(qid);
+    const aborted =
+      queue !== undefined && this.#parts.requests.waiting.endOne(queue, cid, Result.ABORTED);
+    return this.#drain(state, NOTHING, () => done(aborted ? Status.SUCCESS : NOT_ABORTED));
   }
 
   // --- namespaces ---------------------------------------------------------------------------------------------------

@@ -15,6 +15,14 @@ export const EVERYTHING: Scope = {
   result: Result.ABORTED,
 };
 
+/** Nothing: only the completions that are there already are published. */
+export const NOTHING: Scope = {
+  includes: () => false,
+  ends: false,
+  detaches: false,
+  result: Result.OK,
+};
+
 /** A submission queue is deleted. NVMe Base 2.0 §5.? says that its commands are aborted. */
 export function ofQueue(gone: IoQueue): Scope {
   return {

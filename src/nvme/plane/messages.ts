@@ -44,6 +44,9 @@ export const PAGE_DOORBELLS = 2 * (MAX_IO_QUEUE_PAIRS + 1);
 export const PageWord = { TAKEN: PAGE_DOORBELLS } as const;
 export const PAGE_WORDS_BYTES = (PAGE_DOORBELLS + 1) * 4;
 
+/** In place of a status: there is no such command that waits. */
+export const NOT_ABORTED = -1;
+
 /** A namespace, as a reactor opens it. */
 export interface NamespaceDescriptor {
   readonly nsid: number;
@@ -198,6 +201,16 @@ export type NvmeRequest =
   | { readonly kind: 'remove-namespace'; readonly controller: number; readonly nsid: number }
   /** The host writes its doorbells there, too. */
   | { readonly kind: 'shadow'; readonly controller: number; readonly shadow: ShadowPages }
+  /**
+   * A command is to end, if it has not begun: one that waits, for a rate limit or its turn. Answered when its completion was published, with
+   * Success; or with NOT_ABORTED.
+   */
+  | {
+      readonly kind: 'abort';
+      readonly controller: number;
+      readonly qid: number;
+      readonly cid: number;
+    }
   /** Main has carried out a command that was passed on to it. */
   | {
       readonly kind: 'complete';
