@@ -96,6 +96,8 @@ export const MAX_ZEROED_MEMORY_BYTES = 16 * 1024 * 1024;
 export const MAX_STEP_BYTES = 64 * 1024;
 /** Writes of one bdev that nobody waits for any more, each with the range that it keeps from others. */
 export const MAX_STALE_WRITES = 64;
+/** Descriptors of a Scatter Gather List, those of its segments together: no list is followed for longer. */
+export const MAX_SGL_DESCRIPTORS = 1024;
 /** Copy: bytes of one source range (MSSRL) and of a command (MCL); reads of other bdevs that copies to one have under way at a time. */
 export const MAX_COPY_RANGE_BYTES = 8 * 1024 * 1024;
 export const MAX_COPY_BYTES = 64 * 1024 * 1024;

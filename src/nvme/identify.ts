@@ -25,6 +25,7 @@ import {
   Oaes,
   Oncs,
   PowerState,
+  Sgls,
   Vwc,
 } from '../spec/identify.ts';
 import { CQE_SHIFT, SQE_SHIFT } from '../spec/nvme.ts';
@@ -58,6 +59,8 @@ const CNTRLTYPE_IO = 1;
 const FRMW = Frmw.encode({ slot1ReadOnly: true, slots: 1 });
 /** A volatile write cache; Flush of all namespaces at once (NSID FFFFFFFFh) is supported. */
 const VWC = Vwc.encode({ present: true, flushAll: 3 });
+/** I/O commands may have SGLs: data blocks of any alignment, segments, bit buckets (`sgl.ts`). */
+const SGLS = Sgls.encode({ support: 1, bitBucket: true });
 /** How long a shutdown may take, in which all data is made durable: the most that Linux waits. */
 const SHUTDOWN_US = 60_000_000;
 /** Power state 0: 25 W, in hundredths. */
@@ -117,6 +120,7 @@ export function identifyController({ config, host, commands, features }: AdminCo
     oncs: bitsOf(Oncs, ['saveSelect', ...oncs]),
     vwc: VWC,
     ocfs: ALL_COPY_FORMATS,
+    sgls: SGLS,
     mnan: config.maxNamespaces,
     subnqn: new Uint8Array(Buffer.from(`${config.subnqn}\0`, 'utf8')),
     psds: PowerState.encode({ mp: MAX_POWER }),

@@ -192,6 +192,8 @@ export const Fna = word('FNA', {
   crypto: flag(2),
   noBroadcast: flag(3),
 });
+/** SGLS. `support`: 1 where data blocks may be of any alignment; `bitBucket`: there are such descriptors. NVMe Base 2.0 figure 275. */
+export const Sgls = word('SGLS', { support: bits(0, 2), bitBucket: flag(16) });
 /** VWC. `flushAll`: 2 where Flush takes no NSID FFFFFFFFh, 3 where it does. */
 export const Vwc = word('VWC', { present: flag(0), flushAll: bits(1, 2) });
 /** NWPC, write protection: none and until told otherwise; until the power goes; for good. */

@@ -15,6 +15,9 @@ export const Sqe = struct('SQE', 64, {
   mptr: u64(16),
   prp1: u64(24),
   prp2: u64(32),
+  /** Of an SGL descriptor in place of both, whose address is `prp1`: see SglDescriptor. */
+  sglLength: u32(32),
+  sglId: u8(39),
   cdw10: u32(40),
   cdw11: u32(44),
   cdw12: u32(48),
@@ -34,6 +37,19 @@ export const Cdw0 = word('CDW0', {
   psdt: bits(14, 2),
   cid: bits(16, 16),
 });
+
+/** PSDT: PRPs; or an SGL, in place of PRP1 and PRP2, and the metadata in one buffer or in an SGL, too. NVMe Base 2.0 figure 86. */
+export const Psdt = { PRP: 0, SGL: 1, SGL_AND_METADATA: 2 } as const;
+
+/** SGL descriptor. NVMe Base 2.0 figure 101. */
+export const SglDescriptor = struct('SGL descriptor', 16, {
+  address: u64(0),
+  length: u32(8),
+  id: u8(15),
+});
+/** Its last byte. Figures 102 and 103: of the subtypes only the first, an address, is of use over PCIe. */
+export const SglIdentifier = word('SGL identifier', { subtype: bits(0, 4), type: bits(4, 4) });
+export const SglType = { DATA_BLOCK: 0, BIT_BUCKET: 1, SEGMENT: 2, LAST_SEGMENT: 3 } as const;
 
 /** Completion queue entry. NVMe Base 2.0 §3.3.3.2. */
 export const Cqe = struct('CQE', 16, {
@@ -83,6 +99,10 @@ export const Status = {
   ABORTED_SQ_DELETION: 0x08,
   INVALID_NAMESPACE: generic(0x0b),
   COMMAND_SEQUENCE_ERROR: generic(0x0c),
+  INVALID_SGL_SEGMENT: generic(0x0d),
+  INVALID_SGL_DESCRIPTOR_COUNT: generic(0x0e),
+  DATA_SGL_LENGTH_INVALID: generic(0x0f),
+  SGL_DESCRIPTOR_TYPE_INVALID: generic(0x11),
   INVALID_PRP_OFFSET: generic(0x13),
   KEEP_ALIVE_TIMEOUT_INVALID: generic(0x1a),
   SANITIZE_FAILED: generic(0x1c),

@@ -57,7 +57,7 @@ export function conformanceText(): string {
     ],
     [
       'I/O commands',
-      'Of the NVM command set.',
+      'Of the NVM command set, with PRPs or SGLs; one at a time: there are no fused commands.',
       table(
         ['opcode', 'command', 'bit of ONCS'],
         byNumber([...IO_COMMANDS, ...FORWARDED_COMMANDS], ({ opcode }) => opcode).map(

@@ -83,7 +83,8 @@ t.test('controller', async (t) => {
     fuses: 0,
     // A volatile write cache, and flush of all namespaces at once.
     vwc: 7,
-    sgls: 0,
+    // Of any alignment, and bit buckets.
+    sgls: 0x10001,
     kas: 100,
   });
   t.ok(numbers.cntlid >= 1);

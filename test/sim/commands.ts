@@ -194,7 +194,7 @@ export class Commands {
         sqe[11] = 0x7fff_ffff;
         break;
       case 3:
-        sqe[0] |= 0x8000;
+        sqe[0] |= 0xc000;
         break;
       default:
         sqe[6] |= 1;

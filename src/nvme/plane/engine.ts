@@ -30,8 +30,11 @@ const PRP1 = Sqe.word('prp1');
 const PRP2 = Sqe.word('prp2');
 const SLBA = Sqe.word('cdw10');
 const CDW12 = Sqe.word('cdw12');
-/** Fused commands and SGLs, which there are not. */
-const REFUSED = Cdw0.mask.fuse | Cdw0.mask.psdt;
+/** Fused commands, which there are not, and SGLs, which are rare. */
+const FLAGGED = Cdw0.mask.fuse | Cdw0.mask.psdt;
+const FUSE = Cdw0.mask.fuse;
+/** The values of PSDT that are reserved: both bits. */
+const NO_PSDT = Cdw0.mask.psdt;
 const NLB = RangeDword12.mask.nlbZ;
 const FUA = RangeDword12.mask.fua;
 const TWO_32 = 0x1_0000_0000;
@@ -140,8 +143,8 @@ export class IoEngine implements CommandEngine {
     const opcode = cdw0 & 0xff;
     const request = this.#context.request;
     request.length = 0;
-    if ((cdw0 & REFUSED) !== 0) {
-      return Status.INVALID_FIELD;
+    if ((cdw0 & FLAGGED) !== 0) {
+      return this.#executeFlagged(queue, words, base, cdw0, nsid, resumed);
     }
     const index = nsid - 1;
     const namespaces = controller.namespaces;
@@ -189,7 +192,26 @@ export class IoEngine implements CommandEngine {
     return result <= Result.OK ? result : statusOf(result);
   }
 
-  /** A command that neither reads nor writes data, or is rare. */
+  /** A command with an SGL, or a fused one. Those that main carries out have PRPs. */
+  #executeFlagged(
+    queue: IoQueue,
+    words: Int32Array,
+    base: number,
+    cdw0: number,
+    nsid: number,
+    resumed: boolean,
+  ): number {
+    const isRefused = (cdw0 & FUSE) !== 0 || (cdw0 & NO_PSDT) === NO_PSDT;
+    if (isRefused || OP_OF_OPCODE[cdw0 & 0xff] === NO_OP) {
+      return Status.INVALID_FIELD;
+    }
+    const index = nsid - 1;
+    const { namespaces } = queue.controller;
+    const namespace = index >>> 0 < namespaces.length ? namespaces[index] : undefined;
+    return this.#executeOther(queue, namespace, words, base, cdw0, nsid, resumed);
+  }
+
+  /** A command that neither reads nor writes data, or is rare, or has an SGL. */
   #executeOther(
     queue: IoQueue,
     namespace: IoNamespace | undefined,
@@ -216,7 +238,7 @@ export class IoEngine implements CommandEngine {
       return Status.RESERVATION_CONFLICT;
     }
     if (op !== Op.FLUSH) {
-      const status = this.#rare.prepare(op, queue.controller, namespace, words, base);
+      const status = this.#rare.prepare(op, queue.controller, namespace, words, base, cdw0);
       if (status !== Status.SUCCESS || this.#context.request.span[0] === 0) {
         return status;
       }

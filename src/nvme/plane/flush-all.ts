@@ -6,7 +6,8 @@ import { PENDING } from '../../bdev/backend.ts';
 import { Op } from '../../bdev/op.ts';
 import type { Requests } from '../../bdev/requests/layer.ts';
 import { BUSY } from '../../bdev/requests/waiting.ts';
-import { Result } from '../../bdev/result.ts';
+import { protocolResult, Result } from '../../bdev/result.ts';
+import { Status } from '../../spec/nvme.ts';
 import { type CommandEngine, type IoNamespace, IoQueue } from './view.ts';
 
 /** Rare: made for each such command. */
@@ -30,11 +31,17 @@ export class FlushAll {
 
   /** Returns a Result, or PENDING. `words`: the command, at `base`. */
   begin(words: Int32Array, base: number): number {
-    for (const namespace of this.queue.controller.namespaces) {
-      if (namespace !== undefined) {
+    const { namespaces, barred } = this.queue.controller;
+    for (const namespace of namespaces) {
+      if (namespace?.writeStatus === Status.RESERVATION_CONFLICT) {
+        this.#fail(Status.RESERVATION_CONFLICT);
+      } else if (namespace !== undefined) {
         this.#left += 1;
         this.go(new FlushPart(this, namespace), words, base, false);
       }
+    }
+    for (const { readStatus } of barred.values()) {
+      this.#fail(readStatus);
     }
     this.#left -= 1;
     return this.#left === 0 ? this.#result : PENDING;
@@ -64,6 +71,12 @@ export class FlushAll {
     if (resumed) {
       this.#complete();
     }
+  }
+
+  /** A namespace that this host may not flush now. */
+  #fail(status: number): void {
+    this.#left += 1;
+    this.#end(protocolResult(status));
   }
 
   #end(result: number): void {

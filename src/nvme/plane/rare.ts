@@ -7,16 +7,18 @@ import type { BackendContext } from '../../bdev/context.ts';
 import { changesBlocks, hasData, Op } from '../../bdev/op.ts';
 import { MAX_RANGES } from '../../limits.ts';
 import { DatasetDword10, DatasetDword11, DsmRange, WriteZeroesDword12 } from '../../spec/nvm.ts';
-import { Sqe, Status } from '../../spec/nvme.ts';
+import { Cdw0, Sqe, Status } from '../../spec/nvme.ts';
 import { LARGEST_COPY_ENTRY } from '../copy-formats.ts';
 import { mapPrps } from '../prp.ts';
 import { copyEntryBytes, copyFormat, prepareCopy } from './copy.ts';
 import { GuestFetch } from './guest-fetch.ts';
 import { isInRange } from './ranges.ts';
+import { SglMapper } from './sgl-mapper.ts';
 import type { IoController, IoNamespace } from './view.ts';
 
 const PRP1 = Sqe.word('prp1');
 const PRP2 = Sqe.word('prp2');
+const PSDT = Cdw0.mask.psdt;
 const CDW10 = Sqe.word('cdw10');
 const CDW11 = Sqe.word('cdw11');
 const CDW12 = Sqe.word('cdw12');
@@ -33,10 +35,12 @@ export class RareCommands {
   readonly #request: Request;
   /** A guest's ranges. */
   readonly #fetched: GuestFetch;
+  readonly #sgls: SglMapper;
 
   constructor(context: BackendContext) {
     this.#request = context.request;
     this.#fetched = new GuestFetch(context, MAX_RANGES * LARGEST_COPY_ENTRY);
+    this.#sgls = new SglMapper(context);
   }
 
   /** The command whose words begin at `words[base]` becomes the request under way. An NVMe status; `request.span` is 0 if there is nothing to do. */
@@ -46,15 +50,16 @@ export class RareCommands {
     namespace: IoNamespace,
     words: Int32Array,
     base: number,
+    cdw0: number,
   ): number {
     const request = this.#request;
     request.segments.count = 0;
     request.deallocate = false;
     if (op === Op.DISCARD) {
-      return this.#prepareDataset(controller, namespace, words, base);
+      return this.#prepareDataset(controller, namespace, words, base, cdw0);
     }
     if (op === Op.COPY) {
-      return this.#prepareCopy(controller, namespace, words, base);
+      return this.#prepareCopy(controller, namespace, words, base, cdw0);
     }
     const lbaLo = words[base + CDW10];
     const lbaHi = words[base + CDW11];
@@ -75,11 +80,24 @@ export class RareCommands {
     request.span[0] = length;
     request.fua = changesBlocks(op) && ((cdw12 & FUA) !== 0 || controller.writeThrough);
     request.deallocate = op === Op.WRITE_ZEROES && (cdw12 & DEAC) !== 0;
-    return hasData(op) ? this.#map(controller, words, base, length) : Status.SUCCESS;
+    return hasData(op)
+      ? this.#map(controller, words, base, cdw0, length, op === Op.READ)
+      : Status.SUCCESS;
   }
 
-  /** The command's buffer, which the device reads. */
-  #map(controller: IoController, words: Int32Array, base: number, length: number): number {
+  /** The command's buffer, which the device reads, or writes if it is to `write`. */
+  #map(
+    controller: IoController,
+    words: Int32Array,
+    base: number,
+    cdw0: number,
+    length: number,
+    write: boolean,
+  ): number {
+    const { segments } = this.#request;
+    if ((cdw0 & PSDT) !== 0) {
+      return this.#sgls.map(controller.memory, words, base + PRP1, length, write, segments);
+    }
     return mapPrps(
       controller.memory,
       words[base + PRP1],
@@ -87,8 +105,8 @@ export class RareCommands {
       words[base + PRP2],
       words[base + PRP2 + 1],
       length,
-      false,
-      this.#request.segments,
+      write,
+      segments,
     );
   }
 
@@ -97,6 +115,7 @@ export class RareCommands {
     namespace: IoNamespace,
     words: Int32Array,
     base: number,
+    cdw0: number,
   ): number {
     if (((controller.copyFormats >>> copyFormat(words, base)) & 1) === 0) {
       return Status.INVALID_FIELD;
@@ -104,12 +123,12 @@ export class RareCommands {
     if (namespace.readonly) {
       return namespace.writeStatus;
     }
-    const mapped = this.#map(controller, words, base, copyEntryBytes(words, base));
+    const mapped = this.#map(controller, words, base, cdw0, copyEntryBytes(words, base), false);
     if (mapped !== Status.SUCCESS) {
       return mapped;
     }
     const fetched = this.#fetched;
-    fetched.fetch();
+    fetched.fetch(this.#request.segments);
     return prepareCopy(this.#request, fetched, controller, namespace, words, base);
   }
 
@@ -119,17 +138,18 @@ export class RareCommands {
     namespace: IoNamespace,
     words: Int32Array,
     base: number,
+    cdw0: number,
   ): number {
     const count = (words[base + CDW10] & NR) + 1;
     const deallocates = (words[base + CDW11] & AD) !== 0;
     if (deallocates && namespace.readonly) {
       return namespace.writeStatus;
     }
-    const mapped = this.#map(controller, words, base, count * DsmRange.size);
+    const mapped = this.#map(controller, words, base, cdw0, count * DsmRange.size, false);
     if (mapped !== Status.SUCCESS) {
       return mapped;
     }
-    this.#fetched.fetch();
+    this.#fetched.fetch(this.#request.segments);
     const fetched = this.#fetched.words;
     const request = this.#request;
     const { ranges } = request;

@@ -2,7 +2,7 @@
 
 import type { SqeValues } from '../../spec/command.ts';
 import { CopyDword12, DatasetDword10, DsmRange, NvmOpcode, RangeDword12 } from '../../spec/nvm.ts';
-import { Cdw0 } from '../../spec/nvme.ts';
+import { Cdw0, Psdt } from '../../spec/nvme.ts';
 import {
   RELEASE_BYTES,
   ReservationKeys,
@@ -53,8 +53,8 @@ export function knowsIoData(opcode: number): boolean {
 }
 
 /**
- * Bytes, and whether the device writes them. Undefined: it has none, or the controller refuses it without a look at its data (it has SGLs, no
- * namespace, or a format that there is not).
+ * Bytes, and whether the device writes them. Undefined: it has none, or the controller refuses it without a look at its data (it has a
+ * PSDT, a namespace or a format that there is not).
  */
 export function ioDataOf(
   command: SqeValues,
@@ -62,7 +62,7 @@ export function ioDataOf(
 ): { readonly length: number; readonly toHost: boolean } | undefined {
   const { psdt } = Cdw0.decode(command.cdw0);
   const known = LENGTHS.get(command.opcode);
-  if (known === undefined || blockSize === undefined || psdt !== 0) {
+  if (known === undefined || blockSize === undefined || psdt > Psdt.SGL_AND_METADATA) {
     return undefined;
   }
   const length = known(command, blockSize);

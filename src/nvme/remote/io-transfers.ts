@@ -2,13 +2,16 @@
  * The data of I/O commands between a host whose memory is reached by messages and pages of ours, which the command's PRPs name when the controller
  * gets it. Owned by main.
  */
-import { Sqe, Status } from '../../spec/nvme.ts';
+import { Cdw0, Sqe, Status } from '../../spec/nvme.ts';
 import type { CommandData, RemoteCommand } from './command.ts';
 import { ioDataOf } from './io-data.ts';
 import type { RemoteMemory } from './memory.ts';
 import { findPieces } from './prps.ts';
+import { findSglPieces } from './sgls.ts';
 import { StagedPages, type Staging } from './staging.ts';
 
+const CDW0 = Sqe.word('cdw0');
+const PSDT = Cdw0.mask.psdt;
 const PRP1 = Sqe.word('prp1');
 const PRP2 = Sqe.word('prp2');
 const TWO_32 = 0x1_0000_0000;
@@ -35,6 +38,7 @@ export class IoTransfers {
     const { memory, staging, maxTransferBytes, blockSize } = this.#parts;
     const { values } = command;
     const wanted = ioDataOf(values, blockSize(values.nsid));
+    const entry = command.words.slice();
     command.words.fill(0, PRP1, PRP2 + 2);
     if (wanted === undefined || wanted.length > maxTransferBytes) {
       return Status.SUCCESS;
@@ -44,7 +48,10 @@ export class IoTransfers {
     const page = await this.#pages.take(length);
     const data: CommandData = { pieces: [], page, length, toHost };
     command.data = data;
-    const pieces = await findPieces(memory, values.prp1, values.prp2, length, toHost);
+    const pieces =
+      (entry[CDW0] & PSDT) === 0
+        ? await findPieces(memory, values.prp1, values.prp2, length, toHost)
+        : await findSglPieces(memory, entry, length, toHost);
     if (typeof pieces === 'number') {
       return pieces;
     }
@@ -55,6 +62,7 @@ export class IoTransfers {
     const { prp1, prp2 } = staging.prps(page, length);
     putAddress(command.words, PRP1, prp1);
     putAddress(command.words, PRP2, prp2);
+    command.words[CDW0] &= ~PSDT;
     return Status.SUCCESS;
   }
 

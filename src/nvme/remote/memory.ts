@@ -15,8 +15,12 @@ export interface Reach {
   write(iova: number, data: Uint8Array): Promise<void>;
 }
 
+/** In place of an IOVA: what would be written there is discarded. */
+export const DISCARDED = -1;
+
 /** A piece of the host's memory. Bytes. */
 export interface Piece {
+  /** Or DISCARDED. */
   readonly iova: number;
   readonly length: number;
 }
@@ -82,7 +86,7 @@ export class RemoteMemory {
     const moves: Promise<void>[] = [];
     let done = 0;
     for (const { iova, length } of pieces) {
-      for (let at = 0; at < length; at += maxBytes) {
+      for (let at = 0; at < length && iova !== DISCARDED; at += maxBytes) {
         const part = bytes.subarray(done + at, done + Math.min(at + maxBytes, length));
         moves.push(this.#one(() => send(iova + at, part)));
       }
