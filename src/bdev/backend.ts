@@ -85,6 +85,8 @@ export interface Backend {
   touches?(slot: number, memory: HostRanges): boolean;
   /** Whoever asked for the command of `slot` goes, and wants no answer. Without this method: Detached.NO. */
   detach?(slot: number): Detached;
+  /** Whether the command of `slot` ends by an interrupt of its disk, and needs no processor until then. Without this method none does. */
+  quick?(slot: number): boolean;
   /** Reads and writes that may be under way at a time, where each may hold a thread of the kernel. Undefined: any number. */
   readonly depth?: number | undefined;
   /** No command uses the backend any more: lets go of what it holds. */

@@ -135,6 +135,10 @@ export class BounceBackend implements Backend {
       : this.#bounces?.transfers.touches(slot, memory) === true;
   }
 
+  quick(slot: number): boolean {
+    return this.#base.quick?.(slot) === true;
+  }
+
   /** What is under way uses our memory. Chunks that were not begun are left out. */
   detach(slot: number): Detached {
     if (this.#chunk[slot] === 0) {

@@ -285,6 +285,12 @@ export class UringBackend implements Backend {
     return this.#transfers.touches(slot, memory);
   }
 
+  /** Past the page cache, and without a sync. */
+  quick(slot: number): boolean {
+    const { op, rwFlags } = this.#transfers;
+    return this.#direct && this.#sqeFlags === 0 && op[slot] <= Op.WRITE && rwFlags[slot] === 0;
+  }
+
   /** Only reads and writes use memory of whoever asked for them, until they end. */
   detach(slot: number): Detached {
     const op = this.#transfers.op[slot];

@@ -308,6 +308,10 @@ export class Reactor implements Sleeper {
     return this.#requests.slots.count;
   }
 
+  get quick(): boolean {
+    return this.#requests.flight.quick;
+  }
+
   get unheard(): boolean {
     return this.#plane.unheard;
   }

@@ -22,6 +22,13 @@ const WAKE_COST_NS = 5000;
 const UNBOUNDED = -1;
 /** With I/O under way the kernel wakes us; and it may need this very processor to carry it out. */
 const SPIN_WITH_IO_NS = 2000;
+/**
+ * I/O that needs no processor is polled for as long as it usually takes, and a little more: to be woken takes as long as a fast disk itself.
+ * What is assumed before it is known, and how much each wait that was counts. Nanoseconds.
+ */
+const QUICK_IO_NS = 50_000;
+const QUICK_MARGIN = 1.5;
+const LEARNING = 1 / 8;
 /** Poll rounds without work between two looks at the clock. */
 const ROUNDS_PER_CLOCK = 64;
 
@@ -35,7 +42,9 @@ const CPU_NOW = 4;
 const CPU_BEFORE = 5;
 /** What a sleep costs. */
 const WAKE_COST = 6;
-const TIMES = 7;
+/** How long I/O that needs no processor was waited for, on average. */
+const QUICK_WAIT = 7;
+const TIMES = 8;
 
 export interface RestOptions {
   /** Polling without work before the first sleep, and the longest sleep. Microseconds. */
@@ -48,6 +57,8 @@ export interface RestOptions {
 export interface Sleeper {
   /** Requests in flight, for whose completion the kernel wakes it. */
   readonly inflight: number;
+  /** Requests are in flight, and end soon by interrupts. */
+  readonly quick: boolean;
   /** Hosts submit without a word. */
   readonly unheard: boolean;
   /** When requests may go, or interrupts come, that wait for time to pass, in ns of the clock; Infinity if there are none. */
@@ -79,6 +90,8 @@ export class Rest {
   /** The next wait for I/O, in which no command is taken, in µs; and one has just ended. */
   #waitUs = MIN_SLEEP_US;
   #waited = false;
+  /** What it waits for now is quick I/O. */
+  #quick = false;
   /** Sleeps since the processor time was last read. */
   #sleeps = 0;
 
@@ -92,6 +105,7 @@ export class Rest {
     this.#clock(NOW);
     this.#times[BUSY_SINCE] = this.#times[NOW];
     this.#times[WAKE_COST] = WAKE_COST_NS;
+    this.#times[QUICK_WAIT] = QUICK_IO_NS;
   }
 
   /** Hosts were polled: whether commands came while the reactor waited for I/O. The less they do, the longer it may wait. */
@@ -120,6 +134,10 @@ export class Rest {
     if (this.#times[IDLE_SINCE] > 0) {
       this.#clock(NOW);
       this.#accountIdle();
+      if (this.#quick) {
+        const waited = this.#times[NOW] - this.#times[IDLE_SINCE];
+        this.#times[QUICK_WAIT] += (waited - this.#times[QUICK_WAIT]) * LEARNING;
+      }
       this.#times[IDLE_SINCE] = 0;
       this.#times[BUSY_SINCE] = this.#times[NOW];
     }
@@ -162,11 +180,12 @@ export class Rest {
       times[IDLE_SINCE] = times[NOW];
       times[IDLE_ACCOUNTED] = times[NOW];
       this.#totals[Total.BUSY] += times[NOW] - times[BUSY_SINCE];
+      this.#quick = sleeper.quick;
     }
     this.#accountIdle();
     const idle = times[NOW] - times[IDLE_SINCE];
     const spin = this.#options.spinUs * 1000;
-    if (idle < (sleeper.inflight > 0 ? SPIN_WITH_IO_NS : spin)) {
+    if (idle < (sleeper.inflight > 0 ? this.#spinWithIo(spin) : spin)) {
       return;
     }
     if (!this.#announced) {
@@ -186,6 +205,12 @@ export class Rest {
       const rest = sleeper.unheard ? this.#sleepUs(idle) : UNBOUNDED;
       this.#sleep(this.#untilDue(rest), 1);
     }
+  }
+
+  /** `most`: what polling without work may take. Of a disk that usually takes longer there is none: it would be in vain. Nanoseconds. */
+  #spinWithIo(most: number): number {
+    const wait = this.#times[QUICK_WAIT];
+    return this.#quick && wait <= most ? Math.min(most, wait * QUICK_MARGIN) : SPIN_WITH_IO_NS;
   }
 
   /** So many microseconds (< 0: without bound), but no longer than until something is due. */

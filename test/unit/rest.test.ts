@@ -17,6 +17,7 @@ function firstSleep(reactor: Pick<Sleeper, 'unheard' | 'due' | 'inflight'>) {
       times[index] = now;
     };
   const sleeper = {
+    quick: false,
     ...reactor,
     arm: () => {},
     hush: () => {},

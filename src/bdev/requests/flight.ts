@@ -15,6 +15,8 @@ import type { Waiting } from './waiting.ts';
 
 /** In place of the bits of drains: the reactor has ended, and the request uses memory of its owner's. */
 const HOLDS = -1;
+/** Of more requests one ends soon in any case. */
+const MAX_QUICK = 64;
 
 export class Flight {
   readonly #slots: Slots;
@@ -252,6 +254,21 @@ export class Flight {
       }
     }
     return holders;
+  }
+
+  /** Whether there are requests under way, not many, and all of them are soon to end by interrupts of their disks. */
+  get quick(): boolean {
+    const slots = this.#slots;
+    if (slots.count === 0 || slots.count > MAX_QUICK) {
+      return false;
+    }
+    for (let slot = 0; slot < slots.end; slot++) {
+      const share = slots.share[slot];
+      if (share !== undefined && !share.channel.backendOf(slots.op(slot)).quick?.(slot)) {
+        return false;
+      }
+    }
+    return true;
   }
 
   /** The queue of each request that is under way: a queue as often as it has requests. For diagnosis. */
