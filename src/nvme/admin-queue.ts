@@ -30,6 +30,11 @@ export interface AdminQueueParts {
   readonly refused: (error: LoggedError) => void;
   /** No command is taken meanwhile. */
   readonly failed: () => boolean;
+  /**
+   * The first entry is all zeros, which no driver sends: is this the host's memory? Undefined if that cannot be found out. Resolves when the
+   * queue may go on, or another is in its place.
+   */
+  readonly doubt: () => Promise<void> | undefined;
   /** The host wrote a value outside the queue. */
   readonly badDoorbell: () => void;
 }
@@ -47,6 +52,8 @@ class Pair extends AdminPair {
   waiting = 0;
   /** Commands that are done and not completed yet. */
   readonly done: Taken[] = [];
+  /** Whether it is the host's memory is being found out. */
+  doubted = false;
 }
 
 export class AdminQueue {
@@ -148,7 +155,9 @@ export class AdminQueue {
   /** The queue, if it is there and commands may be taken from it. */
   get #usable(): Pair | undefined {
     const pair = this.#pair;
-    return pair === undefined || pair.sq.stopped || this.#parts.failed() ? undefined : pair;
+    return pair === undefined || pair.sq.stopped || pair.doubted || this.#parts.failed()
+      ? undefined
+      : pair;
   }
 
   /** Nothing can be taken or reported before the host consumes a completion. */
@@ -173,7 +182,7 @@ export class AdminQueue {
   /** Completes what can be completed, and takes a command. False if there is none that could be taken. */
   #step(): boolean {
     const pair = this.#pair;
-    if (pair === undefined || pair.sq.stopped) {
+    if (pair === undefined || pair.sq.stopped || pair.doubted) {
       return false;
     }
     this.#doorbells.place(pair.sq, pair.cq);
@@ -197,6 +206,9 @@ export class AdminQueue {
     const entry = sq.words.slice(sq.head * SQE_WORDS, (sq.head + 1) * SQE_WORDS);
     const command: Command = Sqe.read(new DataView(entry.buffer));
     if (entry.every((word) => word === 0)) {
+      if (sq.head === 0 && !this.#zeros && this.#doubts(pair)) {
+        return false;
+      }
       this.#sawZeros();
     }
     sq.head = sq.head + 1 === sq.size ? 0 : sq.head + 1;
@@ -204,6 +216,21 @@ export class AdminQueue {
     const taken: Taken = { command, time: new Date(), outcome: undefined };
     this.#last = taken;
     this.#execute(pair, taken);
+    return true;
+  }
+
+  #doubts(pair: Pair): boolean {
+    const answer = this.#parts.doubt();
+    if (answer === undefined) {
+      return false;
+    }
+    pair.doubted = true;
+    void answer.then(() => {
+      if (this.#pair === pair) {
+        pair.doubted = false;
+        this.ring();
+      }
+    });
     return true;
   }
 

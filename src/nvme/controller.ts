@@ -36,7 +36,7 @@ export class Controller {
   /** A reset is under way: CC.EN is 0 and CSTS.RDY still 1. */
   #resetting: Promise<void> | undefined;
   /** Settles when it is known where the admin queues are: CC.EN is 1 and CSTS.RDY still 0. */
-  #enabling: Promise<AdminRegisters> | undefined;
+  #enabling: Promise<unknown> | undefined;
   #keepAliveTimer: NodeJS.Timeout | undefined;
   /** That is of the whole subsystem: CSTS.NSSRO says so at its end. */
   #ofSubsystem = false;
@@ -59,6 +59,7 @@ export class Controller {
       events: this.#events,
       refused: (error) => this.#admin.errors.add(error),
       failed: () => this.#failed,
+      doubt: () => this.#doubt(),
       badDoorbell: () => this.badDoorbell(),
     });
   }
@@ -173,18 +174,19 @@ export class Controller {
     const { aqa, asq, acq } = this.#registers;
     const place = this.#host.reach({ aqa, asq, acq });
     if (!(place instanceof Promise)) {
-      this.#begin(place);
+      this.#begin(place, true);
       return;
     }
     // CSTS.RDY follows. The host may have left before.
     this.#enabling = place;
     place.then(
-      (found) => this.#enabling === place && this.#begin(found),
+      (found) => this.#enabling === place && this.#begin(found, true),
       (error: unknown) => this.#enabling === place && this.fail(describeError(error)),
     );
   }
 
-  #begin(place: AdminRegisters): void {
+  /** `isNew`: the host has just enabled it. */
+  #begin(place: AdminRegisters, isNew: boolean): void {
     this.#enabling = undefined;
     const problem = this.#queue.map(place);
     if (problem !== undefined) {
@@ -194,8 +196,33 @@ export class Controller {
     this.#registers.csts = (this.#registers.csts & Csts.mask.nssro) | Csts.mask.rdy;
     this.#complained = false;
     this.#host.watchAdmin(true);
-    this.#host.log.debug('controller enabled');
-    this.#host.tell({ type: 'enabled' });
+    if (isNew) {
+      this.#host.log.debug('controller enabled');
+      this.#host.tell({ type: 'enabled' });
+    }
+  }
+
+  /** The host goes on where it is, or its queues are found elsewhere; it notices nothing. Never rejects. */
+  #doubt(): Promise<void> | undefined {
+    const { aqa, asq, acq } = this.#registers;
+    const place = this.#host.doubt({ aqa, asq, acq });
+    if (place === undefined) {
+      return undefined;
+    }
+    this.#enabling = place;
+    return place.then(
+      (found) => {
+        if (this.#enabling === place && found !== undefined) {
+          this.#queue.drop();
+          this.#begin(found, false);
+        }
+      },
+      (error: unknown) => {
+        if (this.#enabling === place) {
+          this.fail(describeError(error));
+        }
+      },
+    );
   }
 
   /** CC fields that the host set before EN: only what CAP offers. */

@@ -78,6 +78,11 @@ export interface ControllerHost {
    * find them. `memory`, `remote` and `doorbells` are so from then on, until it is enabled again. Rejects with what is wrong, in words.
    */
   reach(place: AdminRegisters): AdminRegisters | Promise<AdminRegisters>;
+  /**
+   * The host has rung for a first command, and there is none where its memory is mapped: finds out whether that is the memory which it sees. As
+   * `reach` if it is not; undefined if it is, or where that cannot be found out.
+   */
+  doubt(place: AdminRegisters): Promise<AdminRegisters | undefined> | undefined;
   /** Whether the VM has memory at this address that it did not share. */
   unshared(iova: number): boolean;
   /** The doorbell page as 32-bit words. */

@@ -75,6 +75,10 @@ export class DeviceHost implements ControllerHost {
     return this.#parts.remote.reach(place);
   }
 
+  doubt(place: AdminRegisters): Promise<AdminRegisters | undefined> | undefined {
+    return this.#parts.remote.doubt(place);
+  }
+
   unshared(iova: number): boolean {
     return this.#parts.pci.memory.isUnshared(iova);
   }

@@ -1,6 +1,6 @@
 /**
  * How one client's controller reaches its host's memory: mapped, or by messages where it is not shared. That is found out each time that the
- * host enables the controller; where messages are needed, a relay stands between host and controller until it is disabled. Owned by main.
+ * host enables the controller, or by its first command; where messages are needed, a relay stands between host and controller until it is disabled. Owned by main.
  */
 import { closeSync } from 'node:fs';
 import { DOORBELLS_BYTES, MIN_REMOTE_MESSAGE_BYTES, REMOTE_ADMIN_ENTRIES } from '../limits.ts';
@@ -20,6 +20,9 @@ import type { Logger } from '../util/log.ts';
 import type { DmaMessages } from '../vfio-user/dma-messages.ts';
 import type { IoQueues } from './queues.ts';
 import { SharedMemory } from './shared-memory.ts';
+
+/** Index of the admin SQ's tail among the doorbells. */
+const ADMIN_TAIL = 0;
 
 export interface RemoteModeParts {
   readonly log: Logger;
@@ -101,21 +104,32 @@ export class RemoteMode {
       // The controller says what is wrong with it.
       return this.#located ? this.#move(false, place, registers) : registers;
     }
-    const shared = !this.#isUnshared(place) && this.#shared.check(place);
-    return shared === true && !this.#located ? registers : this.#decide(shared, place, registers);
+    const remote = this.#isUnshared(place) || this.#shared.isPrivate(place);
+    return remote || this.#located ? this.#move(remote, place, registers) : registers;
+  }
+
+  /** See ControllerHost. */
+  doubt(registers: AdminRegisters): Promise<AdminRegisters | undefined> | undefined {
+    const place = new AdminPlace(registers);
+    const answer = this.active ? undefined : this.#shared.ask(place);
+    return answer && this.#decide(answer, place, registers);
   }
 
   async #decide(
-    shared: boolean | Promise<boolean>,
+    answer: Promise<boolean>,
     place: AdminPlace,
     registers: AdminRegisters,
-  ): Promise<AdminRegisters> {
+  ): Promise<AdminRegisters | undefined> {
     const attempt = this.#attempt;
-    const remote = !(await shared);
-    if (attempt !== this.#attempt) {
-      return registers;
+    const rung = Atomics.load(this.#doorbells, ADMIN_TAIL);
+    const isShared = await answer;
+    if (isShared || attempt !== this.#attempt) {
+      return undefined;
     }
-    return remote || this.#located ? this.#move(remote, place, registers) : registers;
+    const found = await this.#move(true, place, registers);
+    // What the host has rung already is not to be lost with the doorbells of the queue that began anew.
+    Atomics.compareExchange(this.#doorbells, ADMIN_TAIL, 0, rung);
+    return found;
   }
 
   /** The host has memory for its admin queues, mapped or not. */

@@ -2,7 +2,7 @@
  * Whether memory that a client has sent a descriptor of is its guest's. A descriptor is no proof: of a file that QEMU has mapped for itself alone
  * (share=off) the guest sees a copy, and what is mapped here never changes. Owned by main.
  *
- * The last entry of the admin completion queue is the controller's to write, and no host reads it before its phase tag turns: a number in its
+ * Clients are asked only where there is reason to: most know no messages of ours. The last entry of the admin completion queue is the controller's to write, and no host reads it before its phase tag turns: a number in its
  * first dword must come back by a message, if the guest sees the same memory. It is taken out again.
  */
 import { randomInt } from 'node:crypto';
@@ -29,14 +29,19 @@ export class SharedMemory {
     this.#silent = !answers;
   }
 
-  /** Of the memory of the admin queue: true or false if that is known, or cannot be found out (true); else what resolves with it. */
-  check({ acq, cqSize }: AdminPlace): boolean | Promise<boolean> {
+  /** Whether the guest is known to see something else than what is mapped of its admin queue. */
+  isPrivate({ acq }: AdminPlace): boolean {
+    const region = this.#memory.regionAt(acq);
+    return region !== undefined && this.#known.get(region) === false;
+  }
+
+  /** Whether the guest sees what is mapped of its admin queue, where that is not known yet and can be found out. */
+  ask({ acq, cqSize }: AdminPlace): Promise<boolean> | undefined {
     const last = acq + (cqSize - 1) * CQE_SIZE;
     const region = this.#memory.regionAt(last);
-    if (region === undefined || this.#silent) {
-      return true;
-    }
-    return this.#known.get(region) ?? this.#ask(region, last);
+    return region === undefined || this.#silent || this.#known.has(region)
+      ? undefined
+      : this.#ask(region, last);
   }
 
   async #ask(region: GuestRegion, iova: number): Promise<boolean> {

@@ -5,6 +5,7 @@ import { pino } from 'pino';
 import t from 'tap';
 import type { NvmeClient, NvmeClientOptions } from '../../src/client/nvme.ts';
 import { native } from '../../src/native/index.ts';
+import { Csts, Register } from '../../src/spec/registers.ts';
 import { runWorkload } from '../helpers/integrity.ts';
 import { Random } from '../helpers/random.ts';
 import { PagePool } from '../helpers/scatter.ts';
@@ -83,7 +84,7 @@ t.test('a descriptor of memory that the guest does not see', async (t) => {
   await client.enable();
   t.equal((await client.identifyController()).vid, 0x4e58);
   await client.enable();
-  t.equal(messages, 1, 'one message shows that it is the same memory');
+  t.equal(messages, 0, 'which nobody doubts when a command is there');
 });
 
 t.test('a client that is not known to answer messages is asked nothing', async (t) => {
@@ -101,7 +102,11 @@ t.test('require_shared_memory', async (t) => {
   const target = await TestTarget.start(t, { log, transport: { requireSharedMemory: true } });
   const served = await target.serve(await target.malloc(4 * MIB));
   const client = await connectPrivate(target, served);
-  await t.rejects(client.enable(), /fatal status/);
+  await client.enable();
+  client.identifyController().catch(() => {});
+  while (((await client.readRegister(Register.offset.csts)) & Csts.mask.cfs) === 0) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
   t.ok(lines.some((line) => /share=on.*refused here \(require_shared_memory\)/.test(line)));
   const { iova, size, fd } = client.memory;
   await client.disable();

@@ -79,6 +79,7 @@ class Scene {
       execute: ({ opcode, cid }) => this.#execute(opcode, cid),
       events: this.#events,
       refused: () => assert.fail('no command fails here'),
+      doubt: () => undefined,
       failed: () => false,
       badDoorbell: () => assert.fail('no such value was written'),
     });
