@@ -244,7 +244,11 @@ export class IoEngine implements CommandEngine {
       }
     }
     const cid = cdw0 >>> 16;
-    const result = this.#requests.submitSlowly(queue, namespace, op, cid, words, base, resumed);
+    const requests = this.#requests;
+    const result =
+      op <= Op.WRITE
+        ? requests.submit(queue, namespace, op, cid, words, base, resumed)
+        : requests.submitSlowly(queue, namespace, op, cid, words, base, resumed);
     return result <= Result.OK ? result : statusOf(result);
   }
 
