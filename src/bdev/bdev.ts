@@ -3,8 +3,6 @@
  * Owned by main. How a reactor does I/O on it is in `backend.ts`.
  */
 
-import type { FailedFile } from './failed-files.ts';
-
 /**
  * What a reactor needs to do I/O on a bdev: plain data of its kind, which the kind's `open` knows. Sent to workers by structured clone;
  * descriptors are process-wide.
@@ -29,6 +27,22 @@ export interface BdevDescriptor {
   readonly backend: BackendDescriptor;
 }
 
+/** Data that was written may be lost. */
+export interface DiskFailure {
+  /** Positive. */
+  readonly errno: number;
+}
+
+/** Of a bdev whose data is on a server. */
+export interface ServerTally {
+  /** Connections in use; and made anew, since the bdev was made. */
+  readonly connections: number;
+  readonly reconnects: number;
+  /** Requests sent, and those not answered. */
+  readonly requests: number;
+  readonly inFlight: number;
+}
+
 /** What hosts may want to know of the disk below. */
 export interface BdevHints {
   /** Writes and discards of whole pieces of this size, aligned to it, are best. Bytes, a power of two, no less than a block. */
@@ -50,7 +64,8 @@ export interface Bdev extends BdevDescriptor {
   /** Rate limits as reactors read them (`limiter.ts`), or undefined if nothing is limited. */
   readonly limits: SharedArrayBuffer | undefined;
   /** Its file, if a write-back of it has failed: until it is opened again no Flush succeeds. */
-  readonly failure: FailedFile | undefined;
+  readonly failure: DiskFailure | undefined;
+  readonly server: ServerTally | undefined;
   readonly hints: BdevHints;
   /** Makes all that was completed durable (fdatasync). */
   sync(): Promise<void>;

@@ -1,7 +1,6 @@
 /** What all bdevs have, as main keeps it: who they are and how large. One subclass a kind. */
 import { InvalidError } from '../util/errors.ts';
-import type { BackendDescriptor, Bdev, BdevHints } from './bdev.ts';
-import type { FailedFile } from './failed-files.ts';
+import type { BackendDescriptor, Bdev, BdevHints, DiskFailure, ServerTally } from './bdev.ts';
 import { LIMITS, makeLimits, NO_LIMITS, type RateLimits, writeLimits } from './limiter.ts';
 import { makeStaleWrites } from './requests/stale-writes.ts';
 import { UncorrectableRanges } from './uncorrectable-ranges.ts';
@@ -95,7 +94,12 @@ export abstract class Disk implements Bdev {
   }
 
   /** Its file, if what was written to it may be gone: until it is opened again no Flush succeeds. */
-  get failure(): FailedFile | undefined {
+  get failure(): DiskFailure | undefined {
+    return undefined;
+  }
+
+  /** If its data is on a server: what there was with it. */
+  get server(): ServerTally | undefined {
     return undefined;
   }
 

@@ -3,7 +3,7 @@
  * Their geometry is the base's, and so is all that they hold: they go before it.
  */
 import { ErrnoError } from '../util/errors.ts';
-import type { BackendDescriptor } from './bdev.ts';
+import type { BackendDescriptor, DiskFailure } from './bdev.ts';
 import {
   type Latencies,
   type Latency,
@@ -12,7 +12,6 @@ import {
   writeLatency,
 } from './delay.ts';
 import { type BdevIdentity, Disk } from './disk.ts';
-import type { FailedFile } from './failed-files.ts';
 import {
   clearInjections,
   type Injection,
@@ -61,7 +60,7 @@ export abstract class WrapperDisk extends Disk {
     return this.base.hints;
   }
 
-  override get failure(): FailedFile | undefined {
+  override get failure(): DiskFailure | undefined {
     return this.base.failure;
   }
 

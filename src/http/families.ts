@@ -5,6 +5,7 @@
  */
 import { readdirSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
+import type { ServerTally } from '../bdev/bdev.ts';
 import type {
   BdevSnapshot,
   ControllerSnapshot,
@@ -54,6 +55,14 @@ const bdevs = ({ snapshot }: MetricsState): Counted =>
   snapshot.bdevs.map((bdev) => ({ labels: bdevLabels(bdev), io: bdev.io }));
 
 const bdevLabels = ({ name, module }: BdevSnapshot): Labels => ({ bdev: name, module });
+
+/** A number of each bdev whose data is on a server. */
+const ofServers =
+  (value: (server: ServerTally) => number) =>
+  ({ snapshot }: MetricsState) =>
+    snapshot.bdevs.flatMap((bdev) =>
+      bdev.server === undefined ? [] : [{ labels: bdevLabels(bdev), value: value(bdev.server) }],
+    );
 
 interface Connected {
   readonly labels: Labels;
@@ -225,6 +234,30 @@ export const FAMILIES: readonly Family[] = [
         labels: bdevLabels(bdev),
         value: Number(bdev.writeBackError !== undefined),
       })),
+  },
+  {
+    name: 'doorbell_bdev_server_connections',
+    help: 'Connections to the server of the bdev.',
+    type: 'gauge',
+    read: ofServers(({ connections }) => connections),
+  },
+  {
+    name: 'doorbell_bdev_server_reconnects_total',
+    help: 'Times that the server of the bdev was lost and reached again.',
+    type: 'counter',
+    read: ofServers(({ reconnects }) => reconnects),
+  },
+  {
+    name: 'doorbell_bdev_server_requests_total',
+    help: 'Requests sent to the server of the bdev.',
+    type: 'counter',
+    read: ofServers(({ requests }) => requests),
+  },
+  {
+    name: 'doorbell_bdev_server_unanswered_requests',
+    help: 'Requests that the server of the bdev has not answered.',
+    type: 'gauge',
+    read: ofServers(({ inFlight }) => inFlight),
   },
   {
     name: 'doorbell_reactor_alive',

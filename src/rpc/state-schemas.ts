@@ -81,6 +81,17 @@ export const SnapshotSchema = Type.Object({
       writeBackError: Optional(
         Type.String({ description: 'errno of a failed write-back: no flush succeeds any more' }),
       ),
+      server: Optional(
+        Type.Object(
+          {
+            connections: Count('in use'),
+            reconnects: Count('connections made anew'),
+            requests: Count('sent'),
+            inFlight: Count('not answered'),
+          },
+          { description: 'of a bdev whose data is on a server' },
+        ),
+      ),
       io: IoTotals,
     }),
   ),

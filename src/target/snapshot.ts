@@ -2,6 +2,7 @@
  * The whole state of a target as plain JSON, for dashboards, metrics and `doorbell top`. Counters are cumulative: a rate is the difference
  * of two snapshots. Owned by main.
  */
+import type { ServerTally } from '../bdev/bdev.ts';
 import { Op } from '../bdev/op.ts';
 import { Tally } from '../bdev/tally.ts';
 import { errnoName } from '../util/errors.ts';
@@ -57,6 +58,8 @@ export interface BdevSnapshot {
   readonly claimedBy?: string;
   /** What was written may be lost, and no Flush succeeds until it is reopened: why. */
   readonly writeBackError?: string;
+  /** Of a bdev whose data is on a server. */
+  readonly server?: ServerTally;
   readonly io: IoTotals;
 }
 
@@ -190,6 +193,7 @@ function describeBdevs({ bdevs, reactors }: Target): BdevSnapshot[] {
       uuid,
       ...(claimedBy !== undefined && { claimedBy }),
       ...(bdev.failure !== undefined && { writeBackError: errnoName(bdev.failure.errno) }),
+      ...(bdev.server !== undefined && { server: bdev.server }),
       io: total(reactors.cores.map((_, reactor) => reactors.bdevTally(bdev.index, reactor))),
     };
   });

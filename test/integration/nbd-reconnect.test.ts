@@ -8,6 +8,8 @@ import t, { type Test } from 'tap';
 import { ClientMemory } from '../../src/client/memory.ts';
 import type { NvmeClient } from '../../src/client/nvme.ts';
 import type { Completion, QueuePair } from '../../src/client/queue-pair.ts';
+import { GetLogPage } from '../../src/spec/admin.ts';
+import { Lid } from '../../src/spec/logs.ts';
 import { NvmOpcode, RangeDword12 } from '../../src/spec/nvm.ts';
 import { code, doNotRetry } from '../helpers/admin.ts';
 import { NbdServer, noNbdkit } from '../helpers/nbd-server.ts';
@@ -185,7 +187,11 @@ t.test('what a server has forgotten is not called durable', { skip: noNbdkit }, 
     t.equal(await guest.write(3, 8), '0/00');
   }
   t.equal(told('write-back-failed'), 1);
-  t.match(target.target.bdevs.get('n').driverSpecific, { nbd: { flush_fails: true } });
+  const bdev = target.target.bdevs.get('n');
+  t.match(bdev.driverSpecific, { nbd: { flush_fails: true } });
+  t.match(bdev.failure, { errno: 5 });
+  const health = (await guest.client.adminRead(GetLogPage.fields({ nsid: 0xffff_ffff, lid: Lid.SMART, numdLZ: 127 }), 512))[0]; // biome-ignore format: one call
+  t.not(health & 4, 0, 'a critical warning: reliability is degraded');
   await t.rejects(target.target.bdevs.get('n').sync(), { code: 'EIO' });
   await target.target.reopenNbd('n');
   t.equal(await guest.run(FLUSH), '0/00');

@@ -79,7 +79,17 @@ const state: MetricsState = {
         queuePairs: 2,
       },
     ],
-    bdevs: [{ name: 'b', module: 'uring', blockSize: 512, numBlocks: 8, uuid: '', io }],
+    bdevs: [
+      {
+        name: 'b',
+        module: 'uring',
+        blockSize: 512,
+        numBlocks: 8,
+        uuid: '',
+        server: { connections: 2, reconnects: 3, requests: 400, inFlight: 5 },
+        io,
+      },
+    ],
     subsystems: [
       {
         nqn: NQN,
@@ -133,6 +143,10 @@ t.test('counts, with their labels', async (t) => {
     ['doorbell_controller_queue_entries', `{${vm0}} 256`],
     ['doorbell_controller_outstanding_commands', `{${vm0}} 33`],
     ['doorbell_bdev_size_bytes', '{bdev="b",module="uring"} 4096'],
+    ['doorbell_bdev_server_connections', '{bdev="b",module="uring"} 2'],
+    ['doorbell_bdev_server_reconnects_total', '{bdev="b",module="uring"} 3'],
+    ['doorbell_bdev_server_requests_total', '{bdev="b",module="uring"} 400'],
+    ['doorbell_bdev_server_unanswered_requests', '{bdev="b",module="uring"} 5'],
     ['doorbell_reactor_busy_seconds_total', '{reactor="0",core="3"} 1.5'],
     ['doorbell_guest_memory_bytes', ' 2147483648'],
     ['doorbell_build_info', `{version="1.2.3",node="${process.versions.node}"} 1`],

@@ -5,7 +5,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { ExportFlag } from '../../spec/nbd.ts';
 import { describeError, ErrnoError, InvalidError } from '../../util/errors.ts';
-import type { BdevHints } from '../bdev.ts';
+import type { BdevHints, DiskFailure, ServerTally } from '../bdev.ts';
 import { type BdevIdentity, BLOCK_SIZES, checkBlockSize, Disk } from '../disk.ts';
 import type { NoticeSink } from '../kind.ts';
 import { DIAL_MS, NbdConnections, type NbdNotices } from './connections.ts';
@@ -119,10 +119,25 @@ export class NbdBdev extends Disk {
     };
   }
 
-  get driverSpecific() {
+  override get server(): ServerTally {
     const reactors = this.#connections.wakes.map((_, reactor) => reactor);
     const sum = (of: (reactor: number) => number) =>
       reactors.reduce((all, reactor) => all + of(reactor), 0);
+    return {
+      connections: this.#connections.count,
+      reconnects: this.#connections.reconnects,
+      requests: sum((reactor) => this.#words.requests(reactor)),
+      inFlight: sum((reactor) => this.#words.inFlight(reactor)),
+    };
+  }
+
+  override get failure(): DiskFailure | undefined {
+    const errno = this.#words.lost;
+    return errno === 0 ? undefined : { errno };
+  }
+
+  get driverSpecific() {
+    const { connections, reconnects, requests, inFlight } = this.server;
     const { uri, onReconnect, timeout, reconnectDelay } = this.options;
     return {
       nbd: {
@@ -130,10 +145,10 @@ export class NbdBdev extends Disk {
         on_reconnect: onReconnect,
         timeout,
         reconnect_delay: reconnectDelay,
-        connections: this.#connections.count,
-        reconnects: this.#connections.reconnects,
-        requests: sum((reactor) => this.#words.requests(reactor)),
-        in_flight: sum((reactor) => this.#words.inFlight(reactor)),
+        connections,
+        reconnects,
+        requests,
+        in_flight: inFlight,
         flush_fails: this.#words.lost !== 0,
         structured_replies: this.#told.structured,
         block_size_minimum: this.#told.minimum,
@@ -196,11 +211,6 @@ export class NbdBdev extends Disk {
       throw new ErrnoError('EINVAL', `${this.options.uri} is shorter than a block`);
     }
     return numBlocks;
-  }
-
-  /** Whether a Flush can succeed. */
-  get flushFails(): boolean {
-    return this.#words.lost !== 0;
   }
 
   /** All connections are made anew, and flushes may succeed again: what was lost is gone. */
