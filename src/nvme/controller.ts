@@ -54,6 +54,7 @@ export class Controller {
       keepAlive: () => this.#restartKeepAlive(),
       setShadow: (pages) => this.#queue.setShadow(pages),
     });
+    host.sanitize.resume(host);
     this.#queue = new AdminQueue(host, {
       execute: (command) => this.#admin.execute(command),
       events: this.#events,

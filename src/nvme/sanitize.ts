@@ -29,6 +29,12 @@ export interface SanitizeRequest {
   readonly pattern: number;
 }
 
+/** As it is kept. `state`: see SanitizeStateCode. */
+export interface KeptSanitizeState {
+  readonly state: number;
+  readonly request: SanitizeRequest;
+}
+
 /** Of a subsystem, for all its controllers. */
 export class SanitizeState {
   #state: number = SanitizeStateCode.NEVER;
@@ -36,6 +42,23 @@ export class SanitizeState {
   /** From 0 to 1. */
   #progress = 0;
   #passes = 0;
+  /** It is being carried out, and not only to be. */
+  #isCarriedOut = false;
+  /** Puts what has changed on stable storage, if that is wanted. */
+  keep: (changed: KeptSanitizeState) => Promise<void> = async () => {};
+
+  /** As it was when the process ended. */
+  restore({ state, request }: KeptSanitizeState): void {
+    this.#state = state;
+    this.#request = request;
+  }
+
+  /** What was under way when the process ended is done again. */
+  resume(host: ControllerHost): void {
+    if (this.isRunning && !this.#isCarriedOut && this.#request !== undefined) {
+      void this.#run(host, this.#request);
+    }
+  }
 
   get isRunning(): boolean {
     return this.#state === SanitizeStateCode.IN_PROGRESS;
@@ -64,18 +87,22 @@ export class SanitizeState {
     this.#request = request;
     this.#progress = 0;
     this.#passes = 0;
-    const nsids = [...host.namespaces.keys()];
-    await host.occupyNamespaces(nsids, Status.SANITIZE_IN_PROGRESS);
-    void this.#run(host, request, nsids);
+    this.#isCarriedOut = true;
+    try {
+      await this.keep({ state: this.#state, request });
+    } catch (error) {
+      this.#isCarriedOut = false;
+      this.#state = SanitizeStateCode.NEVER;
+      throw error;
+    }
+    await host.occupyNamespaces([...host.namespaces.keys()], Status.SANITIZE_IN_PROGRESS);
+    void this.#run(host, request);
   }
 
-  async #run(
-    host: ControllerHost,
-    request: SanitizeRequest,
-    nsids: readonly number[],
-  ): Promise<void> {
+  async #run(host: ControllerHost, request: SanitizeRequest): Promise<void> {
+    this.#isCarriedOut = true;
     const status = await host
-      .maintain((operate) => this.#erase(host, operate, request, nsids))
+      .maintain((operate) => this.#erase(host, operate, request, [...host.namespaces.keys()]))
       .catch((error: unknown) => {
         host.log.error({ err: error }, 'a sanitize operation could not go on');
         return Status.INTERNAL_ERROR;
@@ -83,14 +110,16 @@ export class SanitizeState {
     const { COMPLETED, COMPLETED_NO_DEALLOCATE, FAILED } = SanitizeStateCode;
     const completed = request.noDeallocate ? COMPLETED_NO_DEALLOCATE : COMPLETED;
     this.#state = status === Status.SUCCESS ? completed : FAILED;
-    await this.#settle(host, nsids);
+    this.#isCarriedOut = false;
+    await this.keep({ state: this.#state, request }).catch(() => {});
+    await this.#settle(host);
     host.tellHosts({ kind: 'sanitized' });
   }
 
   /** What commands may do now. */
-  async #settle(host: ControllerHost, nsids: readonly number[]): Promise<void> {
+  async #settle(host: ControllerHost): Promise<void> {
     try {
-      await host.occupyNamespaces(nsids, this.refusal);
+      await host.occupyNamespaces([...host.namespaces.keys()], this.refusal);
     } catch (error) {
       host.log.error(
         { err: error },
@@ -103,7 +132,7 @@ export class SanitizeState {
   async exit(host: ControllerHost): Promise<void> {
     if (this.hasFailed) {
       this.#state = SanitizeStateCode.NEVER;
-      await this.#settle(host, [...host.namespaces.keys()]);
+      await this.#settle(host);
     }
   }
 

@@ -4,6 +4,7 @@ import type { Bdevs } from './bdevs.ts';
 import type { Changes } from './changes.ts';
 import type { TargetEvents } from './events.ts';
 import type { KeptReservations } from './kept-reservations.ts';
+import type { KeptSanitize } from './kept-sanitize.ts';
 import type { Model } from './model/model.ts';
 import type { Subsystem } from './subsystem.ts';
 
@@ -15,5 +16,6 @@ export interface Parts {
   readonly changes: Changes;
   readonly events: TargetEvents;
   readonly keptReservations: KeptReservations;
+  readonly keptSanitize: KeptSanitize;
   readonly log: Logger;
 }

@@ -22,17 +22,24 @@ export class SubsystemChanges {
   }
 
   async create(options: SubsystemOptions): Promise<void> {
-    const { model, subsystems, changes, events, keptReservations, log } = this.#parts;
+    const { subsystems, changes, events, log } = this.#parts;
     const { nqn } = options;
     const before = subsystems.get(nqn);
     if (before?.leaving === true) {
       await changes.orders.settled(before);
     }
     await changes.run(() => {
-      subsystems.set(nqn, new Subsystem(model.createSubsystem(options), keptReservations));
+      subsystems.set(nqn, this.#make(options));
       log.info({ nqn }, 'subsystem created');
       events.emit({ type: 'subsystem-created', nqn });
     });
+  }
+
+  #make(options: SubsystemOptions): Subsystem {
+    const { model, keptReservations, keptSanitize } = this.#parts;
+    const subsystem = new Subsystem(model.createSubsystem(options), keptReservations);
+    keptSanitize.attach(subsystem.nqn, subsystem.sanitize);
+    return subsystem;
   }
 
   /** Disconnects its clients, and gives its bdevs free. */
@@ -106,6 +113,7 @@ export class SubsystemChanges {
         state: new NamespaceState(),
       };
       this.#parts.keptReservations.restore(namespace.uuid, namespace.state.reservations);
+      namespace.state.busy = subsystem.sanitize.refusal;
       // In the map first: a client that connects meanwhile finds it there, and a guest that is told looks there.
       subsystem.namespaces.set(namespace.nsid, namespace);
       try {

@@ -20,6 +20,7 @@ import { Changes } from './changes.ts';
 import { Closing } from './closing.ts';
 import { TargetEvents } from './events.ts';
 import { KeptReservations } from './kept-reservations.ts';
+import { KeptSanitize } from './kept-sanitize.ts';
 import { Listeners } from './listeners.ts';
 import { found, Model } from './model/model.ts';
 import type { ListenAddress } from './model/plan.ts';
@@ -69,6 +70,8 @@ export class Target {
   readonly uncorrectableFiles = new UncorrectableFiles();
   /** Reservations that persist through power loss. */
   readonly keptReservations = new KeptReservations();
+  /** Sanitize operations, also of earlier runs. */
+  readonly keptSanitize = new KeptSanitize();
   readonly model = new Model();
   readonly bdevs: Bdevs;
   readonly events: TargetEvents;
@@ -96,6 +99,7 @@ export class Target {
       changes: this.#changes,
       events: this.events,
       keptReservations: this.keptReservations,
+      keptSanitize: this.keptSanitize,
       log: componentLogger(log, 'target'),
     };
     this.#parts = parts;

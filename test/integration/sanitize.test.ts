@@ -1,5 +1,8 @@
 /** Sanitize: what it does, its log and event, and what is refused meanwhile. NVMe Base 2.0 §5.24, §5.16.1.25, §8.21. */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { NvmeClient } from '../../src/client/nvme.ts';
 import {
   AsyncEventRequest,
   DeviceSelfTest,
@@ -14,6 +17,7 @@ import { Lid, SanitizeLog, SanitizeStateCode, SanitizeStatus } from '../../src/s
 import { Flush, Read, Write } from '../../src/spec/nvm.ts';
 import { AdminCaller, code } from '../helpers/admin.ts';
 import { MIB, TestTarget } from '../helpers/target.ts';
+import { TargetProcess } from '../helpers/target-process.ts';
 
 const { EXIT_FAILURE, BLOCK_ERASE, OVERWRITE, CRYPTO_ERASE } = SanitizeAction;
 const { NEVER, COMPLETED, COMPLETED_NO_DEALLOCATE, IN_PROGRESS } = SanitizeStateCode;
@@ -157,4 +161,42 @@ t.test('it goes on when the controller that it was asked of is gone', async (t) 
   t.equal(SanitizeStatus.decode(sstat).state, COMPLETED);
   const pair = await other.createQueuePair(1, 16);
   t.equal(code(await pair.execute(Flush.fields({ nsid: 1 }))), '0/00');
+});
+
+t.test('it goes on after kill -9', async (t) => {
+  const bytes = 8 * MIB;
+  const target = new TargetProcess(t);
+  const state = join(target.folder, 'state');
+  const image = join(target.folder, 'disk.img');
+  writeFileSync(image, Buffer.alloc(bytes, 0x77));
+  const traddr = join(target.folder, 'vm');
+  mkdirSync(traddr);
+  const nqn = 'nqn.2026-11.io.doorbell:sanitized';
+  await target.start('--state-dir', state);
+  await target.call('nvmf_create_transport', { trtype: 'VFIOUSER' });
+  await target.call('bdev_aio_create', { name: 'disk', filename: image, block_size: 512 });
+  await target.call('bdev_set_qos_limit', { name: 'disk', rw_mbytes_per_sec: 4 });
+  await target.call('nvmf_create_subsystem', { nqn, allow_any_host: true });
+  await target.call('nvmf_subsystem_add_ns', { nqn, namespace: { bdev_name: 'disk' } });
+  const listen_address = { trtype: 'VFIOUSER', traddr };
+  await target.call('nvmf_subsystem_add_listener', { nqn, listen_address });
+  let client = await NvmeClient.connect(join(traddr, 'cntrl'));
+  const fields = Sanitize.fields({ sanact: OVERWRITE, owpass: 1, ovrpat: 0x1111_1111 });
+  t.equal(code(await client.admin.execute(fields)), '0/00');
+  await target.kill();
+  client.close();
+  t.ok(readFileSync(image).includes(0x77), 'it was not over');
+  await target.start('--state-dir', state);
+  client = await NvmeClient.connect(join(traddr, 'cntrl'));
+  const pair = await client.createQueuePair(1, 16);
+  t.equal(code(await pair.execute(Flush.fields({ nsid: 1 }))), '0/1d');
+  await client.admin.execute(AsyncEventRequest.fields());
+  const { data } = await new AdminCaller(client).log(Lid.SANITIZE, SanitizeLog.size);
+  const page = SanitizeLog.read(new DataView(data.buffer));
+  t.equal(SanitizeStatus.decode(page.sstat).state, COMPLETED);
+  t.equal(page.scdw10, fields.cdw10);
+  t.equal(code(await pair.execute(Flush.fields({ nsid: 1 }))), '0/00');
+  t.ok(readFileSync(image).every((byte) => byte === 0x11));
+  client.close();
+  await target.stop();
 });

@@ -5,7 +5,7 @@
 
 import { GuestMemory } from '../../src/memory/guest.ts';
 import { NO_COALESCING } from '../../src/nvme/features/coalescing.ts';
-import { FULL_ACCESS } from '../../src/nvme/namespace-state.ts';
+import { NamespaceState } from '../../src/nvme/namespace-state.ts';
 import type { NamespaceDescriptor, NvmeEvent } from '../../src/nvme/plane/messages.ts';
 import { IoQueues } from '../../src/target/queues.ts';
 import type { SimBdev } from './bdevs.ts';
@@ -129,7 +129,9 @@ export class Host {
     const use = { controller: this.#controller, nsid, bdev: bdev.descriptor.index };
     const row = this.#rows.get(nsid) ?? pool.rows.take(use);
     this.#rows.set(nsid, row);
-    return { nsid, row, limits: bdev.limits, access: FULL_ACCESS, bdev: bdev.descriptor };
+    const { descriptor, limits } = bdev;
+    const access = new NamespaceState().access(descriptor.readonly, undefined);
+    return { nsid, row, limits, access, bdev: descriptor };
   }
 
   #told(event: NvmeEvent): void {

@@ -7,6 +7,7 @@ import type { FailedFile } from '../../bdev/failed-files.ts';
 import type { UncorrectableFile as MarkedFile } from '../../bdev/uncorrectable-files.ts';
 import type { RpcMethod } from '../../rpc/dispatcher.ts';
 import type { KeptNamespace } from '../../target/kept-reservations.ts';
+import type { KeptOperation } from '../../target/kept-sanitize.ts';
 import { DEFAULT_MAX_SUBSYSTEMS } from '../../target/model/model.ts';
 import {
   type ConfigCall,
@@ -31,6 +32,7 @@ import { type LoadedConfig, loadConfig, type Reading } from './load.ts';
 import { mergePlans } from './merge.ts';
 import { type Place, type Problem, refuse } from './problem.ts';
 import { ReservationFile } from './reservation-file.ts';
+import { SanitizeFile } from './sanitize-file.ts';
 import type { Settings } from './settings.ts';
 import type { MethodTable } from './spdk.ts';
 import { type State, StateFile } from './state.ts';
@@ -86,6 +88,9 @@ export class Configuration {
   /** Reservations that persist; and those of earlier runs. */
   readonly #reservations: ReservationFile | undefined;
   #reserved: readonly KeptNamespace[] = [];
+  /** Sanitize operations; and those of earlier runs. */
+  readonly #sanitize: SanitizeFile | undefined;
+  #sanitized: readonly KeptOperation[] = [];
   #marked: readonly MarkedFile[] = [];
   #closed = false;
   readonly #reloads = new Serial();
@@ -109,6 +114,7 @@ export class Configuration {
       configuration.#failed = configuration.#failures?.read() ?? [];
       configuration.#marked = configuration.#uncorrectable?.read() ?? [];
       configuration.#reserved = configuration.#reservations?.read() ?? [];
+      configuration.#sanitized = configuration.#sanitize?.read() ?? [];
       const kept = state?.read(methods);
       configuration.#restores = kept !== undefined;
       configuration.#start = await configuration.#plan(kept, problems);
@@ -133,6 +139,7 @@ export class Configuration {
       this.#failures = new FailureFile(stateDir, this.#log);
       this.#uncorrectable = new UncorrectableFile(stateDir, this.#log);
       this.#reservations = new ReservationFile(stateDir, this.#log);
+      this.#sanitize = new SanitizeFile(stateDir, this.#log);
     }
     if (state !== undefined) {
       state.content = () => this.#content();
@@ -177,8 +184,9 @@ export class Configuration {
   }
 
   /** Before the target has any bdevs: what failed in earlier runs is still to fail. */
-  adopt({ failedFiles, uncorrectableFiles, keptReservations }: Target): void {
+  adopt({ failedFiles, uncorrectableFiles, keptReservations, keptSanitize }: Target): void {
     this.#reservations?.follow(keptReservations, this.#reserved);
+    this.#sanitize?.follow(keptSanitize, this.#sanitized);
     failedFiles.restore(this.#failed);
     this.#failures?.follow(failedFiles);
     uncorrectableFiles.restore(this.#marked);
@@ -332,6 +340,7 @@ export class Configuration {
       await this.#failures?.settled();
       await this.#uncorrectable?.settled();
       await this.#reservations?.settled();
+      await this.#sanitize?.settled();
       await this.#state?.close();
     }
   }
