@@ -214,7 +214,7 @@ export class Session {
     const { terms, payload } = negotiate(frame);
     clearTimeout(this.#deadline);
     this.#messages = new DmaMessages(
-      (message) => this.#connection.send(message),
+      (message) => this.#connection.sendSoon(message),
       terms.clientMaxData,
       this.#options.dmaLayout,
     );

@@ -19,6 +19,8 @@ export interface ConnectionHandler {
 
 /** Unsent bytes beyond which nothing is read: a peer that does not take replies gets no more work done. */
 const MAX_UNSENT_BYTES = 1024 * 1024;
+/** Bytes of messages that go in one call. */
+const MAX_GATHERED_BYTES = 64 * 1024;
 /** Reads in one turn of the event loop. Two make a message. */
 const READS_PER_TURN = 64;
 
@@ -26,6 +28,8 @@ interface Outgoing {
   data: Uint8Array;
   /** Go with the first byte. */
   fds: readonly number[];
+  /** It may go together with others like it. */
+  readonly gathers: boolean;
 }
 
 /** Closes descriptors of a peer that is trusted: one that can be waited for, and whose files do not fail. */
@@ -48,6 +52,8 @@ export class Connection {
   readonly #poll: FdPoll;
   readonly #queue: Outgoing[] = [];
   #unsent = 0;
+  /** Messages go at the end of this turn. */
+  #soon = false;
   #paused = false;
   #closed = false;
   /** What the poll watches for: 0 nothing, 1 readable, 2 writable, 3 both. */
@@ -78,10 +84,25 @@ export class Connection {
   /** Sends a message, in order, now or when the socket has room. Does nothing once the connection is closed. */
   send(data: Uint8Array, fds: readonly number[] = []): void {
     if (this.#closed) return;
-    this.#queue.push({ data, fds });
+    this.#queue.push({ data, fds, gathers: false });
     this.#unsent += data.length;
-    if (this.#queue.length === 1) this.#flush();
+    if (this.#queue.length === 1 || this.#soon) this.#flush();
     this.#watch();
+  }
+
+  /** As `send`, but at the end of this turn of the event loop: with all others of the turn, in few calls. */
+  sendSoon(data: Uint8Array): void {
+    if (this.#closed) return;
+    this.#queue.push({ data, fds: [], gathers: true });
+    this.#unsent += data.length;
+    if (!this.#soon) {
+      this.#soon = true;
+      setImmediate(() => {
+        this.#soon = false;
+        this.#flush();
+        this.#watch();
+      });
+    }
   }
 
   /** Delivers no more messages until `resume`. A peer that goes away meanwhile is noticed only then. */
@@ -143,20 +164,45 @@ export class Connection {
       const first = this.#queue[0];
       let sent: number;
       try {
-        sent = native.socketSend(this.#fd, first.data, first.fds);
+        sent = native.socketSend(this.#fd, this.#gather(), first.fds);
       } catch (error) {
         this.close((error as Error).message);
         return;
       }
       if (sent < 0) return;
-      this.#unsent -= sent;
-      if (sent === first.data.length) {
-        this.#queue.shift();
-      } else {
-        first.data = first.data.subarray(sent);
-        first.fds = [];
-      }
+      this.#sent(sent);
     }
+  }
+
+  /** The first message, or those from the first on that may go together. */
+  #gather(): Uint8Array {
+    const [first, second] = this.#queue;
+    if (second === undefined || !first.gathers || !second.gathers) return first.data;
+    const parts: Uint8Array[] = [];
+    let bytes = 0;
+    for (const { data, gathers } of this.#queue) {
+      if (!gathers || (parts.length > 0 && bytes + data.length > MAX_GATHERED_BYTES)) break;
+      parts.push(data);
+      bytes += data.length;
+    }
+    return Buffer.concat(parts, bytes);
+  }
+
+  /** So many bytes from the first message on are on their way. */
+  #sent(bytes: number): void {
+    this.#unsent -= bytes;
+    let left = bytes;
+    // The first may have no bytes at all.
+    do {
+      const first = this.#queue[0];
+      if (left < first.data.length) {
+        first.data = first.data.subarray(left);
+        first.fds = [];
+        return;
+      }
+      left -= first.data.length;
+      this.#queue.shift();
+    } while (left > 0);
   }
 
   #watch(): void {
