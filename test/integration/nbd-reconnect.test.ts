@@ -8,9 +8,11 @@ import t, { type Test } from 'tap';
 import { ClientMemory } from '../../src/client/memory.ts';
 import type { NvmeClient } from '../../src/client/nvme.ts';
 import type { Completion, QueuePair } from '../../src/client/queue-pair.ts';
+import type { PlaneMessage } from '../../src/reactor/control.ts';
 import { GetLogPage } from '../../src/spec/admin.ts';
 import { Lid } from '../../src/spec/logs.ts';
 import { NvmOpcode, RangeDword12 } from '../../src/spec/nvm.ts';
+import { Csts, Register } from '../../src/spec/registers.ts';
 import { code, doNotRetry } from '../helpers/admin.ts';
 import { NbdServer, noNbdkit } from '../helpers/nbd-server.ts';
 import { Random } from '../helpers/random.ts';
@@ -231,6 +233,30 @@ t.test('an operator gives up a server that hangs', { skip: noNbdkit }, async (t)
   t.ok(told('write-back-failed') <= 1);
   await target.target.deleteBdev('n', 'nbd');
 });
+
+t.test(
+  'a reactor that dies: the next one has a connection of its own',
+  { skip: noNbdkit },
+  async (t) => {
+    const { target, guest } = await start(t);
+    t.equal(await guest.write(7), '0/00');
+    // A reactor that dies in its first second is taken for one that cannot live.
+    await pause(1100);
+    await t.rejects(target.pool.request(0, undefined as unknown as PlaneMessage), {
+      name: 'ReactorLostError',
+    });
+    const { client } = guest;
+    while (((await client.readRegister(Register.offset.csts)) & Csts.mask.cfs) === 0) {
+      await pause(5);
+    }
+    await client.enable();
+    const pair = await client.createQueuePair(1, 64);
+    const prp1 = client.memory.iova + client.memory.allocate(4096);
+    t.equal(code(await pair.execute({ opcode: READ, nsid: 1, prp1, cdw12: 7 })), '0/00');
+    t.equal(client.memory.bytes(prp1 - client.memory.iova, 1)[0], 7);
+    t.equal(code(await pair.execute({ opcode: FLUSH, nsid: 1 })), '0/00', 'nothing was lost');
+  },
+);
 
 t.test('an export that has shrunk is not used', { skip: noNbdkit }, async (t) => {
   const { server, target, guest, told } = await start(t, { timeout: 2, on_reconnect: 'trust' });
