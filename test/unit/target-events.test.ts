@@ -88,5 +88,5 @@ t.test('a guest that makes events all the time', async (t) => {
 });
 
 t.test('the list of types is complete', async (t) => {
-  t.equal(new Set(EVENT_TYPES).size, 20);
+  t.equal(new Set(EVENT_TYPES).size, 22);
 });

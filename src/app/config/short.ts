@@ -166,6 +166,9 @@ class Compiler {
       if (names.includes(chosen)) {
         const message = `bdev '${chosen}' is there twice: give one of them another 'name'`;
         this.#problem([...path, 'disks', i], message);
+        // A name that nobody else has: it makes no further trouble.
+        names.push(`${chosen} ${i}`);
+        continue;
       }
       names.push(chosen);
     }
