@@ -41,7 +41,12 @@ t.test('a target and a model without effects agree on every call', async (t) => 
             continue;
           }
           const live = await dispatcher.dispatch(method, params).then(
-            () => undefined,
+            (result) => {
+              // A plan leaves NSIDs open until it is whole; a target chooses them at once.
+              if (method === 'nvmf_subsystem_add_ns') {
+                params.namespace.nsid = result;
+              }
+            },
             (error: Error) => error.message.replace(/^Invalid parameters: /, ''),
           );
           // That there is something to set is the method's concern.
