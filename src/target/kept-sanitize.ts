@@ -28,9 +28,39 @@ export class KeptSanitize {
     if (kept !== undefined) {
       state.restore(kept);
     }
-    state.keep = async (changed) => {
-      this.#kept.set(nqn, changed);
+    state.keep = (changed) => this.#keep(nqn, changed);
+  }
+
+  /** Rejects with what the system says: then it is as before. */
+  async #keep(nqn: string, changed: KeptSanitizeState): Promise<void> {
+    const before = this.#kept.get(nqn);
+    this.#kept.set(nqn, changed);
+    try {
       await this.#save?.();
-    };
+    } catch (error) {
+      // Unless it was forgotten meanwhile.
+      if (this.#kept.get(nqn) === changed) {
+        this.#put(nqn, before);
+        // What failed may have been written all the same, or be written with the change of another subsystem.
+        this.#save?.().catch(() => {});
+      }
+      throw error;
+    }
+  }
+
+  #put(nqn: string, state: KeptSanitizeState | undefined): void {
+    if (state === undefined) {
+      this.#kept.delete(nqn);
+    } else {
+      this.#kept.set(nqn, state);
+    }
+  }
+
+  /** The subsystem is deleted: another of its name has nothing to do with what it did. Never rejects: a failure is logged by who saves. */
+  async forget(nqn: string, state: SanitizeState): Promise<void> {
+    state.keep = async () => {};
+    if (this.#kept.delete(nqn)) {
+      await this.#save?.().catch(() => {});
+    }
   }
 }

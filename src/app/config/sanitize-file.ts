@@ -74,16 +74,29 @@ function parse(text: string): readonly KeptOperation[] {
   if (version !== FORMAT || !Array.isArray(operations)) {
     throw new Error(`not of version ${FORMAT}`);
   }
-  for (const each of operations as { nqn?: unknown; state?: unknown; request?: unknown }[]) {
+  for (const each of operations as {
+    nqn?: unknown;
+    state?: unknown;
+    request?: unknown;
+    uuids?: unknown;
+  }[]) {
     const request = (each.request ?? {}) as Readonly<Record<string, unknown>>;
     if (
       typeof each.nqn !== 'string' ||
       !Number.isInteger(each.state) ||
       NUMBERS.some((key) => !Number.isInteger(request[key])) ||
-      FLAGS.some((key) => typeof request[key] !== 'boolean')
+      FLAGS.some((key) => typeof request[key] !== 'boolean') ||
+      !isUuids(each.uuids)
     ) {
       throw new Error('not an operation');
     }
   }
   return operations as KeptOperation[];
+}
+
+/** Of the namespaces of an operation; those before there were any were about all. */
+function isUuids(value: unknown): boolean {
+  return (
+    value === undefined || (Array.isArray(value) && value.every((each) => typeof each === 'string'))
+  );
 }
