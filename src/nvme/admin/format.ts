@@ -29,8 +29,8 @@ function formatted(nsid: number, { host, config }: AdminContext): readonly numbe
 
 /** Resolves with a status. */
 async function format(host: ControllerHost, nsids: readonly number[]): Promise<number> {
-  await host.occupyNamespaces(nsids, Status.FORMAT_IN_PROGRESS);
   try {
+    await host.occupyNamespaces(nsids, Status.FORMAT_IN_PROGRESS);
     return await host.maintain(async (operate) => {
       for (const nsid of nsids) {
         const status = await eraseNamespace(host, operate, nsid, { deallocate: true }, (done) =>
