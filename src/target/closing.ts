@@ -45,6 +45,8 @@ export class Closing {
     const failure = await this.#try('closing a listener', () =>
       this.#listeners.closeAll(subsystem),
     );
+    // What is kept of a sanitize operation stays: it goes on after a restart.
+    await subsystem.endMaintenance();
     this.#parts.subsystems.delete(subsystem.nqn);
     return failure;
   }

@@ -3,7 +3,7 @@
  * controller without queues, so that what is done goes through the request layer, with a share of its own, and ends with its namespace.
  * Owned by main.
  */
-
+import { setTimeout as delay } from 'node:timers/promises';
 import { DOORBELLS_BYTES, MAX_TRANSFER_BYTES } from '../limits.ts';
 import { GuestMemory } from '../memory/guest.ts';
 import { native } from '../native/index.ts';
@@ -16,6 +16,9 @@ import type { Logger } from '../util/log.ts';
 import { Attachments } from './attachments.ts';
 import { DeviceNamespaces } from './device-namespaces.ts';
 import type { AccessChange, Namespace, NamespaceUser, SubsystemView } from './types.ts';
+
+/** How long a disk may take over the last operation of a subsystem that goes, before nobody waits for it any more. Milliseconds. */
+const END_ANYWAY_MS = 2000;
 
 /** What the reactors know as a controller. */
 interface Session {
@@ -30,6 +33,7 @@ export class Maintenance implements NamespaceUser {
   readonly #reactors: ReactorPool;
   readonly #log: Logger;
   #session: Session | undefined;
+  #isEnded = false;
 
   constructor(subsystem: SubsystemView, reactors: ReactorPool, log: Logger) {
     this.#subsystem = subsystem;
@@ -37,8 +41,11 @@ export class Maintenance implements NamespaceUser {
     this.#log = log;
   }
 
-  /** Has the namespaces open while `work` goes on. */
+  /** Has the namespaces open while `work` goes on. After the end, `work` finds that no operation is carried out. */
   async during<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#isEnded) {
+      return work();
+    }
     this.#session ??= this.#open();
     const session = this.#session;
     session.users += 1;
@@ -46,10 +53,31 @@ export class Maintenance implements NamespaceUser {
       return await work();
     } finally {
       session.users -= 1;
-      if (session.users === 0) {
+      // At the end of all it is closed already.
+      if (session.users === 0 && this.#session === session) {
         this.#session = undefined;
         await this.#close(session);
       }
+    }
+  }
+
+  /**
+   * No operation is carried out any more: the disks may soon be another's. Resolves when none is under way, nor waits; or, if a disk does not
+   * answer, without it: its blocks are kept from others until it does.
+   */
+  async end(): Promise<void> {
+    this.#isEnded = true;
+    const session = this.#session;
+    if (session === undefined) {
+      return;
+    }
+    this.#session = undefined;
+    const closed = this.#close(session).catch((error: unknown) => {
+      this.#log.error({ err: error }, 'the operations of a subsystem that goes did not all end');
+    });
+    const late = delay(END_ANYWAY_MS, true, { ref: false });
+    if ((await Promise.race([closed, late])) === true) {
+      this.#log.warn('a disk holds on to an operation of a subsystem that goes');
     }
   }
 
@@ -89,7 +117,7 @@ export class Maintenance implements NamespaceUser {
     this.#reactors.unregister(id);
   }
 
-  /** Carries an operation out, by whichever reactor lives. Only `during` something. Resolves with a status. */
+  /** Carries an operation out, by whichever reactor lives. Only `during` something, and before the end. Resolves with a status. */
   async operate(nsid: number, operation: Operation): Promise<number> {
     for (let tries = this.#reactors.count; tries > 0; tries--) {
       const session = this.#session;

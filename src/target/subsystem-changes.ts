@@ -44,7 +44,7 @@ export class SubsystemChanges {
 
   /** Disconnects its clients, and gives its bdevs free. */
   async delete(nqn: string): Promise<void> {
-    const { model, subsystems, changes, events, log } = this.#parts;
+    const { model, subsystems, changes, keptSanitize, events, log } = this.#parts;
     const subsystem = this.staying(nqn);
     subsystem.leave();
     // At once: what a guest holds up ends when its client goes, and with it the changes that are before this one.
@@ -52,6 +52,10 @@ export class SubsystemChanges {
     try {
       await changes.runFor(subsystem, async () => {
         await this.#listeners.closeAll(subsystem);
+        // Before its bdevs are free: nothing of it is to be erased that another has by then.
+        await subsystem.endMaintenance();
+        await keptSanitize.forget(nqn, subsystem.sanitize);
+        subsystem.namespaces.clear();
         model.deleteSubsystem(nqn);
         subsystems.delete(nqn);
         log.info({ nqn }, 'subsystem deleted');

@@ -139,6 +139,12 @@ export class Subsystem implements SubsystemView {
     return this.#maintenance;
   }
 
+  /** What is done to its namespaces in the background ends, and is not counted as done. See `Maintenance.end`. */
+  async endMaintenance(): Promise<void> {
+    this.sanitize.abandon();
+    await this.#maintenance?.end();
+  }
+
   /** Calls all endpoints at once. Rejects with the first failure, after all have ended. */
   everyEndpoint(operation: (endpoint: EndpointView) => Promise<void>): Promise<void> {
     return callAll(this.#endpoints, operation);
