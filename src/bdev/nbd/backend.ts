@@ -234,8 +234,8 @@ export class NbdBackend implements Backend {
   answered(slot: number, error: number): void {
     const slots = this.#slots;
     if (error === NbdError.ESHUTDOWN) {
-      // It was not carried out: another connection may be to a server that stays.
-      this.#leave(error);
+      // It was not carried out: another connection may be to a server that stays. What else has come over this one is taken first.
+      this.#stop(error);
       return;
     }
     this.#unanswered -= 1;
@@ -254,25 +254,25 @@ export class NbdBackend implements Backend {
       this.#end(slot, Result.ABORTED);
       return;
     }
+    if (command === NbdCommand.FLUSH) {
+      this.#words.flushed(slots.epoch[slot]);
+      this.#end(slot, this.#words.lost === 0 ? Result.OK : Result.NOT_DURABLE);
+      return;
+    }
+    // Before the rest of it is sent: a server that dies between two parts of a write has forgotten the first.
+    if (command !== NbdCommand.READ && (slots.flags[slot] & NbdCommandFlag.FUA) === 0) {
+      this.#words.acknowledged(this.#reactor);
+    }
     const length = slots.length[slot];
-    const isFlush = command === NbdCommand.FLUSH;
-    if (!isFlush && length < transfers.rest[slot]) {
+    if (length < transfers.rest[slot]) {
       transfers.advance(slot, length);
       this.#list.remove(slot);
       this.#append(slot);
       return;
     }
-    if (isFlush) {
-      this.#words.flushed(slots.epoch[slot]);
-      this.#end(slot, this.#words.lost === 0 ? Result.OK : Result.NOT_DURABLE);
+    if (slots.syncs[slot] !== 0) {
+      this.#sync(slot);
       return;
-    }
-    if (command !== NbdCommand.READ && (slots.flags[slot] & NbdCommandFlag.FUA) === 0) {
-      this.#words.acknowledged(this.#reactor);
-      if (slots.syncs[slot] !== 0) {
-        this.#sync(slot);
-        return;
-      }
     }
     this.#end(slot, Result.OK);
   }
@@ -416,6 +416,12 @@ export class NbdBackend implements Backend {
 
   /** The connection is of no use any more. `reason`: an errno. */
   #leave(reason: number): void {
+    this.#stop(reason);
+    this.#checkLeft();
+  }
+
+  /** The same, where what has come is being taken apart: `#checkLeft` follows. The first reason is the one that is told. */
+  #stop(reason: number): void {
     if (this.#way === Way.LEAVING || this.#way === Way.WAITING) {
       return;
     }
@@ -423,7 +429,6 @@ export class NbdBackend implements Backend {
     this.#reason = reason;
     this.#receiving.cancel();
     this.#sending.cancel();
-    this.#checkLeft();
   }
 
   /** Nothing of it is under way any more: what was not answered is sent again by the next, unless nobody waits for it. */
