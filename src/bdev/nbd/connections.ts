@@ -143,17 +143,12 @@ export class NbdConnections {
   /** No reactor uses a connection: all that was answered is known. */
   #drained(): void {
     this.#draining = false;
-    const renewed = this.#renewing.splice(0);
-    if (renewed.length > 0) {
-      for (const resolve of renewed) {
-        resolve();
-      }
-    } else if (
-      this.#options.forgets &&
-      this.#words.dirty &&
-      this.#words.lose(constants.errno.EIO)
-    ) {
+    if (this.#options.forgets && this.#words.dirty && this.#words.lose(constants.errno.EIO)) {
       this.#options.notices.dataLost();
+    }
+    // An operator's wish may come just when a server has crashed: whoever forgives the loss has been told of it before.
+    for (const resolve of this.#renewing.splice(0)) {
+      resolve();
     }
   }
 
@@ -227,8 +222,8 @@ export class NbdConnections {
   }
 
   /**
-   * Ends all connections, whatever is under way; new ones are made, and what was not answered is sent again. Resolves when all are let go of. Nothing is concluded of
-   * it.
+   * Ends all connections, whatever is under way; new ones are made, and what was not answered is sent again. Resolves when all are let go of, and it is known whether
+   * data may be lost: nobody can tell whether the server was there until then.
    */
   renew(): Promise<void> {
     if (this.count === 0 || this.#closing !== undefined) {

@@ -129,9 +129,8 @@ export class NbdWords {
     return Atomics.compareExchange(this.#words, Global.LOST, 0, errno) === 0;
   }
 
-  /** An operator has been told, and goes on. */
+  /** An operator has been told, and goes on. What was acknowledged is not flushed by that: the server may have it yet, and may still lose it. */
   forgive(): void {
-    this.flushed(this.flushes());
     Atomics.store(this.#words, Global.LOST, 0);
   }
 
