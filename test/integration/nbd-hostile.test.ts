@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import {
+  InfoBlockSize,
   InfoExport,
   NBD_MAGIC,
   NbdChunk,
@@ -44,6 +45,8 @@ class Hostile {
   readonly #sockets = new Set<Socket>();
   readonly #structured: boolean;
   answer: Answerer;
+  /** Of the data of a request, if it says so. Bytes. */
+  maximum: number | undefined;
   connections = 0;
 
   private constructor(uri: string, structured: boolean, answer: Answerer) {
@@ -126,6 +129,10 @@ class Hostile {
       );
     if (option === 7) {
       reply(3, InfoExport.encode({ type: 0, size: DISK, flags: FLAGS }));
+      if (this.maximum !== undefined) {
+        const { maximum } = this;
+        reply(3, InfoBlockSize.encode({ type: 3, minimum: 1, preferred: 4096, maximum }));
+      }
       reply(1);
     } else {
       reply(this.#structured ? 1 : 0x8000_0001);
@@ -195,10 +202,16 @@ const honest =
     }
   };
 
-async function start(t: Test, structured: boolean, timeout = 1) {
+async function start(
+  t: Test,
+  structured: boolean,
+  timeout = 1,
+  { on_reconnect = 'trust', maximum }: { on_reconnect?: string; maximum?: number } = {},
+) {
   const hostile = await Hostile.start(t, structured, honest(structured));
+  hostile.maximum = maximum;
   const target = await TestTarget.start(t);
-  const params = { name: 'n', uri: hostile.uri, timeout, on_reconnect: 'trust' };
+  const params = { name: 'n', uri: hostile.uri, timeout, on_reconnect };
   await target.target.createBdev('nbd', params);
   const client = await target.connect(await target.serve('n', await target.malloc(MIB)));
   const pair = await client.createQueuePair(1, 64);
@@ -226,6 +239,8 @@ const LIES: Record<string, readonly [structured: boolean, Answerer]> = {
   'data at 2^63': [true, ({ cookie, length }, send) => send(chunk(cookie, 1, 1, at(2 ** 63, garbage(length))))], // biome-ignore format: a case
   'more data than was asked for': [true, ({ cookie, offset, length }, send) => send(chunk(cookie, 1, 1, at(offset, garbage(length + 1))))], // biome-ignore format: a case
   'more data in two pieces': [true, ({ cookie, offset, length }, send) => send(chunk(cookie, 1, 0, at(offset, garbage(length))), chunk(cookie, 1, 1, at(offset, garbage(1))))], // biome-ignore format: a case
+  'half of the data twice': [true, ({ cookie, offset, length }, send) => send(chunk(cookie, 1, 0, at(offset, garbage(length / 2))), chunk(cookie, 1, 1, at(offset, garbage(length / 2))))], // biome-ignore format: a case
+  'a hole where there was data': [true, ({ cookie, offset, length }, send) => send(chunk(cookie, 1, 0, at(offset + 512, garbage(length / 2))), chunk(cookie, 2, 1, hole(offset, length / 2)))], // biome-ignore format: a case
   'no data at all in its chunk': [true, ({ cookie, offset }, send) => send(chunk(cookie, 1, 1, at(offset, garbage(0))))], // biome-ignore format: a case
   'data of 4 GiB': [true, ({ cookie, offset }, send) => send(chunk(cookie, 1, 1, at(offset, garbage(8)), 0xffff_ffff))], // biome-ignore format: a case
   'a hole of 4 GiB': [true, ({ cookie, offset }, send) => send(chunk(cookie, 2, 1, hole(offset, 0xffff_ffff)))], // biome-ignore format: a case
@@ -288,6 +303,15 @@ t.test('answers that are odd, and allowed', async (t) => {
   t.ok(memory.subarray(0, 512).every((byte) => byte === 0));
   t.ok(memory.subarray(512, 4096).every((byte) => byte === 0x5a));
   hostile.answer = ({ cookie, offset }, send) =>
+    send(
+      ...[7, 1, 5, 3, 4, 0, 2, 6].map((i) =>
+        chunk(cookie, 1, 0, at(offset + i * 512, Buffer.alloc(512, i))),
+      ),
+      chunk(cookie, 0, 1, garbage(0)),
+    );
+  t.equal(await run(READ), '0/00');
+  t.ok(memory.subarray(0, 4096).every((byte, i) => byte === i >> 9));
+  hostile.answer = ({ cookie, offset }, send) =>
     send(chunk(cookie, 1, 0, at(offset, garbage(512))), chunk(cookie, 0, 1, garbage(0)));
   t.equal(await run(READ), '2/81', 'not all of it came');
   const error = Buffer.alloc(6 + 5, 0x21);
@@ -320,6 +344,62 @@ t.test('answers that are odd, and allowed', async (t) => {
   t.equal(await run(FLUSH), '2/80', 'a Flush that failed is not mended by the next');
   await target.target.reopenNbd('n');
   t.equal(await run(FLUSH), '0/00');
+});
+
+t.test('a server that is about to end has answered others before', async (t) => {
+  const { hostile, run } = await start(t, false, 0);
+  const asked: Asked[] = [];
+  hostile.answer = (request, send) => {
+    asked.push(request);
+    if (asked.length === 2) {
+      send(simple(asked[0].cookie, 108), simple(asked[1].cookie));
+      hostile.answer = (again, sendAgain) => {
+        asked.push(again);
+        honest(false)(again, sendAgain);
+      };
+    }
+  };
+  t.same(await Promise.all([run(WRITE, 1), run(WRITE, 2)]), ['0/00', '0/00']);
+  t.equal(asked.length, 3, 'only one of them is asked for again');
+  t.equal(asked[2].offset, asked[0].offset);
+  t.equal(hostile.connections, 2);
+});
+
+t.test('a server that is lost between two parts of a write', async (t) => {
+  const options = { on_reconnect: 'fail-flush', maximum: 2048 };
+  const { hostile, run } = await start(t, false, 0, options);
+  let parts = 0;
+  hostile.answer = (asked, send) => {
+    parts += 1;
+    if (parts === 1) {
+      honest(false)(asked, send);
+    } else {
+      hostile.answer = honest(false);
+      hostile.hangUp();
+    }
+  };
+  t.equal(await run(WRITE), '0/00');
+  t.equal(parts, 2);
+  t.equal(await run(FLUSH), '2/80', 'the first part may be forgotten');
+});
+
+t.test('connections made anew for an operator make nothing durable', async (t) => {
+  const { hostile, run, target } = await start(t, false, 0, { on_reconnect: 'fail-flush' });
+  const told = () =>
+    target.target.events.since().filter(({ type }) => type === 'write-back-failed').length;
+  t.equal(await run(WRITE), '0/00');
+  await target.target.reopenNbd('n');
+  t.equal(told(), 1, 'the server may have been another since');
+  t.equal(await run(READ), '0/00', 'over a new connection');
+  hostile.hangUp();
+  t.equal(await run(FLUSH), '2/80', 'what was written was never flushed');
+  await target.target.reopenNbd('n');
+  t.equal(await run(FLUSH), '0/00');
+  const before = told();
+  await target.target.reopenNbd('n');
+  hostile.hangUp();
+  t.equal(await run(FLUSH), '0/00', 'all was flushed');
+  t.equal(told(), before);
 });
 
 t.test('anything, at random', async (t) => {
@@ -364,6 +444,10 @@ t.test('anything, at random', async (t) => {
   clearInterval(hangingUp);
   hostile.answer = honest(true);
   hostile.hangUp();
+  // Connections that were lost at once are made again later and later: the next one may take longer than a command waits.
+  while ((await run(READ)) !== '0/00') {
+    // It comes.
+  }
   for (let i = 0; i < 20; i++) {
     t.equal(await run(READ, i), '0/00', 'it is honest again');
   }

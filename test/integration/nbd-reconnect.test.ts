@@ -307,7 +307,8 @@ t.test(
       }
       await new Promise((resolve) => setImmediate(resolve));
     };
-    for (let kills = 0; kills < 8; kills++) {
+    const isIdle = ({ reads, writes }: VerifiedLoad) => reads <= 10 || writes <= 10;
+    for (let kills = 0; kills < 8 || loads.some(isIdle); kills++) {
       const restarting = pause(random.below(100)).then(() => server.restart());
       const until = Date.now() + 250;
       let isBack = false;

@@ -220,6 +220,7 @@ export class NbdBackend implements Backend {
     slots.cookie[slot] = cookie;
     slots.length[slot] = length;
     slots.received[slot] = 0;
+    slots.pieces.clear(slot);
     slots.error[slot] = 0;
     if (isFlush) {
       slots.epoch[slot] = this.#words.flushes();

@@ -219,12 +219,15 @@ export class Receiver {
     return -1;
   }
 
-  /** Where in the request's range the offset of a chunk is that has so many bytes; −1 if not all of it is there. */
+  /** Where in the request's range the offset of a chunk is that has so many bytes; −1 if not all of it is there, or some of it has come before. */
   #within(at: number, length: number): number {
+    const slot = this.#slot;
     const offset = this.#view.getUint32(at) * TWO_32 + this.#view.getUint32(at + 4);
-    const position = offset - this.#transfers.offset[this.#slot];
-    const room = this.#slots.length[this.#slot] - this.#slots.received[this.#slot];
-    return position >= 0 && length <= room && position + length <= this.#slots.length[this.#slot]
+    const position = offset - this.#transfers.offset[slot];
+    const end = position + length;
+    return position >= 0 &&
+      end <= this.#slots.length[slot] &&
+      this.#slots.pieces.add(slot, position, end)
       ? position
       : -1;
   }

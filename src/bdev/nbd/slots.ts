@@ -3,6 +3,7 @@
  * are sent. Those before its `unsent` are with the server, or on their way there. Hot.
  */
 import { MAX_INFLIGHT } from '../../limits.ts';
+import { Pieces } from './pieces.ts';
 
 export const NONE = -1;
 
@@ -34,6 +35,7 @@ export class NbdSlots {
   /** Bytes that the request is about, and those that have come of it. */
   readonly length = new Int32Array(MAX_INFLIGHT);
   readonly received = new Int32Array(MAX_INFLIGHT);
+  readonly pieces = new Pieces();
   /** The first error of its answer. */
   readonly error = new Int32Array(MAX_INFLIGHT);
   /** Of a Flush: see `NbdWords.flushes`. */
