@@ -71,6 +71,8 @@ export class SelfTests {
   readonly #host: ControllerHost;
   readonly #powerOnHours: () => number;
   #run: Run | undefined;
+  /** A run is being carried out; one that was stopped is until what it waits for has answered. */
+  #isWorking = false;
   readonly #ended: Ended[] = [];
 
   constructor(host: ControllerHost, powerOnHours: () => number) {
@@ -82,17 +84,29 @@ export class SelfTests {
     return this.#run !== undefined;
   }
 
-  /** Starts a test, if none is under way. */
+  /** Starts a test. None may be under way. It begins when the last one has let go of the disks, which may take one that does not answer. */
   start(code: number, nsids: readonly number[]): void {
-    const run = new Run(code, nsids);
-    this.#run = run;
+    this.#run = new Run(code, nsids);
+    this.#begin();
+  }
+
+  #begin(): void {
+    const run = this.#run;
+    if (run === undefined || this.#isWorking) {
+      return;
+    }
+    this.#isWorking = true;
     void this.#host
       .maintain((operate) => this.#test(run, operate))
       .catch((error: unknown): Failure => {
         this.#host.log.error({ err: error }, 'a self-test could not go on');
         return { segment: Segment.BLOCKS, nsid: 0, status: Status.INTERNAL_ERROR };
       })
-      .then((failure) => this.#end(run, failure));
+      .then((failure) => {
+        this.#isWorking = false;
+        this.#end(run, failure);
+        this.#begin();
+      });
   }
 
   /** Ends the test under way, if it is of these namespaces. `end`: see SelfTestEnd. */
@@ -128,7 +142,7 @@ export class SelfTests {
 
   async #test(run: Run, operate: Operate): Promise<Failure | undefined> {
     const pieces = run.nsids.map((nsid) => this.#pieces(run, nsid));
-    run.steps = run.nsids.length + pieces.reduce((sum, { length }) => sum + length, 0) + 1;
+    run.steps = run.nsids.length + pieces.reduce((sum, { count }) => sum + count, 0) + 1;
     run.done = 1;
     for (const nsid of run.nsids) {
       try {
@@ -136,10 +150,15 @@ export class SelfTests {
       } catch {
         return { segment: Segment.SYNC, nsid, status: Status.WRITE_FAULT };
       }
+      if (run.stop !== undefined) {
+        return undefined;
+      }
       run.done += 1;
     }
     for (const [i, nsid] of run.nsids.entries()) {
-      for (const offset of pieces[i]) {
+      const { count, steps } = pieces[i];
+      for (let piece = 0; piece < count; piece++) {
+        const offset = Math.floor((piece * steps) / count) * STEP_BYTES;
         const began = performance.now();
         const failure = await this.#verify(run, operate, nsid, offset);
         if (failure !== undefined || run.stop !== undefined) {
@@ -152,12 +171,11 @@ export class SelfTests {
     return undefined;
   }
 
-  /** Where the steps of a namespace begin. Bytes. */
-  #pieces({ code }: Run, nsid: number): number[] {
+  /** How many steps a namespace has, and how many of them, at equal distances, are verified. */
+  #pieces({ code }: Run, nsid: number): { readonly steps: number; readonly count: number } {
     const { blockSize = 0, numBlocks = 0 } = this.#host.namespaces.get(nsid) ?? {};
     const steps = Math.ceil((blockSize * numBlocks) / STEP_BYTES);
-    const count = code === SelfTestCode.SHORT ? Math.min(steps, SAMPLES) : steps;
-    return Array.from({ length: count }, (_, i) => Math.floor((i * steps) / count) * STEP_BYTES);
+    return { steps, count: code === SelfTestCode.SHORT ? Math.min(steps, SAMPLES) : steps };
   }
 
   /** Verifies one step of a namespace, and finds the first block that fails. */
