@@ -85,15 +85,19 @@ export async function executeReservation(
 
 /** The answer comes when reactors, and the state folder, have what has changed. */
 async function apply(
-  { host, nsid }: Parts,
+  { host, nsid, state }: Parts,
   outcome: Outcome,
   aborts: boolean,
   keep: boolean,
 ): Promise<MainResult> {
   const { status, changed, notices, preempted } = outcome;
-  if (status === Status.SUCCESS && (changed || keep)) {
+  const isChanged = changed || keep;
+  // What is unchanged may not be kept yet, where it was changed by a command that failed at that.
+  if (status === Status.SUCCESS && (isChanged || state.reservations.ptpl)) {
     try {
-      await host.reservationChanged(nsid, aborts ? preempted : []);
+      if (isChanged) {
+        await host.reservationChanged(nsid, aborts ? preempted : []);
+      }
       await host.keepReservations([nsid]);
     } catch (error) {
       host.log.error({ err: error, nsid }, 'a reservation could not be carried out');

@@ -13,6 +13,9 @@ export interface KeptNamespace extends KeptReservation {
 
 export class KeptReservations {
   readonly #kept = new Map<string, KeptReservation>();
+  /** Counts what changed; and how much of that is on stable storage. */
+  #changes = 0;
+  #saved = 0;
   /** Puts `list` on stable storage. */
   #save: (() => Promise<void>) | undefined;
 
@@ -42,19 +45,24 @@ export class KeptReservations {
 
   /** Resolves when those that persist are kept, and others are not any more. Rejects with what the system says. */
   async keep(all: readonly (readonly [uuid: string, Reservations])[]): Promise<void> {
-    let changed = false;
     for (const [uuid, reservations] of all) {
       const before = this.#kept.get(uuid);
       const now = reservations.ptpl ? lastingPart(reservations.kept) : undefined;
-      changed ||= !isDeepStrictEqual(before, now);
+      if (isDeepStrictEqual(before, now)) {
+        continue;
+      }
+      this.#changes += 1;
       if (now === undefined) {
         this.#kept.delete(uuid);
       } else {
         this.#kept.set(uuid, now);
       }
     }
-    if (changed) {
+    // Also what an earlier call failed to save, or has not saved yet: its change may be what this one is answered for.
+    const changes = this.#changes;
+    if (changes > this.#saved) {
       await this.#save?.();
+      this.#saved = Math.max(this.#saved, changes);
     }
   }
 }
