@@ -119,6 +119,11 @@ export abstract class Disk implements Bdev {
     return this.uncorrectable.memory;
   }
 
+  /** A reactor has died, and its successor, if there is one, has not opened the bdev yet. */
+  reactorDied(_reactor: number): void {
+    // Most bdevs have nothing of a reactor's.
+  }
+
   abstract sync(): Promise<void>;
   /** Resolves when nothing of it is open any more; what hangs may take for ever. Never rejects. */
   abstract close(): Promise<void>;

@@ -74,6 +74,7 @@ export class ReactorPool {
     message: string,
     left: (controller: number) => Promise<void>,
   ): void => {
+    // First: it is about the dead one, and controllers may have its successor open bdevs.
     this.#onLost(index, message);
     for (const [id, events] of this.#controllers) {
       events.reactorLost(index, left(id));
@@ -151,7 +152,7 @@ export class ReactorPool {
     return { alive: handle.alive, ...handle.totals(), queuePairs };
   }
 
-  /** `listener` is told of each reactor that dies from now on. */
+  /** `listener` is told of each reactor that dies from now on, before its successor is asked for anything. */
   onLost(listener: (reactor: number, message: string) => void): void {
     this.#onLost = listener;
   }

@@ -26,6 +26,8 @@ export class Bdevs {
   readonly #making = new Set<Making>();
   /** Being deleted: nobody gets them any more. */
   readonly #leaving = new Set<Disk>();
+  /** Deleted, and something of them may be open yet. */
+  readonly #closing = new Set<Disk>();
   readonly #waiters = new Set<Waiter>();
 
   constructor(files: FileContext, model: Model, notice: NoticeSink) {
@@ -247,7 +249,16 @@ export class Bdevs {
     this.#byName.delete(bdev.name);
     this.#model.forgetBdev(bdev.name);
     this.#indices.delete(bdev.index);
+    this.#closing.add(bdev);
     await bdev.close();
+    this.#closing.delete(bdev);
+  }
+
+  /** A reactor has died: nothing waits for what it had open. To be called before its successor is told of any bdev. */
+  reactorDied(reactor: number): void {
+    for (const bdev of [...this.#byName.values(), ...this.#closing]) {
+      bdev.reactorDied(reactor);
+    }
   }
 
   /** NQN of the subsystem that uses it. */

@@ -113,7 +113,10 @@ export class Target {
     this.#bdevChanges = new BdevChanges({ parts, users, reactors, failedFiles, log: bdevLog });
     const reactorLog = componentLogger(log, 'reactor');
     this.#scheduler = new Scheduler(reactors, () => this.#schedulable(), reactorLog);
-    reactors.onLost((reactor, message) => events.emit({ type: 'reactor-lost', reactor, message }));
+    reactors.onLost((reactor, message) => {
+      events.emit({ type: 'reactor-lost', reactor, message });
+      this.bdevs.reactorDied(reactor);
+    });
   }
 
   /** Counts what may have changed the configuration: the same number, the same configuration. */

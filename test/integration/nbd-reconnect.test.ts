@@ -258,6 +258,27 @@ t.test(
   },
 );
 
+t.test(
+  'a reactor that dies, and none after it uses the bdev: nothing waits for it',
+  { skip: noNbdkit },
+  async (t) => {
+    const { target, guest, told } = await start(t);
+    t.equal(await guest.write(7), '0/00');
+    t.match(target.target.bdevs.get('n').server, { connections: 1 });
+    await pause(1100);
+    await t.rejects(target.pool.request(0, undefined as unknown as PlaneMessage), {
+      name: 'ReactorLostError',
+    });
+    t.match(target.target.bdevs.get('n').server, { connections: 0, inFlight: 0 });
+    await target.target.reopenNbd('n');
+    t.equal(told('write-back-failed'), 0);
+    guest.client.close();
+    const next = await Guest.connect(target, await target.malloc(MIB));
+    t.equal(await next.write(3), '0/00', 'the successor has other disks');
+    await target.target.deleteBdev('n', 'nbd');
+  },
+);
+
 t.test('an export that has shrunk is not used', { skip: noNbdkit }, async (t) => {
   const { server, target, guest, told } = await start(t, { timeout: 2, on_reconnect: 'trust' });
   await server.restart('memory', `${DISK / 2}`);

@@ -213,6 +213,10 @@ export class NbdBdev extends Disk {
     return numBlocks;
   }
 
+  override reactorDied(reactor: number): void {
+    this.#connections.reactorDied(reactor);
+  }
+
   /** All connections are made anew, and flushes may succeed again: what was lost is gone. */
   async reopen(): Promise<void> {
     await this.#connections.renew();

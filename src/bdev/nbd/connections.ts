@@ -124,6 +124,27 @@ export class NbdConnections {
     }
   }
 
+  /**
+   * The reactor has died, and no other runs in its place that has opened the bdev: what it used is let go of for it, or it would be waited for for ever.
+   */
+  reactorDied(reactor: number): void {
+    // What it said last is heard first: it may have lost its connection.
+    this.#step();
+    if (this.#words.asked(reactor).ask === Ask.CLOSED) {
+      return;
+    }
+    const row = this.#rows[reactor];
+    if (row.fd !== NO_FD) {
+      // Operations of the dead one may be under way on it, and a request sent in part: nothing may follow that in the stream.
+      native.socketShutdown(row.fd);
+      this.#options.dialer.close(row.fd, false);
+      row.fd = NO_FD;
+    }
+    this.#words.begin(reactor);
+    this.#words.ask(reactor, row.offer, Ask.CLOSED);
+    this.#step();
+  }
+
   #lose(reason: string): void {
     this.#draining = true;
     this.#down = true;

@@ -195,7 +195,7 @@ export class NbdWords {
     this.#words[this.#at(reactor, Row.IN_FLIGHT)] -= 1;
   }
 
-  /** Another reactor begins in this place. */
+  /** Another reactor begins in this place, or none: its predecessor has nothing under way any more. */
   begin(reactor: number): void {
     Atomics.store(this.#words, this.#at(reactor, Row.IN_FLIGHT), 0);
   }
