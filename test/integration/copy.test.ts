@@ -5,7 +5,7 @@ import { Op } from '../../src/bdev/op.ts';
 import type { NvmeClient } from '../../src/client/nvme.ts';
 import type { Completion, QueuePair } from '../../src/client/queue-pair.ts';
 import { MAX_COPY_BYTES, MAX_COPY_RANGE_BYTES } from '../../src/limits.ts';
-import { SetFeatures } from '../../src/spec/admin.ts';
+import { FormatNvm, SetFeatures } from '../../src/spec/admin.ts';
 import { Fid, HostBehavior } from '../../src/spec/features.ts';
 import { IdentifyController, IdentifyNamespace } from '../../src/spec/identify.ts';
 import { CopySourceRange, NvmOpcode, RangeDword12 } from '../../src/spec/nvm.ts';
@@ -334,6 +334,29 @@ t.test('a reset, and the end of a namespace, leave copies behind', async (t) => 
   const next = await target.connect(served);
   const last = await next.createQueuePair(1, 8);
   t.equal((await last.execute({ opcode: NvmOpcode.FLUSH, nsid: 1 })).status, 0);
+});
+
+t.test('a Format waits for the copies from its namespace, too', async (t) => {
+  const target = await TestTarget.start(t);
+  const latencies = { avg_read: 200_000, p99_read: 200_000, avg_write: 0, p99_write: 0 };
+  const base = await target.file(target.image(DISK));
+  const slow = (await target.target.createDelay({ name: 'slow' }, base, latencies)).name;
+  const client = await target.connect(await target.serve(await target.malloc(DISK), slow));
+  t.equal(await enableFormats(client, 4), '0/00');
+  const pair = await client.createQueuePair(1, 64);
+  const offset = client.memory.allocate(4096);
+  const prp1 = client.memory.iova + offset;
+  client.memory.bytes(offset, 32).set(CopySourceRange.encode({ snsid: 2, slba: 0, nlbZ: 9999 }));
+  const codes: string[] = [];
+  for (let i = 0; i < 20; i++) {
+    const fields = { opcode: COPY, nsid: 1, prp1, cdw10: 1000 * i, cdw12: 2 << 8 };
+    void pair.execute(fields).then(({ status }) => codes.push(code({ status })));
+  }
+  // What comes by the queue behind them was taken behind them.
+  t.equal(code(await pair.execute({ opcode: READ, nsid: 1, prp1 })), '0/00');
+  t.equal(code(await client.admin.execute(FormatNvm.fields({ nsid: 2 }))), '0/00');
+  t.equal(code(await pair.execute({ opcode: READ, nsid: 1, prp1 })), '0/00');
+  t.equal(codes.length, 20, 'none reads on');
 });
 
 t.test('what is copied is in the file', async (t) => {

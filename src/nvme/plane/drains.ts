@@ -33,11 +33,15 @@ export function ofQueue(gone: IoQueue): Scope {
   };
 }
 
+/** Whether the request of a slot is of a namespace, or copies from it. */
+function uses(of: Share, share: Share, slot: number, slots: Slots): boolean {
+  return share === of || slots.sources[slot]?.includes(of.channel) === true;
+}
+
 /** A namespace is removed, or becomes another bdev: what is copied from it counts, too. */
 export function ofNamespace(gone: Share, slots: Slots): Scope {
   return {
-    includes: (_queue, share, slot) =>
-      share === gone || slots.sources[slot]?.includes(gone.channel) === true,
+    includes: (_queue, share, slot) => uses(gone, share, slot, slots),
     ends: true,
     detaches: true,
     result: Result.ABORTED,
@@ -60,7 +64,7 @@ export function ofMemory(
   };
 }
 
-/** What may not be done to a namespace any more: everything, or what changes blocks. `abort`: the status that it ends with; else it is carried out. */
+/** What may not be done to a namespace any more: everything, copies from it too, or what changes blocks. `abort`: the status that it ends with; else it is carried out. */
 export function ofAccess(
   slots: Slots,
   to: Share,
@@ -68,7 +72,8 @@ export function ofAccess(
   abort: number | undefined,
 ): Scope {
   return {
-    includes: (_queue, share, slot) => share === to && (reads || changesBlocks(slots.op(slot))),
+    includes: (_queue, share, slot) =>
+      reads ? uses(to, share, slot, slots) : share === to && changesBlocks(slots.op(slot)),
     ends: abort !== undefined,
     detaches: abort !== undefined,
     result: abort === undefined ? Result.OK : protocolResult(abort),
