@@ -10,6 +10,7 @@ import { Csts, Register } from '../../src/spec/registers.ts';
 import { VfioUserCommand } from '../../src/spec/vfio-user.ts';
 import { encodeError, encodeReply, type Message } from '../../src/vfio-user/codec.ts';
 import { neighbour } from '../helpers/integrity.ts';
+import { deleteSq } from '../helpers/queues.ts';
 import { Random } from '../helpers/random.ts';
 import { MIB, TestTarget } from '../helpers/target.ts';
 
@@ -185,6 +186,27 @@ t.test('memory that is taken away under messages', async (t) => {
   await client.vfio.dmaUnmap(iova, PAGE);
   t.ok(performance.now() - before < 2000, 'DMA_UNMAP does not wait');
   t.equal(code((await write).status), code(Status.DATA_TRANSFER_ERROR));
+});
+
+t.test('a queue is deleted twice while the data of its command is on the way', async (t) => {
+  const { connect } = await start(t);
+  const client = await connect();
+  const pair = await client.createQueuePair(1, 8);
+  const iova = client.memory.iova + client.memory.allocate(PAGE);
+  const held: Message[] = [];
+  client.vfio.onDma = (message) => {
+    const isData = Number(message.view.getBigUint64(0, true)) === iova;
+    return isData && held.push(message) > 0;
+  };
+  const write = pair.execute({ opcode: NvmOpcode.WRITE, nsid: 1, prp1: iova });
+  while (held.length === 0) {
+    await sleep(1);
+  }
+  const first = deleteSq(client, 1);
+  t.equal(code((await deleteSq(client, 1)).status), code(Status.INVALID_QUEUE_IDENTIFIER));
+  client.vfio.answerDma(held[0]);
+  t.equal(code((await write).status), code(Status.ABORTED_SQ_DELETION));
+  t.equal((await first).status, 0);
 });
 
 t.test('anything at random, and a neighbour', async (t) => {

@@ -109,7 +109,7 @@ function createSq(
   };
 }
 
-/** The host learns of it after the last command of the queue. */
+/** The host learns of it after the last command of the queue. A second such command finds a queue that goes already, or another of its id. */
 function deleteSq(command: RemoteCommand, queues: QueueSet): void {
   const { qid } = DeleteIoSq.parse(command.values);
   const sq = qid === 0 ? undefined : queues.sqs.get(qid);
@@ -117,18 +117,18 @@ function deleteSq(command: RemoteCommand, queues: QueueSet): void {
     sq.closing = true;
   }
   command.after = (status, resume) => {
-    const gone = queues.sqs.get(qid);
-    if (gone === undefined || qid === 0) {
+    const gone = sq ?? queues.sqs.get(qid);
+    if (gone === undefined || qid === 0 || gone !== queues.sqs.get(qid)) {
       return true;
     }
     if (status !== Status.SUCCESS) {
-      gone.closing = false;
+      gone.closing = gone.deletion !== undefined;
       return true;
     }
     gone.closing = true;
     const isOver = (): boolean => {
       const over = gone.commands.size === 0 && !gone.fetching;
-      if (over) {
+      if (over && queues.sqs.get(qid) === gone) {
         queues.removeSq(qid);
       }
       return over;
