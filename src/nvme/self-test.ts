@@ -145,6 +145,11 @@ export class SelfTests {
     run.steps = run.nsids.length + pieces.reduce((sum, { count }) => sum + count, 0) + 1;
     run.done = 1;
     for (const nsid of run.nsids) {
+      // It may have gone while the test waited for the one before.
+      if (!this.#host.namespaces.has(nsid)) {
+        this.stop(SelfTestEnd.NAMESPACE_REMOVED, [nsid]);
+        return undefined;
+      }
       try {
         await this.#host.syncNamespace(nsid);
       } catch {
