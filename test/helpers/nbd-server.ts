@@ -1,7 +1,7 @@
 /** NBD servers of others, as Debian has them: nbdkit and qemu-nbd, each a process on a socket of its own. */
 import { type ChildProcess, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -58,6 +58,8 @@ function nbdkitCommand(socket: string, args: readonly string[]): readonly string
 function qemuNbdCommand(socket: string, args: readonly string[]): readonly string[] {
   return [...(servers as Servers).qemuNbd, '-t', '-k', socket, ...args];
 }
+
+const NOTHING = new Int32Array(new SharedArrayBuffer(4));
 
 /** How long a server may take to listen. Milliseconds. */
 const PATIENCE_MS = 10_000;
@@ -138,6 +140,13 @@ export class NbdServer {
   /** Nothing of it runs, and its connections stay. */
   freeze(): void {
     this.#child.kill('SIGSTOP');
+    // A thread that is in the middle of something stops a little later.
+    const tasks = `/proc/${this.pid}/task`;
+    const stopped = (task: string) =>
+      /^State:\s+T/m.test(readFileSync(`${tasks}/${task}/status`, 'utf8'));
+    while (!readdirSync(tasks).every(stopped)) {
+      Atomics.wait(NOTHING, 0, 0, 1);
+    }
   }
 
   thaw(): void {
