@@ -127,7 +127,15 @@ class Bench {
         ...{ kind: 'create-cq', controller, qid: 1, size: ENTRIES, iova: IOVA + CQ_AT },
         ...{ interrupts: false, vector: 0, eventfd: -1, adaptive: false },
       },
-      { kind: 'create-sq', controller, qid: 1, size: ENTRIES, iova: IOVA + SQ_AT, cqid: 1 },
+      {
+        kind: 'create-sq',
+        controller,
+        qid: 1,
+        size: ENTRIES,
+        iova: IOVA + SQ_AT,
+        cqid: 1,
+        generation: 1,
+      },
     ];
   }
 

@@ -224,6 +224,8 @@ function distance(from: number, to: number, size: number): number {
 
 export class SubmissionQueue {
   readonly qid: number;
+  /** Which of the queues that had this id. */
+  readonly generation: number;
   readonly size: number;
   readonly cq: CompletionQueue;
   words: Int32Array;
@@ -250,8 +252,10 @@ export class SubmissionQueue {
     words: Int32Array,
     doorbells: Int32Array,
     cq: CompletionQueue,
+    generation = 0,
   ) {
     this.qid = qid;
+    this.generation = generation;
     this.size = size;
     this.words = words;
     this.doorbells = doorbells;

@@ -378,9 +378,10 @@ export class NvmeDevice implements PciEvents {
     }
   }
 
-  async #carryOut({ id, qid, words, data }: NvmeEvent & { kind: 'command' }): Promise<void> {
+  async #carryOut(event: NvmeEvent & { kind: 'command' }): Promise<void> {
+    const { qid, words, data } = event;
     try {
-      await this.#queues.complete(qid, id, await this.#controller.ioCommand(words, data));
+      await this.#queues.complete(event, await this.#controller.ioCommand(words, data));
     } catch (error) {
       this.#log.error({ err: error, qid }, 'a command of an I/O queue failed');
       this.#controller.fail('a command of an I/O queue could not be completed');

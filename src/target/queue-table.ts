@@ -3,7 +3,12 @@
  * reported. A queue is there if it is here. Owned by main.
  */
 import type { CqRequest, SqRequest } from '../nvme/host.ts';
-import { QUEUE_WORDS, QUEUE_WORDS_BYTES, QueueWord } from '../nvme/plane/messages.ts';
+import {
+  QUEUE_WORDS,
+  QUEUE_WORDS_BYTES,
+  QueueWord,
+  type SqDescriptor,
+} from '../nvme/plane/messages.ts';
 import type { Placement } from '../reactor/placement.ts';
 import type { QueuePairInfo } from './types.ts';
 
@@ -16,7 +21,8 @@ export class QueueTable {
   /** A CQ is a reactor's load. */
   readonly #placement: Pick<Placement, 'load' | 'unload'>;
   readonly #cqs = new Map<number, Placed<CqRequest>>();
-  readonly #sqs = new Map<number, Placed<SqRequest>>();
+  readonly #sqs = new Map<number, Placed<SqDescriptor>>();
+  #generation = 0;
   /** See QueueWord. */
   readonly progress = new SharedArrayBuffer(QUEUE_WORDS_BYTES);
 
@@ -32,7 +38,7 @@ export class QueueTable {
     return this.#cqs.get(qid);
   }
 
-  sq(qid: number): Readonly<Placed<SqRequest>> | undefined {
+  sq(qid: number): Readonly<Placed<SqDescriptor>> | undefined {
     return this.#sqs.get(qid);
   }
 
@@ -42,7 +48,7 @@ export class QueueTable {
   }
 
   /** Those that complete to a CQ. */
-  sqsOf(cqid: number): SqRequest[] {
+  sqsOf(cqid: number): SqDescriptor[] {
     return [...this.#sqs.values()].flatMap(({ request }) =>
       request.cqid === cqid ? [request] : [],
     );
@@ -54,9 +60,13 @@ export class QueueTable {
     this.#clear(request.qid, QueueWord.CQ_HEAD, QUEUE_WORDS);
   }
 
-  addSq(request: SqRequest, reactor: number): void {
+  /** Returns the queue as its reactor makes it. */
+  addSq(asked: SqRequest, reactor: number): SqDescriptor {
+    this.#generation += 1;
+    const request = { ...asked, generation: this.#generation };
     this.#sqs.set(request.qid, { request, reactor });
     this.#clear(request.qid, QueueWord.SQ_HEAD, QueueWord.CQ_HEAD);
+    return request;
   }
 
   /** Words that an earlier queue of that id left; nobody else writes them before the queue is there. */

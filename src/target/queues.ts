@@ -6,6 +6,7 @@ import type {
   CqDescriptor,
   NamespaceAccess,
   NamespaceDescriptor,
+  NvmeEvent,
   NvmeRequest,
   SqDescriptor,
 } from '../nvme/plane/messages.ts';
@@ -133,8 +134,8 @@ export class IoQueues {
     if (reactor === undefined) {
       return Status.COMPLETION_QUEUE_INVALID;
     }
-    this.#table.addSq(request, reactor);
-    const status = await this.#attachments.ask(reactor, { kind: 'create-sq', ...request });
+    const sq = this.#table.addSq(request, reactor);
+    const status = await this.#attachments.ask(reactor, { kind: 'create-sq', ...sq });
     if (status === Status.SUCCESS) {
       this.#options.pool.placement.count(reactor);
     } else {
@@ -329,11 +330,17 @@ export class IoQueues {
     );
   }
 
-  /** A command that came by this queue was carried out on main. */
-  async complete(qid: number, id: number, result: MainResult): Promise<void> {
-    const reactor = this.#table.sq(qid)?.reactor;
-    if (reactor !== undefined) {
-      await this.#attachments.tell(reactor, { kind: 'complete', id, ...result });
+  /**
+   * A command that came by this queue was carried out on main. If the queue is gone, or another, the reactor that sent the command has
+   * forgotten it with the queue. A queue with such commands does not move.
+   */
+  async complete(
+    { qid, generation, id }: NvmeEvent & { kind: 'command' },
+    result: MainResult,
+  ): Promise<void> {
+    const sq = this.#table.sq(qid);
+    if (sq?.request.generation === generation) {
+      await this.#attachments.tell(sq.reactor, { kind: 'complete', id, ...result });
     }
   }
 

@@ -192,12 +192,12 @@ export class ControllerQueues {
 
   /** The same. */
   #addSq(
-    { qid, size, iova }: SqDescriptor,
+    { qid, size, iova, generation }: SqDescriptor,
     cq: CompletionQueue,
     memory: QueueMemory | undefined,
   ): SubmissionQueue {
     const words = memory?.words ?? NO_MEMORY;
-    const sq = new SubmissionQueue(qid, size, words, this.#doorbells, cq);
+    const sq = new SubmissionQueue(qid, size, words, this.#doorbells, cq, generation);
     const placement = place(iova, size * SQE_SIZE, false, memory);
     const queue = new IoQueue(sq, this.#controller, this.#engine);
     this.#sqs.set(qid, { queue, placement });

@@ -116,6 +116,7 @@ export class Controllers {
       case 'map':
         queues.map(request.regions);
         this.#parts.requests.waiting.lookAgain();
+        state.forwarded.lookAgain();
         return Status.SUCCESS;
       case 'unmap':
         return this.#unmap(state, request, () => this.#parts.answer(id, Status.SUCCESS));
@@ -165,6 +166,7 @@ export class Controllers {
       }
       case 'shadow':
         queues.setShadow(request.shadow);
+        state.forwarded.lookAgain();
         return Status.SUCCESS;
       case 'copy-formats':
         io.copyFormats = request.formats;
@@ -258,6 +260,7 @@ export class Controllers {
     const { io, queues } = state;
     queues.discard();
     this.#parts.requests.waiting.endWaitingOf(io, undefined, Result.ABORTED);
+    state.forwarded.forget(undefined, Result.ABORTED);
     return this.#drain(state, EVERYTHING, () => {
       for (const id of queues.reset()) {
         this.#parts.answer(id, Status.ABORTED_BY_REQUEST);
@@ -289,6 +292,7 @@ export class Controllers {
       return Status.SUCCESS;
     }
     this.#parts.requests.waiting.endWaitingOf(io, queue, Result.QUEUE_GONE);
+    state.forwarded.forget(queue, Result.QUEUE_GONE);
     return this.#drain(state, ofQueue(queue), () => {
       queues.deleteSq(qid);
       done();

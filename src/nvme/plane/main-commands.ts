@@ -12,20 +12,28 @@ import { FORWARDED } from '../forwarded.ts';
 import { mapPrps } from '../prp.ts';
 import { findNamespace } from './access.ts';
 import type { NvmeEvent } from './messages.ts';
+import { statusOf } from './status.ts';
 import type { IoController, IoQueue } from './view.ts';
 
 const CDW0 = Sqe.word('cdw0');
 const NSID = Sqe.word('nsid');
 const PRP1 = Sqe.word('prp1');
 const PRP2 = Sqe.word('prp2');
-/** Of one controller, with main at a time. The next waits in its queue. */
+/** Of one controller, with main or answered and held, at a time. The next waits in its queue. */
 const MAX_FORWARDED = 16;
 /** Data of one. Bytes. */
 const MAX_BYTES = 8192;
 
+interface Answer {
+  readonly status: number;
+  readonly data: Uint8Array | undefined;
+}
+
 interface Forwarded {
   readonly queue: IoQueue;
   readonly words: Int32Array;
+  /** It came while memory of its queues was unmapped, and waits for that. */
+  held: Answer | undefined;
 }
 
 export class MainCommands {
@@ -59,25 +67,54 @@ export class MainCommands {
     }
     const id = this.#nextId;
     this.#nextId = (id + 1) % 0x8000_0000;
-    this.#forwarded.set(id, { queue, words: copy });
+    this.#forwarded.set(id, { queue, words: copy, held: undefined });
     queue.reserve();
-    const { qid } = queue.sq;
-    this.#tell({ kind: 'command', controller: this.#owner.id, id, qid, words: copy, data });
+    const { qid, generation } = queue.sq;
+    const controller = this.#owner.id;
+    this.#tell({ kind: 'command', controller, id, qid, generation, words: copy, data });
     return PENDING;
   }
 
-  /** Main has carried it out. Its queue may have gone. */
+  /** Main has carried it out. Nothing is left of it if its queue went meanwhile. */
   answered(id: number, status: number, data: Uint8Array | undefined): void {
     const forwarded = this.#forwarded.get(id);
-    if (forwarded === undefined) {
-      return;
+    if (forwarded?.queue.stopped) {
+      forwarded.held = { status, data };
+    } else if (forwarded !== undefined) {
+      this.#complete(id, forwarded, { status, data });
     }
+  }
+
+  /** Memory has come: what was answered without it completes. */
+  lookAgain(): void {
+    for (const [id, forwarded] of this.#forwarded) {
+      const { held, queue } = forwarded;
+      if (held !== undefined && !queue.stopped) {
+        this.#complete(id, forwarded, held);
+      }
+    }
+  }
+
+  /**
+   * A queue goes, or all do: what main answers later is not for them. Commands complete with `result` as far as somebody is to see it: their
+   * queue is not discarded, and its memory is there.
+   */
+  forget(gone: IoQueue | undefined, result: number): void {
+    for (const [id, { queue, words }] of this.#forwarded) {
+      if (gone === undefined || queue === gone) {
+        this.#forwarded.delete(id);
+        queue.unreserve();
+        if (!queue.discarded && !queue.stopped) {
+          this.#owner.counters.fail(statusOf(result));
+          queue.completed(words[CDW0] >>> 16, result);
+        }
+      }
+    }
+  }
+
+  #complete(id: number, { queue, words }: Forwarded, { status, data }: Answer): void {
     this.#forwarded.delete(id);
-    const { queue, words } = forwarded;
     queue.unreserve();
-    if (queue.discarded || queue.closing) {
-      return;
-    }
     const moved = status === Status.SUCCESS && data !== undefined;
     const end = moved ? this.#move(words, data.subarray(0, MAX_BYTES), true) : status;
     if (end !== Status.SUCCESS) {

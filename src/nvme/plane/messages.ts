@@ -93,6 +93,8 @@ export interface SqDescriptor {
   readonly size: number;
   readonly iova: number;
   readonly cqid: number;
+  /** Which of the queues that had this id: main never gives the number twice. */
+  readonly generation: number;
 }
 
 /**
@@ -236,6 +238,8 @@ export type NvmeEvent =
       readonly controller: number;
       readonly id: number;
       readonly qid: number;
+      /** Of the queue: what is answered when it is another is forgotten. */
+      readonly generation: number;
       readonly words: Int32Array;
       readonly data: Uint8Array;
     }
