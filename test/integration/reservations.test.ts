@@ -211,13 +211,15 @@ t.test('preempt and abort: what waits is not carried out', async (t) => {
   const { target, served, hosts } = await start(t, 2);
   const [one, two] = hosts;
   const { bdev } = target.target.subsystem(served.nqn).namespaces.get(1)!;
-  await target.target.limit(bdev.name, { rwIos: 1000 });
+  // Eight milliseconds each.
+  await target.target.limit(bdev.name, { rwBytes: MIB });
   await one.register(REGISTER, 0, 11);
   await two.register(REGISTER, 0, 12);
   await one.acquire(ACQUIRE, 1, 11);
   const prp1 = one.client.memory.iova;
+  const large = { nsid: 1, prp1, prp2: prp1 + 4096, cdw12: 15 };
   const commands = Array.from({ length: 60 }, (_, i) =>
-    one.pair.execute({ nsid: 1, opcode: 1 + (i % 2), prp1, cdw10: i }),
+    one.pair.execute({ ...large, opcode: 1 + (i % 2), cdw10: i }),
   );
   t.equal(await two.acquire(PREEMPT_AND_ABORT, 1, 12, 11), OK);
   const codes = (await Promise.all(commands)).map(code);
