@@ -221,6 +221,8 @@ t.test('preempt and abort: what waits is not carried out', async (t) => {
   const commands = Array.from({ length: 60 }, (_, i) =>
     one.pair.execute({ ...large, opcode: 1 + (i % 2), cdw10: i }),
   );
+  // Then all have been taken, and wait.
+  await commands[4];
   t.equal(await two.acquire(PREEMPT_AND_ABORT, 1, 12, 11), OK);
   const codes = (await Promise.all(commands)).map(code);
   t.ok(
